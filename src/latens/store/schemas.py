@@ -1,0 +1,148 @@
+"""The tables of a run: names, columns, order of rows."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from latens.errors import DataError
+
+Kind = Literal["str", "int64", "Int64", "float64"]
+"""Type of a column: text, integer, integer that may be blank, number that may be NaN."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Columns of a table.
+
+    Args:
+        name: Stem of the table's files.
+        columns: Kind of each column, in order.
+        sort_by: Columns that order the rows, the others breaking ties; empty keeps the order in
+            which the rows were given.
+    """
+
+    name: str
+    columns: Mapping[str, Kind]
+    sort_by: tuple[str, ...] = ()
+
+
+_CELL: dict[str, Kind] = {
+    "solver": "str",
+    "n": "int64",
+    "data_seed": "int64",
+    "init_seed": "Int64",  # blank where a solver combines several initialisations
+}
+_BAND: dict[str, Kind] = {
+    "value": "float64",
+    "lower": "float64",
+    "upper": "float64",
+    "level": "float64",
+}
+
+METRICS = Schema(
+    "metrics",
+    {
+        **_CELL,
+        "metric": "str",
+        **_BAND,
+        "images": "int64",
+        "groups": "int64",
+        "status": "str",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "metric"),
+)
+PER_IMAGE = Schema(
+    "per_image",
+    {
+        **_CELL,
+        "image": "int64",
+        "group": "str",
+        "metric": "str",
+        "component": "int64",
+        "value": "float64",
+    },
+    ("solver", "n", "data_seed", "init_seed", "metric", "image", "component"),
+)
+CURVES = Schema(
+    "curves",
+    {
+        "solver": "str",
+        "n": "int64",
+        "metric": "str",
+        "mean": "float64",
+        "lower": "float64",
+        "upper": "float64",
+        "level": "float64",
+        "data_seeds": "int64",
+        "fits": "int64",  # cells used
+        "excluded": "int64",  # cells left out because they are not usable
+        "status": "str",
+    },
+    ("solver", "metric", "n"),
+)
+SCALING = Schema(
+    "scaling",
+    {
+        "solver": "str",
+        "metric": "str",
+        "parameter": "str",
+        **_BAND,
+        "sizes": "int64",
+        "status": "str",
+    },
+    ("solver", "metric", "parameter"),
+)
+SCALING_BAND = Schema(
+    "scaling_band",
+    {"solver": "str", "metric": "str", "n": "float64", **_BAND},
+    ("solver", "metric", "n"),
+)
+METRIC_DEFINITIONS = Schema(
+    "metric_definitions",
+    {
+        "metric": "str",
+        "label": "str",
+        "unit": "str",
+        "better": "str",
+        "target": "float64",  # NaN if the metric has none
+        "definition": "str",
+    },
+    ("metric",),
+)
+COST = Schema(
+    "cost",
+    {"unit": "str", "hash": "str", **_CELL, "seconds": "float64", "peak_memory_mib": "float64"},
+)
+HISTORY = Schema(
+    "history", {"stage": "str", "step": "int64", "quantity": "str", "value": "float64"}
+)
+
+SCHEMAS: dict[str, Schema] = {
+    schema.name: schema
+    for schema in (
+        METRICS,
+        PER_IMAGE,
+        CURVES,
+        SCALING,
+        SCALING_BAND,
+        METRIC_DEFINITIONS,
+        COST,
+        HISTORY,
+    )
+}
+
+
+def schema_of(schema: str | Schema) -> Schema:
+    """The schema of this name; a schema is passed through.
+
+    Raises:
+        DataError: If there is no table of this name.
+    """
+    if isinstance(schema, Schema):
+        return schema
+    if schema not in SCHEMAS:
+        raise DataError(
+            "schema", f"one of {', '.join(SCHEMAS)}", repr(schema), "Correct the name."
+        )
+    return SCHEMAS[schema]
