@@ -1,0 +1,160 @@
+"""Anatomy-like phantoms with known ground truth: schematic slices of an abdomen.
+
+An image is painted in layers. Layer e covers an ellipsoid and carries a grey level:
+
+    f_e(p) = ‖ R(θ_e)ᵀ (p − c_e) / a_e ‖                    1 on the surface
+    o_e(p) = clip(½ − (f_e − 1) / ‖∇f_e‖ − κ_e, 0, 1)       share of the pixel that is covered
+    image  ← image · (1 − o_e) + level_e · o_e              e = body, muscle, organs, bone
+    image  ← image + o_body · texture + Σ_k o_k · contrast  lesions k
+
+∇ is per pixel, and κ_e = (d − 1) ‖∇f_e‖ / 24 corrects for the curvature of the surface.
+See `latens.data.anatomy` for how c, a, θ and the levels are drawn.
+"""
+
+import numpy as np
+import torch
+
+from latens.data.anatomy import MAX_LESIONS, ORGANS, WAVES, Anatomy, draw_anatomy, factors
+from latens.data.images import ImageSet, Source
+from latens.errors import ConfigError
+
+SMALLEST_SIZE = 16
+PIXELS_PER_BLOCK = 2**22
+
+
+class Phantoms(Source):
+    """Schematic abdominal slices or volumes, drawn on the spot.
+
+    Image i depends on `seed` and i alone, so a larger `count` extends a smaller one. Values lie
+    in [0, 1]. Ground-truth factors, in image coordinates (−1 to 1 along each axis): `lesions`
+    (how many), `lesion_area` (share of the field of view; of its volume in 3-D),
+    `lesion_contrast`, `liver_centre`, `liver_axes`, `liver_angle` (radians, from the vertical
+    towards the patient's left), `liver_contrast` (against the fat around it), `body_axes`,
+    `texture` (standard deviation).
+
+    Args:
+        size: Pixels along each axis, at least 16; three numbers make volumes.
+        count: Number of images.
+        seed: Seed of the collection.
+    """
+
+    def __init__(self, size: tuple[int, ...] = (32, 32), count: int = 1200, seed: int = 0) -> None:
+        if len(size) < 2 or min(size) < SMALLEST_SIZE:
+            raise ConfigError(
+                "size",
+                f"two or more axes of at least {SMALLEST_SIZE} pixels",
+                tuple(size),
+                "Use for example (32, 32), or (32, 32, 32) for volumes.",
+            )
+        if count < 1:
+            raise ConfigError("count", "at least 1", count, "Ask for one image or more.")
+        if seed < 0:
+            raise ConfigError("seed", "0 or more", seed, "Use a seed that is not negative.")
+        self.size = tuple(size)
+        self.count = count
+        self.seed = seed
+
+    def load(self) -> ImageSet:
+        """Draw and paint the phantoms."""
+        anatomy = draw_anatomy(self.seed, self.count, len(self.size))
+        return ImageSet(
+            torch.from_numpy(paint(anatomy, self.size)[:, None]),  # (n, 1, *size)
+            data_range=(0.0, 1.0),
+            factors=factors(anatomy),
+            name=f"phantoms {'×'.join(str(pixels) for pixels in self.size)}",
+            citation="Phantoms drawn by latens",
+        )
+
+
+def paint(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
+    """Paint anatomies on a grid.
+
+    Args:
+        anatomy: n phantoms in d axes.
+        size: Pixels along each of the d axes.
+
+    Returns:
+        Images in [0, 1], `(n, *size)`, float32.
+    """
+    count = len(anatomy.angle)
+    step = max(1, PIXELS_PER_BLOCK // int(np.prod(size)))
+    images = np.empty((count, *size), dtype=np.float32)
+    for start in range(0, count, step):
+        rows = slice(start, start + step)
+        images[rows] = _paint_block(anatomy.block(rows), size)
+    return images
+
+
+def _grid(size: tuple[int, ...]) -> list[np.ndarray]:
+    """Pixel centres along each axis, from −1 to 1, shaped to broadcast against (n, *size)."""
+    axes = []
+    for axis, pixels in enumerate(size):
+        shape = [1] * (len(size) + 1)
+        shape[axis + 1] = pixels
+        centres = (2 * np.arange(pixels, dtype=np.float32) + 1) / pixels - 1
+        axes.append(centres.reshape(shape))
+    return axes
+
+
+def _cover(
+    centre: np.ndarray, axes: np.ndarray, angle: np.ndarray, size: tuple[int, ...]
+) -> np.ndarray:
+    """Share of each pixel that an ellipsoid covers, (n, *size), to first order in a pixel."""
+
+    def column(values: np.ndarray) -> np.ndarray:
+        return values.astype(np.float32).reshape(-1, *[1] * len(size))
+
+    cosine, sine = column(np.cos(angle)), column(np.sin(angle))
+    offset = [x - column(centre[:, j]) for j, x in enumerate(_grid(size))]
+    down, across = offset[-2], offset[-1]
+    local = [*offset[:-2], cosine * down + sine * across, cosine * across - sine * down]
+    scaled = [part / column(axes[:, j]) for j, part in enumerate(local)]
+    level = np.sqrt(sum(part**2 for part in scaled) + np.float32(1e-12))  # f
+    slope = [part / column(axes[:, j]) for j, part in enumerate(scaled)]  # f ∇f, turned
+    down, across = slope[-2], slope[-1]
+    slope = [*slope[:-2], cosine * down - sine * across, sine * down + cosine * across]
+    steepness = np.sqrt(
+        sum((part * np.float32(2 / n)) ** 2 for part, n in zip(slope, size, strict=True))
+    )
+    steepness = steepness / level + np.float32(1e-12)  # ‖∇f‖ per pixel
+    # A straight ramp makes convex shapes too large by their curvature, about ‖∇f‖ for each axis
+    # of the surface; the term with 1/24 takes that away.
+    inwards = (len(size) - 1) / 24 * steepness
+    return np.clip(0.5 - (level - 1) / steepness - inwards, 0, 1)
+
+
+def _texture(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
+    """Sum of plane waves, (n, *size), standard deviation `anatomy.texture`.
+
+    exp(iπ Σ_j k_j p_j) is a product over axes, so one matrix product replaces n·T·pixels cosines.
+    """
+    count = len(anatomy.phases)
+    field = np.exp(1j * anatomy.phases).astype(np.complex64)[..., None]  # (n, T, 1)
+    for axis, coordinates in enumerate(_grid(size)):
+        phase = np.pi * anatomy.waves[..., axis, None] * coordinates.ravel()
+        wave = np.exp(1j * phase).astype(np.complex64)  # (n, T, size[axis])
+        if axis < len(size) - 1:
+            field = (field[..., None] * wave[:, :, None]).reshape(count, WAVES, -1)
+        else:
+            field = field.swapaxes(1, 2) @ wave  # (n, pixels before, size[axis])
+    strength = (anatomy.texture * np.sqrt(2 / WAVES)).astype(np.float32)
+    return strength.reshape(-1, *[1] * len(size)) * field.real.reshape(count, *size)
+
+
+def _paint_block(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
+    column = (-1, *[1] * len(size))
+    images = np.zeros((len(anatomy.angle), *size), dtype=np.float32)
+    body = np.zeros_like(images)
+    for e in range(len(ORGANS)):
+        covered = _cover(anatomy.centre[:, e], anatomy.axes[:, e], anatomy.angle[:, e], size)
+        level = anatomy.level[:, e].astype(np.float32).reshape(column)
+        images += covered * (level - images)
+        if e == 0:
+            body = covered
+    images += body * _texture(anatomy, size)
+    upright = np.zeros(len(images))
+    for k in range(MAX_LESIONS):
+        covered = _cover(anatomy.lesion_centre[:, k], anatomy.lesion_axes[:, k], upright, size)
+        contrast = np.where(anatomy.lesions > k, anatomy.lesion_contrast, 0.0)
+        images += covered * contrast.astype(np.float32).reshape(column)
+    return np.clip(images, 0, 1)

@@ -1,0 +1,13 @@
+"""Drawing, moments and comparison of distributions; the families are `torch.distributions`."""
+
+from latens.distributions.draw import diagonal_normal, draw, draw_foreign, mixture_moments
+from latens.distributions.noise import NoiseStream, row_noise
+
+__all__ = [
+    "NoiseStream",
+    "diagonal_normal",
+    "draw",
+    "draw_foreign",
+    "mixture_moments",
+    "row_noise",
+]

@@ -1,0 +1,104 @@
+"""The one function that turns noise into draws, and the moments of an equal mixture."""
+
+from functools import singledispatch
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, Independent, Normal
+
+from latens.errors import ShapeError, UnsupportedError
+
+
+@singledispatch
+def draw(distribution: Distribution, noise: Tensor) -> Tensor:
+    """Reparametrised draw: a deterministic, differentiable map of standard noise.
+
+    This is the only place in latens where a distribution is sampled. The noise is an argument,
+    so a draw can be repeated, shared between two solvers, and mapped by `torch.func`.
+
+    Args:
+        distribution: A diagonal normal, possibly wrapped in `Independent`.
+        noise: Standard normal tensor, `(*sample_shape, *batch_shape, *event_shape)`.
+
+    Returns:
+        Draws with the shape of `noise`.
+
+    Raises:
+        ShapeError: If the trailing axes of `noise` are not the distribution's shape.
+        UnsupportedError: If the family has no rule yet.
+    """
+    raise UnsupportedError(
+        "distribution",
+        "a family with a drawing rule (Normal, Independent)",
+        type(distribution).__name__,
+        "Register a rule with `latens.distributions.draw.register`.",
+    )
+
+
+@draw.register
+def _(distribution: Independent, noise: Tensor) -> Tensor:
+    return draw(distribution.base_dist, noise)
+
+
+@draw.register
+def _(distribution: Normal, noise: Tensor) -> Tensor:
+    shape = distribution.batch_shape
+    if noise.shape[noise.ndim - len(shape) :] != shape:
+        raise ShapeError(
+            "noise",
+            f"trailing axes {tuple(shape)}, the shape of the distribution",
+            tuple(noise.shape),
+            "Make the noise with shape (*sample_shape, *batch_shape, *event_shape).",
+        )
+    return distribution.loc + distribution.scale * noise
+
+
+def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent:
+    """Normal with diagonal covariance over the last `event_dims` axes.
+
+    Args:
+        loc: Mean, `(*batch, *event)`.
+        scale: Standard deviation, broadcastable to `loc`, positive.
+        event_dims: Number of trailing axes that make one event.
+
+    Returns:
+        A distribution whose `log_prob` is summed over the event, in nats, constants kept.
+    """
+    return Independent(Normal(loc, scale, validate_args=False), event_dims, validate_args=False)
+
+
+def mixture_moments(loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of an equally weighted mixture along the first axis.
+
+        mean = E[loc],   variance = E[variance] + Var[loc]
+
+    `Var[loc]` is the population variance (divisor K): the mixture *is* its K components. Use
+    it for ensembles. For components that are themselves draws, divide by K − 1 instead.
+
+    Args:
+        loc: Component means, `(K, *shape)`.
+        variance: Component variances, `(K, *shape)`.
+
+    Returns:
+        Mean and variance, each `(*shape)`.
+    """
+    spread = torch.var(loc, dim=0, correction=0)
+    return loc.mean(0), variance.mean(0) + spread
+
+
+def draw_foreign(distribution: Distribution, count: int, seed: int) -> Tensor:
+    """Draws of a family that has no rule in `draw`, by its own `sample`.
+
+    torch's global generator is seeded for the call and restored afterwards.
+
+    Args:
+        distribution: Any distribution.
+        count: Number of draws.
+        seed: Seed of the generator.
+
+    Returns:
+        `(count, *batch_shape, *event_shape)`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return distribution.sample((count,))
