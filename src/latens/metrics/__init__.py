@@ -1,0 +1,72 @@
+"""Pure functions of arrays: per image → `(B,)`, statistics of a population → a number."""
+
+from latens.metrics.catalogue import (
+    CALIBRATION_LEVELS,
+    CATALOGUE,
+    LEVEL,
+    Metric,
+    Statistic,
+    metric,
+)
+from latens.metrics.collapse import (
+    CollapseDiagnosis,
+    CollapseThresholds,
+    active_units,
+    diagnose_collapse,
+    kl_per_unit,
+    unit_variance,
+)
+from latens.metrics.coverage import (
+    attainable_levels,
+    central_interval,
+    coverage,
+    interval_width,
+    order_index,
+    rank,
+)
+from latens.metrics.functionals import principal_directions, principal_scores, region_means
+from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
+from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
+from latens.metrics.spread import (
+    draw_mse_components,
+    spread_skill_components,
+    z_variance,
+    z_variance_divisor,
+)
+
+__all__ = [
+    "CALIBRATION_LEVELS",
+    "CATALOGUE",
+    "LEVEL",
+    "CollapseDiagnosis",
+    "CollapseThresholds",
+    "Metric",
+    "Statistic",
+    "active_units",
+    "attainable_levels",
+    "central_interval",
+    "coverage",
+    "crps",
+    "crps_gaussian",
+    "data_chi2",
+    "diagnose_collapse",
+    "draw_mse_components",
+    "energy_score",
+    "interval_score",
+    "interval_width",
+    "kl_per_unit",
+    "metric",
+    "mse",
+    "nmse",
+    "order_index",
+    "principal_directions",
+    "principal_scores",
+    "psnr",
+    "rank",
+    "region_means",
+    "spread_skill_components",
+    "ssim",
+    "unit_variance",
+    "z_variance",
+    "z_variance_divisor",
+]

@@ -1,0 +1,109 @@
+"""Learned observation scale σ of a Gaussian decoder.
+
+The likelihood carries its own scale (σ-VAE, Rybkin et al. 2021, https://arxiv.org/abs/2006.13202):
+`log_prob` over the whole event contains −D·log σ, so the balance of likelihood and KL is learned
+and never a weight. All heads map a free number s to
+
+    σ = lower · (upper / lower)^sigmoid(s),
+
+which stays between its bounds and has a gradient everywhere (a hard clip has none outside).
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from latens.errors import ConfigError
+
+Scale = Literal["shared", "per_image", "per_pixel"]
+
+
+class ScaleHead(nn.Module):
+    """Base of the heads; calls return σ broadcastable to `(N, C, *spatial)`.
+
+    Args:
+        lower: Smallest σ, in standard units of the signal.
+        upper: Largest σ, in standard units of the signal.
+        start: Initial σ.
+    """
+
+    def __init__(self, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < lower < start < upper:
+            raise ConfigError(
+                "lower, start, upper",
+                "0 < lower < start < upper",
+                (lower, start, upper),
+                "Order the bounds of the scale.",
+            )
+        self.lower, self.upper, self.start = lower, upper, start
+        bounds = torch.log(torch.tensor([lower, start, upper], dtype=torch.float64))
+        self._offset = float(torch.logit((bounds[1] - bounds[0]) / (bounds[2] - bounds[0])))
+
+    def bounded(self, free: Tensor) -> Tensor:
+        """σ of free numbers; 0 maps to `start`."""
+        exponent = torch.sigmoid(free + self._offset)
+        ratio = torch.tensor(self.upper / self.lower, dtype=free.dtype, device=free.device)
+        return self.lower * ratio**exponent
+
+
+class SharedScale(ScaleHead):
+    """One σ for the data set (σ-VAE)."""
+
+    def __init__(self, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5) -> None:
+        super().__init__(lower, upper, start)
+        self.free = nn.Parameter(torch.zeros(()))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """σ, `(N, 1, …, 1)`, from features `(N, H, *spatial)` (only their rank is used)."""
+        return self.bounded(self.free).expand(features.shape[0], *[1] * (features.ndim - 1))
+
+
+class PerImageScale(ScaleHead):
+    """One σ per image, from pooled decoder features."""
+
+    def __init__(
+        self, width: int, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5
+    ) -> None:
+        super().__init__(lower, upper, start)
+        self.linear = nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """σ, `(N, 1, …, 1)`, from features `(N, H, *spatial)`."""
+        pooled = features.flatten(2).mean(-1)  # (N, H)
+        return self.bounded(self.linear(pooled)).reshape(-1, *[1] * (features.ndim - 1))
+
+
+class PerPixelScale(ScaleHead):
+    """One σ per channel and pixel, by a 1×1 convolution of decoder features."""
+
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        lower: float = 1e-3,
+        upper: float = 3.0,
+        start: float = 0.5,
+    ) -> None:
+        super().__init__(lower, upper, start)
+        self.weight = nn.Parameter(torch.zeros(channels, width))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """σ, `(N, C, *spatial)`, from features `(N, H, *spatial)`."""
+        flat = features.flatten(2)  # (N, H, P)
+        free = F.conv1d(flat, self.weight[..., None], self.bias)  # (N, C, P)
+        return self.bounded(free).reshape(free.shape[0], -1, *features.shape[2:])
+
+
+def scale_head(scale: Scale, width: int, channels: int) -> ScaleHead:
+    """Head for a setting: σ shared by the data set, per image, or per pixel."""
+    if scale == "shared":
+        return SharedScale()
+    if scale == "per_image":
+        return PerImageScale(width)
+    return PerPixelScale(width, channels)

@@ -1,0 +1,56 @@
+"""The core set: names, statistics of means, and values of known rows."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from latens.errors import ConfigError
+from latens.metrics import CALIBRATION_LEVELS, CATALOGUE, metric
+
+CORE = [
+    *("psnr", "ssim", "nmse", "mse", "data_chi2", "interval_width", "crps"),
+    *("ce_pixel", "ace_pixel", "coverage_pixel"),
+    *("ce_region", "ace_region", "coverage_region"),
+    *("ce_principal", "ace_principal", "coverage_principal"),
+    *("spread_skill", "z_variance", "mse_draw_ratio"),
+]
+
+
+def test_the_core_set_is_complete_and_unique():
+    names = [entry.name for entry in CATALOGUE]
+    assert sorted(names) == sorted(CORE)
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: entry.name)
+def test_statistics_take_many_means_at_once(entry):
+    rows = np.random.default_rng(0).uniform(0.1, 1, size=(50, len(entry.components)))
+    weights = np.random.default_rng(1).multinomial(50, np.full(50, 0.02), size=7) / 50
+    many = entry.statistic(weights @ rows)
+    assert many.shape == (7,)
+    for replicate, weight in zip(many, weights, strict=True):
+        repeated = np.repeat(rows, np.round(weight * 50).astype(int), axis=0)
+        assert entry.value(repeated) == pytest.approx(replicate)
+    assert entry.support[0] <= entry.value(rows) <= entry.support[1]
+    assert pickle.loads(pickle.dumps(entry)).value(rows) == entry.value(rows)
+    assert entry.definition.endswith(".")
+
+
+def test_signed_and_absolute_coverage_errors():
+    signs = np.where(np.arange(len(CALIBRATION_LEVELS)) % 3 == 0, -0.1, 0.2)
+    rows = np.stack([signs + 0.3, signs - 0.3])  # the noise of single images cancels
+    assert metric("ce_region").value(rows) == pytest.approx(signs.mean())
+    assert metric("ace_region").value(rows) == pytest.approx(np.abs(signs).mean())
+
+
+def test_ratios_are_taken_after_averaging():
+    rows = np.array([[4.0, 1.0], [4.0, 7.0]])
+    assert metric("spread_skill").value(rows) == pytest.approx(1.0)
+    assert metric("mse_draw_ratio").value(rows) == pytest.approx(1.0)
+
+
+def test_unknown_names_and_wrong_columns():
+    with pytest.raises(ConfigError, match="spread_skill"):
+        metric("ssr")
+    with pytest.raises(ConfigError, match="spread, skill"):
+        metric("spread_skill").value(np.ones((4, 3)))

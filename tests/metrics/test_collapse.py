@@ -1,0 +1,71 @@
+"""The collapse diagnosis on latents whose state is known."""
+
+import math
+
+import pytest
+import torch
+
+from latens.errors import ShapeError
+from latens.metrics import CollapseThresholds, active_units, diagnose_collapse, kl_per_unit
+
+
+def _means(active: int, units: int = 32) -> torch.Tensor:
+    mu = torch.randn(500, units, generator=torch.Generator().manual_seed(0))
+    return mu * (torch.arange(units) < active)
+
+
+def test_active_units_are_counted():
+    assert active_units(_means(7)) == 7
+    assert active_units(0.05 * _means(7)) == 0
+    assert active_units(_means(7) + 100) == 7  # a constant offset is not activity
+
+
+def test_kl_against_torch():
+    generator = torch.Generator().manual_seed(1)
+    loc = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    scale = torch.rand(6, 4, generator=generator, dtype=torch.float64) + 0.1
+    expected = torch.distributions.kl_divergence(
+        torch.distributions.Normal(loc, scale), torch.distributions.Normal(0.0, 1.0)
+    )
+    torch.testing.assert_close(kl_per_unit(loc, scale), expected)
+
+
+def test_a_healthy_model():
+    result = diagnose_collapse(_means(20), kl_raw=40.0, ablation_ratio=8.0)
+    assert result.verdict == "healthy"
+    assert result.active_units == 20
+    assert result.reasons == ()
+
+
+@pytest.mark.parametrize(
+    ("active", "kl", "ratio", "phrase"),
+    [
+        (20, 1.2, 8.0, "KL 1.2 nats"),
+        (20, 40.0, 1.0, "z = 0"),
+        (0, 40.0, 8.0, "0 of 32 units"),
+        (20, math.nan, 8.0, "nan"),
+    ],
+)
+def test_one_symptom_is_enough(active: int, kl: float, ratio: float, phrase: str):
+    result = diagnose_collapse(_means(active), kl, ratio)
+    assert result.verdict == "collapsed"
+    assert phrase in " ".join(result.reasons)
+
+
+def test_between_the_limits_the_model_is_weak():
+    result = diagnose_collapse(_means(5), kl_raw=6.0, ablation_ratio=1.5)
+    assert result.verdict == "weak"
+    assert len(result.reasons) == 3
+
+
+def test_few_latents_and_own_thresholds():
+    assert diagnose_collapse(_means(4, 4), 12.0, 5.0).verdict == "healthy"
+    strict = CollapseThresholds(kl_collapsed=20.0)
+    assert diagnose_collapse(_means(4, 4), 12.0, 5.0, strict).verdict == "collapsed"
+
+
+def test_shapes_are_checked():
+    with pytest.raises(ShapeError, match="n ≥ 2"):
+        active_units(torch.rand(1, 4))
+    with pytest.raises(ShapeError, match="scale"):
+        kl_per_unit(torch.rand(2, 3), torch.rand(2, 4))
