@@ -1,0 +1,245 @@
+"""`latens.evaluate`: the numbers of latens for anybody's solver."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data import ImageSet
+from latens.distributions import row_noise
+from latens.errors import ConfigError, ShapeError
+from latens.evaluation.intervals import metric_interval
+from latens.evaluation.measure import Context, Examples, Rows, measure
+from latens.inference import Solver, as_solver
+from latens.metrics import CATALOGUE, LEVEL, principal_directions
+from latens.problems import InverseProblem
+from latens.store import Outcome, Status
+from latens.store.schemas import METRICS, PER_IMAGE
+from latens.store.tables import from_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DIRECTIONS = 8
+"""Principal directions whose coverage is measured."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Place of an evaluation in a sweep.
+
+    Args:
+        solver: Name of the solver.
+        n: Number of pairs it was made from; 0 where unknown.
+        data_seed: Seed of the subset.
+        init_seed: Seed of the initialisation; None where several are combined.
+        evaluation: Hash of the evaluation, empty outside a run.
+    """
+
+    solver: str
+    n: int = 0
+    data_seed: int = 0
+    init_seed: int | None = 0
+    evaluation: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Numbers of one solver on one test set.
+
+    Attributes:
+        cell: Name of the solver and its place in a sweep.
+        outcome: Status of the solver.
+        kind: "posterior" or "point".
+        rows: Components of each metric per image, `(n, p)`.
+        groups: Group of each image, the unit of the bootstrap.
+        examples: A few images in full.
+        data_range: Range (lower, upper) of the data set, signal units.
+    """
+
+    cell: Cell
+    outcome: Outcome
+    kind: str
+    rows: Rows
+    groups: tuple[str, ...]
+    examples: Examples
+    data_range: tuple[float, float]
+
+    @property
+    def metrics(self) -> "pd.DataFrame":
+        """One row per metric: value and interval over images (or groups)."""
+        cell, records = self.cell, []
+        for metric in CATALOGUE:
+            if metric.name not in self.rows:
+                continue
+            rows = self.rows[metric.name]
+            interval = metric_interval(metric, rows, self.groups, level=LEVEL)
+            records.append(
+                {
+                    "solver": cell.solver,
+                    "n": cell.n,
+                    "data_seed": cell.data_seed,
+                    "init_seed": cell.init_seed,
+                    "metric": metric.name,
+                    "value": interval.value,
+                    "lower": interval.lower,
+                    "upper": interval.upper,
+                    "level": LEVEL,
+                    "images": len(rows),
+                    "groups": len(set(self.groups)),
+                    "status": str(self.outcome.status),
+                    "evaluation": cell.evaluation,
+                }
+            )
+        return from_rows(records, METRICS)
+
+    @property
+    def per_image(self) -> "pd.DataFrame":
+        """One row per metric, image and component."""
+        import pandas as pd
+
+        cell, frames = self.cell, []
+        for name, rows in self.rows.items():
+            n, p = rows.shape
+            frames.append(
+                pd.DataFrame(
+                    {
+                        "solver": cell.solver,
+                        "n": cell.n,
+                        "data_seed": cell.data_seed,
+                        "init_seed": pd.array([cell.init_seed] * (n * p), dtype="Int64"),
+                        "image": np.repeat(np.arange(n), p),
+                        "group": np.repeat(np.array(self.groups, dtype=object), p),
+                        "metric": name,
+                        "component": np.tile(np.arange(p), n),
+                        "value": rows.reshape(-1),
+                    }
+                )
+            )
+        return pd.concat(frames, ignore_index=True)[list(PER_IMAGE.columns)]
+
+    def __str__(self) -> str:
+        lines = [f"{self.cell.solver}: {len(self.groups)} images, {self.kind}"]
+        if self.outcome.status is not Status.CONVERGED:
+            lines.append(f"  {self.outcome.status}: {self.outcome.message}".rstrip(": "))
+        labels = {metric.name: metric for metric in CATALOGUE}
+        for row in self.metrics.itertuples():
+            metric = labels[str(row.metric)]
+            target = f"   target {metric.target:g}" if np.isfinite(metric.target) else ""
+            interval = f"[{row.lower:.4g}, {row.upper:.4g}]"
+            value = f"{row.value:.4g} {metric.unit}".strip()
+            lines.append(f"  {metric.label:<36} {value:>14}   {interval}{target}")
+        return "\n".join(lines)
+
+
+def evaluate(
+    solver: Solver | Callable[..., Any],
+    problem: InverseProblem | None,
+    x: Tensor,
+    *,
+    y: Tensor | None = None,
+    groups: Sequence[str] | None = None,
+    data_range: tuple[float, float] | None = None,
+    reference: Tensor | None = None,
+    name: str = "solver",
+    seed: int = 0,
+) -> Evaluation:
+    """Quality and calibration of a solver on test images, every number with an interval.
+
+    Args:
+        solver: A solver of latens or any callable `y → tensor`, `y → Distribution`,
+            `(y, n) → draws`, `y → Posterior | PointEstimate`.
+        problem: Operator and noise. None if they are unknown; then `y` is needed and the data
+            residual is left out.
+        x: Truth, `(n, *signal_shape)`, not used in making the solver.
+        y: Measurements, `(n, *measurement_shape)`; simulated from `problem` if None.
+        groups: Subject of each image; intervals resample subjects. Default: every image alone.
+        data_range: Range of the data set for PSNR and SSIM; default: minimum and maximum of x.
+        reference: Other images of the same kind, `(k, *signal_shape)`, from which principal
+            directions are taken. None leaves the coverage of principal directions out.
+        name: Name of the solver in tables.
+        seed: Key of simulated noise and of posterior draws.
+
+    Returns:
+        The evaluation; print it, or read `.metrics` and `.per_image`.
+
+    Raises:
+        ShapeError: If shapes do not fit together.
+        DataError: If x or y hold values that are not finite.
+        ConfigError: If neither `problem` nor `y` is given.
+    """
+    x = x.float()
+    low, high = data_range if data_range is not None else (float(x.min()), float(x.max()))
+    images = ImageSet(
+        x,
+        y=simulate(problem, x, seed) if y is None else y.float(),
+        data_range=(low, high),
+        groups=tuple(groups) if groups is not None else (),
+        name=name,
+    )
+    assert images.y is not None
+    if problem is not None and images.y.shape[1:] != problem.measurement_shape:
+        raise ShapeError(
+            "y",
+            f"(n, *{problem.measurement_shape}), the measurement of the problem",
+            tuple(images.y.shape),
+            "Give the measurements that this operator makes.",
+        )
+    directions = None if reference is None else fit_directions(reference)
+    context = Context(high - low, directions, problem)
+    return evaluate_cell(Cell(name), as_solver(solver), images, context, seed=seed)
+
+
+def evaluate_cell(
+    cell: Cell,
+    solver: Solver,
+    images: ImageSet,
+    context: Context,
+    outcome: Outcome | None = None,
+    seed: int = 0,
+) -> Evaluation:
+    """Evaluate a solver at its place in a sweep.
+
+    Args:
+        cell: Name and place.
+        solver: The solver.
+        images: Test set with measurements.
+        context: Range, directions and problem.
+        outcome: Status of the fits behind the solver; default: that of the estimate.
+        seed: Key of posterior draws.
+    """
+    assert images.y is not None
+    rows, examples, solved = measure(solver, images.x, images.y, context, seed)
+    kind = "posterior" if solved.is_posterior else "point"
+    outcome = Outcome(solved.status) if outcome is None else outcome
+    broken = sorted(name for name, r in rows.items() if not np.isfinite(r).all())
+    if broken and outcome.usable:
+        outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
+    return Evaluation(cell, outcome, kind, rows, images.groups, examples, images.data_range)
+
+
+def simulate(problem: InverseProblem | None, x: Tensor, seed: int) -> Tensor:
+    """One measurement per image, with noise keyed by (seed, image).
+
+    Raises:
+        ConfigError: If there is no problem to simulate from.
+    """
+    if problem is None:
+        raise ConfigError(
+            "y",
+            "measurements, or a `problem` that simulates them",
+            None,
+            "Pass `y=`, or an InverseProblem.",
+        )
+    noise = row_noise((seed, 2), range(len(x)), (1, *problem.measurement_shape), x.dtype)
+    with torch.no_grad():
+        return problem.simulate(x, noise[0])
+
+
+def fit_directions(reference: Tensor) -> Tensor:
+    """Leading principal directions of images that are not evaluated, `(K, *signal_shape)`."""
+    count = min(DIRECTIONS, len(reference) - 1, reference[0].numel())
+    return principal_directions(reference, count)

@@ -1,0 +1,198 @@
+"""Core metrics of a solver: per-image components, computed in blocks of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, Solver
+from latens.inference.ensemble import worst_status
+from latens.metrics import (
+    CALIBRATION_LEVELS,
+    LEVEL,
+    coverage,
+    crps,
+    data_chi2,
+    draw_mse_components,
+    interval_width,
+    mse,
+    nmse,
+    principal_scores,
+    psnr,
+    region_means,
+    spread_skill_components,
+    ssim,
+    z_variance,
+)
+from latens.metrics.quality import WINDOW
+from latens.problems import InverseProblem
+from latens.store import Status
+from latens.types import Shape
+
+Rows = dict[str, NDArray[np.float64]]
+"""Metric name → components per image, `(n, p)`."""
+
+BLOCK_BYTES = 128 * 2**20
+"""Memory that the draws of one block of images may take."""
+
+REGIONS = 4
+"""Blocks per axis whose means are checked for coverage."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the metrics need beside estimate and truth.
+
+    Args:
+        data_range: L, the fixed range of the data set, signal units.
+        directions: Unit directions whose scores are checked, `(K, *signal_shape)`, fitted on
+            images that are not evaluated; None leaves those metrics out.
+        problem: Operator and noise; None leaves the data residual out.
+    """
+
+    data_range: float
+    directions: Tensor | None
+    problem: InverseProblem | None
+
+
+@dataclass(frozen=True)
+class Solved:
+    """What the estimates of all blocks have in common.
+
+    Attributes:
+        is_posterior: True if they have draws.
+        status: The worst of their statuses.
+    """
+
+    is_posterior: bool
+    status: Status
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A few images in full, for figures.
+
+    Attributes:
+        arrays: `truth`, `measurement`, `mean`, and for posteriors `std`, `lower`, `upper`,
+            `draws`; numpy, image axis first (`draws`: draw axis first).
+        images: Index of each image in the test set.
+    """
+
+    arrays: dict[str, NDArray]
+    images: tuple[int, ...]
+
+
+def measure(
+    solver: Solver,
+    x: Tensor,
+    y: Tensor,
+    context: Context,
+    seed: int = 0,
+    examples: int = 8,
+) -> tuple[Rows, Examples, Solved]:
+    """Apply a solver to every measurement and compute the core metrics.
+
+    Args:
+        solver: Any solver.
+        x: Truth, `(n, *signal_shape)`.
+        y: Measurements, `(n, *measurement_shape)`.
+        context: Range, directions and problem.
+        seed: Key of the posterior's noise; image i has key i whatever the blocks.
+        examples: Number of images kept for figures, spread evenly over the set.
+
+    Returns:
+        Per-image components of every metric that applies, example arrays, and the kind and
+        status of the estimates.
+    """
+    size = block_size(x.shape[1:])
+    chosen = sorted(set(np.linspace(0, len(x) - 1, min(examples, len(x))).astype(int).tolist()))
+    blocks: list[Rows] = []
+    shown: list[dict[str, NDArray]] = []
+    statuses: list[Status] = []
+    is_posterior = False
+    for start in range(0, len(x), size):
+        stop = min(start + size, len(x))
+        block = slice(start, stop)
+        estimate = solver(y[block], keys=range(start, stop), seed=seed)
+        statuses.append(estimate.status)
+        is_posterior = estimate.is_posterior
+        blocks.append(image_rows(estimate, x[block], y[block], context))
+        local = [i - start for i in chosen if start <= i < stop]
+        if local:
+            shown.append(_example_arrays(estimate, x[block], y[block], local))
+    rows = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
+    axis = {"draws": 1}
+    arrays = {
+        name: np.concatenate([s[name] for s in shown], axis=axis.get(name, 0)) for name in shown[0]
+    }
+    return rows, Examples(arrays, tuple(chosen)), Solved(is_posterior, worst_status(statuses))
+
+
+def block_size(signal_shape: Sequence[int]) -> int:
+    """Images per block, so that their draws fit `BLOCK_BYTES`."""
+    return max(1, BLOCK_BYTES // (4 * DEFAULT_DRAWS * prod(signal_shape)))
+
+
+def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Rows:
+    """Components of every metric that applies to this estimate, `(B, p)` each."""
+    mean = estimate.mean
+    columns: dict[str, list[Tensor]] = {
+        "psnr": [psnr(mean, x, context.data_range)],
+        "nmse": [nmse(mean, x)],
+        "mse": [mse(mean, x)],
+    }
+    spatial = x.shape[2:]
+    if len(spatial) in (2, 3) and min(spatial) >= WINDOW:
+        columns["ssim"] = [ssim(mean, x, context.data_range)]
+    if context.problem is not None:
+        columns["data_chi2"] = [data_chi2(context.problem.residual(y, mean))]
+    rows = {
+        name: torch.stack(parts, dim=1).double().numpy(force=True)
+        for name, parts in columns.items()
+    }
+    if isinstance(estimate, Posterior):
+        rows |= _posterior_rows(estimate.sample(), x, context)
+    return rows
+
+
+def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
+    rows: dict[str, Tensor] = {
+        "interval_width": interval_width(draws, LEVEL)[:, None],
+        "spread_skill": spread_skill_components(draws, x),
+        "z_variance": z_variance(draws, x)[:, None],
+        "crps": crps(draws, x)[:, None],
+        "mse_draw_ratio": draw_mse_components(draws, x),
+    }
+    grid: Shape = tuple(min(REGIONS, s) for s in x.shape[2:])
+    pairs = {"pixel": (draws, x), "region": (region_means(draws, grid), region_means(x, grid))}
+    if context.directions is not None:
+        directions = context.directions
+        pairs["principal"] = (
+            principal_scores(draws, directions),
+            principal_scores(x, directions),
+        )
+    levels = torch.tensor(CALIBRATION_LEVELS)
+    for kind, (d, truth) in pairs.items():
+        covered = coverage(d, truth, [*CALIBRATION_LEVELS, LEVEL])  # (B, L + 1)
+        error = covered[:, :-1] - levels
+        rows |= {f"ce_{kind}": error, f"ace_{kind}": error, f"coverage_{kind}": covered[:, -1:]}
+    return {name: value.double().numpy(force=True) for name, value in rows.items()}
+
+
+def _example_arrays(
+    estimate: Estimate, x: Tensor, y: Tensor, rows: list[int]
+) -> dict[str, NDArray]:
+    arrays = {"truth": x[rows], "measurement": y[rows], "mean": estimate.mean[rows]}
+    if isinstance(estimate, Posterior):
+        interval = estimate.interval(LEVEL)
+        arrays |= {
+            "std": estimate.std[rows],
+            "lower": interval.lower[rows],
+            "upper": interval.upper[rows],
+            "draws": estimate.sample()[:3, rows],
+        }
+    return {name: value.numpy(force=True) for name, value in arrays.items()}

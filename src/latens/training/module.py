@@ -1,0 +1,130 @@
+"""The one LightningModule: any model, any stage."""
+
+import math
+from dataclasses import replace
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule
+from torch import Tensor
+
+from latens.distributions import NoiseStream
+from latens.models import Model
+from latens.objectives import reduce_terms
+from latens.objectives.terms import require_finite
+from latens.problems import InverseProblem
+from latens.training.batches import Blocks, Pair, StepBatches
+from latens.training.settings import Training
+
+TRAINING_NOISE, VALIDATION_NOISE = 0, 1
+
+
+class StageModule(LightningModule):
+    """Trains one stage of a model.
+
+    Args:
+        model: The model.
+        stage: Name of the stage.
+        problem: Inverse problem, for models that simulate.
+        settings: Budget and optimiser.
+        seed: Key of every random number of this fit.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        stage: str,
+        problem: InverseProblem | None,
+        settings: Training,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self.problem = problem
+        self.settings = settings
+        self.key = (seed, model.stages.index(stage))
+        self.event_size = model.stage_event_size(stage)
+        self.sums: dict[str, float] = {}
+
+    def _noise(self, purpose: int, index: int) -> NoiseStream:
+        return NoiseStream(*self.key, purpose, index, device=self.device)
+
+    def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
+        """Loss of a batch; raises `NumericalError` with step and terms if it is not finite."""
+        noise = self._noise(TRAINING_NOISE, self.global_step)
+        terms = self.model.terms(self.stage, *batch, noise, self.problem)
+        if terms.kl is not None:
+            beta = min(1.0, (self.global_step + 1) / max(self.settings.kl_warmup_steps, 1))
+            terms = replace(terms, weights={**terms.weights, "kl": beta})
+        loss = reduce_terms(terms, self.event_size)
+        require_finite(loss, terms, self.global_step)
+        self._add("train", {"loss": float(loss.detach())}, 1)
+        return loss
+
+    def validation_step(self, batch: Pair, batch_idx: int) -> None:
+        """Adds the terms of a block, under noise that is the same at every look."""
+        noise = self._noise(VALIDATION_NOISE, batch_idx)
+        terms = self.model.terms(self.stage, *batch, noise, self.problem)
+        loss = reduce_terms(terms, self.event_size)
+        require_finite(loss, terms, self.global_step)
+        self._add("val", {"loss": float(loss), **terms.means()}, len(batch[0]))
+
+    def _add(self, split: str, values: dict[str, float], weight: int) -> None:
+        count = f"{split}/count"
+        self.sums[count] = self.sums.get(count, 0.0) + weight
+        for name, value in values.items():
+            key = f"{split}/{name}"
+            self.sums[key] = self.sums.get(key, 0.0) + weight * value
+
+    def take_means(self) -> dict[str, float]:
+        """Means of all quantities since the last call."""
+        sums, self.sums = self.sums, {}
+        return {
+            key: value / sums[f"{key.split('/')[0]}/count"]
+            for key, value in sums.items()
+            if not key.endswith("/count")
+        }
+
+    def configure_optimizers(self):
+        """Adam with linear warm-up and a cosine to zero."""
+        settings = self.settings
+        parameters = list(self.model.stage_parameters(self.stage))
+        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+
+        def factor(step: int) -> float:
+            if step < settings.warmup_steps:
+                return (step + 1) / (settings.warmup_steps + 1)
+            rest = max(settings.max_steps - settings.warmup_steps, 1)
+            return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class PairData(LightningDataModule):
+    """Training batches by step and validation blocks.
+
+    Args:
+        train: Pair of tensors to train on.
+        validation: Pair of tensors to stop on.
+        settings: Budget; one Lightning epoch is `validate_every` steps.
+        seed: Key of the order of the batches.
+    """
+
+    def __init__(self, train: Pair, validation: Pair, settings: Training, seed: int) -> None:
+        super().__init__()
+        self.train, self.validation = train, validation
+        self.settings, self.seed = settings, seed
+
+    def train_dataloader(self) -> StepBatches:
+        """The steps up to the next look at the validation share."""
+        start = 0 if self.trainer is None else self.trainer.global_step
+        stop = min(start + self.settings.validate_every, self.settings.max_steps)
+        return StepBatches(*self.train, self.settings.batch_size, self.seed, start, stop)
+
+    def val_dataloader(self) -> Blocks:
+        """The validation share of N."""
+        return Blocks(*self.validation, 256)

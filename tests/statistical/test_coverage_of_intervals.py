@@ -1,0 +1,111 @@
+"""95 % intervals cover 95 %, within the binomial tolerance of the runs.
+
+The benchmark `benchmarks/coverage_of_intervals.py` measures the same at full size; the quick
+tests here would catch an interval that is a fifth too narrow, the slow ones a tenth.
+"""
+
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from latens.evaluation.intervals import bootstrap_interval, metric_interval, seed_interval
+from latens.evaluation.scaling import fit_scaling
+from latens.metrics import metric
+from latens.metrics.catalogue import first
+
+RUNS = [pytest.param(120, id="quick"), pytest.param(1000, id="full", marks=pytest.mark.slow)]
+
+
+def _close_to_nominal(covered: list[bool]) -> bool:
+    """Bar 93–97 % widened by three binomial standard errors."""
+    tolerance = 3 * sqrt(0.95 * 0.05 / len(covered))
+    return 0.93 - tolerance < np.mean(covered) < 0.97 + tolerance
+
+
+def _images(rng: np.random.Generator, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth errors of unit variance, `(B, 16, 16)` as 12 random waves, shared within groups."""
+    label = np.repeat(np.arange(groups), rng.integers(1, 6, groups))
+    grid = np.arange(16) * 2 * np.pi / 16
+    waves = np.stack(
+        [np.cos(i * grid[:, None] + j * grid + p) for i, j in ((0, 1), (1, 0), (1, 1), (1, -1),
+         (2, 0), (0, 2)) for p in (0.0, np.pi / 2)]
+    )  # fmt: skip
+    weight = sqrt(0.3) * rng.standard_normal((groups, 12))[label]
+    weight = weight + sqrt(0.7) * rng.standard_normal((len(label), 12))
+    return np.tensordot(weight, waves, axes=1) / sqrt(6), label
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize("groups", [30, 100])
+def test_bootstrap_over_images_with_correlated_pixels(runs: int, groups: int):
+    covered: dict[str, list[bool]] = {"mse": [], "spread_skill": [], "coverage_pixel": []}
+    truth = {"mse": 1.0, "spread_skill": 0.8, "coverage_pixel": 0.8830}  # 2Φ(0.8·1.96) − 1
+    for run in range(runs):
+        error, label = _images(np.random.default_rng([1, groups, run]), groups)
+        square = (error**2).mean(axis=(1, 2))
+        rows = {
+            "mse": square[:, None],
+            "spread_skill": np.stack([np.full_like(square, 0.64), square], axis=1),
+            "coverage_pixel": (np.abs(error) < 0.8 * 1.96).mean(axis=(1, 2))[:, None],
+        }
+        for name, hits in covered.items():
+            found = metric_interval(metric(name), rows[name], label, replicates=400)
+            hits.append(found.lower <= truth[name] <= found.upper)
+    for name, hits in covered.items():
+        assert _close_to_nominal(hits), (name, np.mean(hits))
+
+
+def test_resampling_pixels_would_be_wrong():
+    """The same data with every pixel as its own group: the interval is far too narrow."""
+    hits = []
+    for run in range(60):
+        error, _ = _images(np.random.default_rng([2, run]), 8)
+        pixels = (error**2).reshape(-1, 1)[::5]
+        found = bootstrap_interval(pixels, range(len(pixels)), first, replicates=100)
+        hits.append(found.lower <= 1.0 <= found.upper)
+    assert np.mean(hits) < 0.85  # three binomial errors below 0.95
+
+
+@pytest.mark.parametrize("runs", [600])
+@pytest.mark.parametrize(
+    ("seeds", "data_scale", "image_scale"), [(3, 1.0, 0.0), (8, 0.3, 0.0), (5, 1.0, 0.6)]
+)
+def test_nested_seeds(runs: int, seeds: int, data_scale: float, image_scale: float):
+    hits = []
+    for run in range(runs):
+        rng = np.random.default_rng([3, seeds, run])
+        inits = rng.integers(1, 4, seeds)
+        unit = np.repeat(np.arange(seeds), inits)
+        values = 2 + image_scale * rng.standard_normal() + 0.5 * rng.standard_normal(len(unit))
+        values += data_scale * rng.standard_normal(seeds)[unit]
+        order = np.concatenate([np.arange(count) for count in inits])
+        found = seed_interval(values, unit, order, image_scale**2, 50)
+        hits.append(found.lower <= 2 <= found.upper)
+    assert _close_to_nominal(hits), np.mean(hits)
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_scaling_parameters_of_nested_subsets(runs: int):
+    n = 32.0 * 2 ** np.arange(6)
+    law = n**-0.5
+    octave = np.arange(6.0)
+    root = np.linalg.cholesky(np.exp(-np.abs(octave[:, None] - octave) / 3))
+    hits: dict[str, list[bool]] = {"floor": [], "amplitude": [], "exponent": [], "beyond": []}
+    bounded = 0
+    for run in range(runs):
+        rng = np.random.default_rng([4, run])
+        seeds = (3, 5, 8)[run % 3]
+        shared = rng.standard_normal((seeds, 1, 6)) @ root.T
+        table = 0.05 + law * (1 + 0.15 * (shared + 0.7 * rng.standard_normal((seeds, 2, 6))))
+        seed, init, column = np.indices(table.shape).reshape(3, -1)
+        fit = fit_scaling(n[column], table.ravel(), seed, init)
+        _, lower, upper = fit.predict([4 * n[-1]])
+        hits["floor"].append(fit.floor.lower <= 0.05 <= fit.floor.upper)
+        hits["amplitude"].append(fit.amplitude.lower <= 1 <= fit.amplitude.upper)
+        hits["exponent"].append(fit.exponent.lower <= 0.5 <= fit.exponent.upper)
+        hits["beyond"].append(lower[0] <= 0.05 + (4 * n[-1]) ** -0.5 <= upper[0])
+        bounded += seeds == 8 and fit.exponent.upper - fit.exponent.lower < 0.6
+    for name, covered in hits.items():
+        assert _close_to_nominal(covered), (name, np.mean(covered))
+    assert bounded > 0.6 * runs / 3  # coverage is not bought with endless intervals
