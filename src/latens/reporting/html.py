@@ -1,0 +1,198 @@
+"""The report: one HTML file that needs no network, and whose policy allows none."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latens.reporting import facts, headlines, tables
+from latens.reporting.figures import learning_curve, learning_curves, training_history
+from latens.reporting.gallery import choose_examples, examples
+from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
+from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
+from latens.reporting.results import Definition, Results, read_histories, read_results
+from latens.reporting.tiles import gallery
+from latens.store import RunFolder, write_bytes, write_text
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Series:
+    """A solver as the page names it.
+
+    Args:
+        name: Name in the tables.
+        index: Number of its colour on this page.
+        style: How it is drawn.
+        kind: `posterior`, `point` or `unknown`.
+        note: Remark, for example "not a posterior".
+    """
+
+    name: str
+    index: int
+    style: SolverStyle
+    kind: str
+    note: str
+
+    @property
+    def marker(self) -> str:
+        """Outline of its marker, an SVG path."""
+        return MARKER_PATHS[self.style.marker]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Learning curves of one metric."""
+
+    definition: Definition
+    svg: Any
+
+
+def write_report(run: RunFolder) -> Path:
+    """Writes `report.html` into the run folder.
+
+    Whatever the run lacks is said in the report instead of being left out silently.
+
+    Args:
+        run: The run folder, finished or not.
+
+    Returns:
+        Path of the report; at most 10 MB, the same bytes for the same folder.
+
+    Raises:
+        DataError: If a file of the run cannot be read, or the report cannot be written.
+    """
+    results = read_results(run)
+    return write_text(run.report_file, render(results))
+
+
+def write_figures(run: RunFolder) -> list[Path]:
+    """Writes every figure that the run allows as PDF and SVG into `figures/`.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        Paths of the files, none for figures that lack data.
+
+    Raises:
+        DataError: If a file of the run cannot be read, or a figure cannot be written.
+    """
+    results = read_results(run)
+    drawn: dict[str, Any] = {}
+    if results.measured:
+        drawn["learning_curves"] = learning_curves(
+            results.curves,
+            results.scaling_band,
+            results.definitions,
+            results.measured,
+            results.notes,
+        )
+    chosen = choose_examples(results)
+    drawn |= {f"examples_n{n}": examples(sets) for n, sets in chosen.items()}
+    histories = read_histories(results)
+    if histories:
+        drawn["training_history"] = training_history(histories, results.notes)
+    folder, written = run.figures, []
+    folder.mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        written.append(write_bytes(folder / f"{name}.pdf", figure_pdf(figure)))
+        written.append(write_bytes(folder / f"{name}.svg", figure_svg(figure)))
+    return written
+
+
+def render(results: Results) -> str:
+    """The report as text, in one HTML page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    series = [
+        Series(name, i, solver_style(name), results.kind(name), results.note(name))
+        for i, name in enumerate(results.solvers)
+    ]
+    style, statuses = _style(series), facts.status_counts(results)
+    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = facts.number
+    environment.filters["finite"] = math.isfinite
+    environment.filters["pick"] = lambda names, mapping: [mapping[name] for name in names]
+    page = environment.get_template("report.html.j2").render(
+        results=results,
+        series={s.name: s for s in series},
+        style=Markup(style),
+        script=Markup(script),
+        policy=_policy(style, script),
+        asked=headlines.asked(results),
+        answers=headlines.answers(results),
+        caveats=headlines.caveats(results),
+        summaries={n: tables.summary(results, n) for n in results.sizes},
+        scaling=tables.scaling_rows(results),
+        failures=tables.failures(results),
+        statuses=statuses,
+        words=facts.status_words(statuses),
+        cost=tables.cost_rows(results),
+        gallery=gallery(choose_examples(results)),
+        data=facts.data_facts(results),
+        problem=facts.problem_facts(results),
+        packages=facts.packages(results),
+        provenance=facts.provenance(results),
+        **_pictures(results),
+    )
+    return page.replace("\r\n", "\n")
+
+
+def _pictures(results: Results) -> Mapping[str, Any]:
+    """Inline figures; their markup was escaped when it was made."""
+    from markupsafe import Markup
+
+    panels = {}
+    for i, metric in enumerate(results.measured):
+        definition = results.definitions[metric]
+        figure = learning_curve(results.curves, results.scaling_band, definition, results.solvers)
+        words = f"{definition.label} against the number of training samples, for each solver"
+        panels[metric] = Panel(definition, Markup(inline_svg(figure, f"m{i}", words)))
+    histories = read_histories(results)
+    words = "Training history of one fit per solver at the largest training size"
+    drawn = training_history(histories, results.notes) if histories else None
+    history = Markup(inline_svg(drawn, "hist", words)) if drawn else None
+    return {"panels": panels, "history": history}
+
+
+def _style(series: list[Series]) -> str:
+    """Style sheet of the page with the colours of its solvers."""
+    light = "".join(f"--c{s.index}:{s.style.colour};" for s in series)
+    dark = "".join(f"--c{s.index}:{s.style.dark};" for s in series)
+    rules = [
+        f":root{{{light}}}",
+        f"@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}",
+    ]
+    for s in series:
+        variable = f"var(--c{s.index})"
+        rules.append(f'.plot [stroke="{s.style.colour}"]{{stroke:{variable}}}')
+        rules.append(f'.plot [fill="{s.style.colour}"]{{fill:{variable}}}')
+        rules.append(f".c{s.index}{{--series:{variable}}}")
+    sheet = (_TEMPLATES / "report.css").read_text("utf-8")
+    return sheet + "\n".join(dict.fromkeys(rules)) + "\n"
+
+
+def _policy(style: str, script: str) -> str:
+    """Content security policy: nothing but this style, this script and inline pictures."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
+        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return "sha256-" + base64.b64encode(digest).decode("ascii")
