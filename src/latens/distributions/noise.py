@@ -1,6 +1,7 @@
 """Standard noise as tensors, a pure function of integer keys."""
 
 import hashlib
+import operator
 from collections.abc import Sequence
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor
 
 
 def _generator(*key: int) -> torch.Generator:
-    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    plain = tuple(operator.index(k) for k in key)  # NumPy's integers have a `repr` of their own
+    digest = hashlib.blake2b(repr(plain).encode(), digest_size=8).digest()
     seed = int.from_bytes(digest, "little") & (2**63 - 1)
     return torch.Generator().manual_seed(seed)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,10 @@ from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+JUDGED = ("mse", "crps")
+"""Metrics that are finite for every finite estimate. Others may rightly be infinite: the PSNR of
+a perfect reconstruction, the NMSE of a blank image."""
 
 DIRECTIONS = 8
 """Principal directions whose coverage is measured."""
@@ -68,7 +73,7 @@ class Evaluation:
     examples: Examples
     data_range: tuple[float, float]
 
-    @property
+    @cached_property
     def metrics(self) -> "pd.DataFrame":
         """One row per metric: value and interval over images (or groups)."""
         cell, records = self.cell, []
@@ -119,18 +124,18 @@ class Evaluation:
                     }
                 )
             )
-        return pd.concat(frames, ignore_index=True)[list(PER_IMAGE.columns)]
+        return pd.concat(frames, ignore_index=True).loc[:, list(PER_IMAGE.columns)]
 
     def __str__(self) -> str:
         lines = [f"{self.cell.solver}: {len(self.groups)} images, {self.kind}"]
         if self.outcome.status is not Status.CONVERGED:
             lines.append(f"  {self.outcome.status}: {self.outcome.message}".rstrip(": "))
         labels = {metric.name: metric for metric in CATALOGUE}
-        for row in self.metrics.itertuples():
-            metric = labels[str(row.metric)]
+        for row in self.metrics.to_dict("records"):
+            metric = labels[row["metric"]]
             target = f"   target {metric.target:g}" if np.isfinite(metric.target) else ""
-            interval = f"[{row.lower:.4g}, {row.upper:.4g}]"
-            value = f"{row.value:.4g} {metric.unit}".strip()
+            interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]"
+            value = f"{row['value']:.4g} {metric.unit}".strip()
             lines.append(f"  {metric.label:<36} {value:>14}   {interval}{target}")
         return "\n".join(lines)
 
@@ -215,7 +220,7 @@ def evaluate_cell(
     rows, examples, solved = measure(solver, images.x, images.y, context, seed)
     kind = "posterior" if solved.is_posterior else "point"
     outcome = Outcome(solved.status) if outcome is None else outcome
-    broken = sorted(name for name, r in rows.items() if not np.isfinite(r).all())
+    broken = [name for name in JUDGED if not np.isfinite(rows.get(name, 0.0)).all()]
     if broken and outcome.usable:
         outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
     return Evaluation(cell, outcome, kind, rows, images.groups, examples, images.data_range)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
+from latens.errors import ConfigError
 from latens.nets import Units
 from latens.objectives import LossTerms
 from latens.problems import InverseProblem
@@ -91,6 +92,8 @@ class LatentModel(Model):
 
     def __init__(self, signal_shape: Shape, measurement_shape: Shape, dim: int) -> None:
         super().__init__(signal_shape, measurement_shape)
+        if dim < 1:
+            raise ConfigError("dim", "1 latent or more", dim, "Choose for example 8.")
         self.dim = dim
 
     @abstractmethod

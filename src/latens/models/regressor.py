@@ -37,7 +37,7 @@ class UNet(Model):
 
     def __init__(self, signal_shape: Shape, measurement_shape: Shape, *, width: int = 16) -> None:
         super().__init__(signal_shape, measurement_shape)
-        from monai.networks.nets import UNet as MonaiUNet
+        from monai.networks.nets.unet import UNet as MonaiUNet
 
         if width < 4:
             raise ConfigError("width", "4 or more", width, "Choose 8, 16 or 32.")

@@ -13,23 +13,11 @@ _PACKAGES = (
     "pandas",
     "pyarrow",
     "safetensors",
-    "scikit-learn",
     "scipy",
     "torch",
-    "torchdiffeq",
     "torchmetrics",
-    "zuko",
 )
-_DETERMINING = (
-    "lightning",
-    "monai",
-    "numpy",
-    "scikit-learn",
-    "scipy",
-    "torch",
-    "torchdiffeq",
-    "zuko",
-)
+_DETERMINING = ("lightning", "monai", "numpy", "scipy", "torch")
 
 
 def provenance() -> dict[str, Any]:
