@@ -9,6 +9,8 @@
 Ronneberger, Fischer, Brox (2015), https://arxiv.org/abs/1505.04597; the network is MONAI's.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,11 +33,20 @@ class UNet(Model):
         signal_shape: `(C, *spatial)` of x.
         measurement_shape: `(C', *spatial')` of y, resized to the grid of x.
         width: Channels of the first level, doubled on each of the two coarser ones.
+        norm: Normalisation. MONAI's own default, `instance`, takes the mean of every image away
+            and with it the absolute intensity: on blurred ultrasound it costs 4.6 dB.
     """
 
     stages = ("likelihood",)
 
-    def __init__(self, signal_shape: Shape, measurement_shape: Shape, *, width: int = 16) -> None:
+    def __init__(
+        self,
+        signal_shape: Shape,
+        measurement_shape: Shape,
+        *,
+        width: int = 16,
+        norm: Literal["batch", "instance"] = "batch",
+    ) -> None:
         super().__init__(signal_shape, measurement_shape)
         from monai.networks.nets.unet import UNet as MonaiUNet
 
@@ -49,6 +60,7 @@ class UNet(Model):
             channels=(width, 2 * width, 4 * width),
             strides=(2, 2),
             num_res_units=2,
+            norm=norm,
         )
         self.scale = SharedScale()
 

@@ -207,8 +207,15 @@ class ConvMap(Architecture):
 
 
 class _Flat(nn.Module):
+    """All inputs as one vector `(N, width)`, divided by √width.
+
+    Adam moves every weight alike, so a step would move the mean of a latent by width times the
+    learning rate; the decoder could never follow.
+    """
+
     def forward(self, *inputs: Tensor) -> Tensor:
-        return torch.cat([u.flatten(1) for u in inputs], dim=1)
+        flat = torch.cat([u.flatten(1) for u in inputs], dim=1)
+        return flat / flat.shape[1] ** 0.5
 
 
 class _LinearTrunk(nn.Module):
@@ -255,7 +262,7 @@ class LinearGaussianVector(GaussianVector):
         super().__init__(trunk, width, dim)
         self.head = nn.Linear(width, dim)
         nn.init.zeros_(self.head.bias)
-        nn.init.normal_(self.head.weight, std=0.1 / width**0.5)
+        nn.init.normal_(self.head.weight, std=0.1)
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def forward(self, *inputs: Tensor) -> Independent:

@@ -1,7 +1,7 @@
 """What a run folder holds, read once. What is missing stays empty and is said so later."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -192,6 +192,7 @@ def read_results(run: store.RunFolder) -> Results:
         DataError: If a file is there and cannot be read as what it should be.
     """
     curves = _table(run, store.CURVES)
+    fits, evaluations = _finished_units(run)
     return Results(
         path=run.path,
         run=_json(run.path / "run.json"),
@@ -202,11 +203,28 @@ def read_results(run: store.RunFolder) -> Results:
         metrics=_table(run, store.METRICS),
         cost=run.read_costs(),
         definitions=_definitions(run, curves),
-        fits=_units([run.fit(name) for name in run.finished_fits()], "fit.json"),
-        evaluations=_units(
-            [run.evaluation(name) for name in run.finished_evaluations()], "evaluation.json"
-        ),
+        fits=fits,
+        evaluations=evaluations,
     )
+
+
+def _finished_units(run: store.RunFolder) -> tuple[dict[str, Unit], dict[str, Unit]]:
+    """Fits and evaluations that the tables are made of; all of them where no list says which.
+
+    Other units in the folder belong to other configurations.
+    """
+    listed = _json(run.units_file)
+    fits = _units([run.fit(name) for name in run.finished_fits()], "fit.json")
+    folders = [run.evaluation(name) for name in run.finished_evaluations()]
+    evaluations = _units(folders, "evaluation.json")
+    if not listed:
+        return fits, evaluations
+    renamed = {
+        name: replace(unit, identity={**unit.identity, "solver": listed["evaluations"][name]})
+        for name, unit in evaluations.items()
+        if name in listed["evaluations"]
+    }
+    return {name: unit for name, unit in fits.items() if name in listed["fits"]}, renamed
 
 
 def fit_cells(results: Results) -> dict[str, dict[str, Any]]:

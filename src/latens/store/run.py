@@ -49,6 +49,8 @@ class RunFolder:
         fits: Folder of the fits.
         evaluations: Folder of the evaluations.
         tables: Folder of the tables of the whole run.
+        units_file: `tables/units.json`, the units that the tables are made of: `fits`, and
+            `evaluations` with the name of the solver.
         figures: Folder of the figures.
         config_file: `config.yaml`, the resolved configuration.
         cost_file: `cost.csv`, seconds and memory of each unit.
@@ -60,6 +62,7 @@ class RunFolder:
         self.fits = self.path / "fits"
         self.evaluations = self.path / "evaluations"
         self.tables = self.path / "tables"
+        self.units_file = self.tables / "units.json"
         self.figures = self.path / "figures"
         self.config_file = self.path / "config.yaml"
         self.cost_file = self.path / "cost.csv"

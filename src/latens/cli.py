@@ -1,0 +1,145 @@
+"""The command line. Heavy imports live inside commands, so that `latens --help` is immediate."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from latens.errors import ConfigError, LatensError
+
+STUDIES = ("scarcity",)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports its errors as every other error of latens: one line, exit code 2."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(
+            "arguments", "a valid command", f"this: {message}", f"See `{self.prog} --help`."
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: Arguments; those of the process if None.
+
+    Returns:
+        Exit code: 0 done, 2 configuration or input at fault, 3 numerical failure, 4 a solver
+        that did not reach a usable answer, 130 interrupted. A study whose single fits failed is
+        done: they are named at the end and marked in every table.
+    """
+    try:
+        options, rest = _parser().parse_known_args(argv)
+        if rest and options.command != "run":
+            raise ConfigError(
+                "arguments",
+                f"those of `latens {options.command}`",
+                " ".join(rest),
+                f"See `latens {options.command} --help`.",
+            )
+        return options.call(options, rest)
+    except LatensError as error:
+        print(f"latens: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("latens: interrupted; the same command goes on where it stopped", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="latens",
+        description="How much data does a learned inverse solver need before you can trust it?",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+    run = commands.add_parser(
+        "run",
+        help="run a study: train, evaluate, report",
+        description="Run a study, or finish one that was interrupted. Any setting of the study "
+        "is overridden by --name value, with dots for nested ones: --training.max_steps 2000, "
+        "--data latens.data.MedMnist --data.path FILE, --models.cvae.dim 64.",
+        allow_abbrev=False,
+    )
+    run.add_argument("study", choices=STUDIES)
+    run.add_argument("--preset", default="phantoms", metavar="NAME", help="default: phantoms")
+    run.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="YAML over the preset"
+    )
+    run.add_argument("--out", metavar="RUN", help="run folder; default: runs/STUDY-PRESET-HASH")
+    run.add_argument("--jobs", type=int, metavar="N", help="processes; default: cores")
+    run.add_argument(
+        "--trust", action="append", default=[], metavar="PKG", help="allow classes of a package"
+    )
+    run.add_argument("--show", action="store_true", help="print the configuration and stop")
+    run.set_defaults(call=_run)
+
+    report = commands.add_parser("report", help="write report.html and figures of a run again")
+    report.add_argument("run", metavar="RUN")
+    report.set_defaults(call=_report)
+
+    reconstruct = commands.add_parser(
+        "reconstruct", help="apply a trained solver to new measurements"
+    )
+    reconstruct.add_argument("run", metavar="RUN")
+    reconstruct.add_argument("file", metavar="FILE", help="npy: one measurement or a batch")
+    reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
+    reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
+    reconstruct.add_argument("--out", metavar="FOLDER", help="default: FILE without its suffix")
+    reconstruct.add_argument("--level", type=float, default=0.95, metavar="P")
+    reconstruct.add_argument("--trust", action="append", default=[], metavar="PKG")
+    reconstruct.set_defaults(call=_reconstruct)
+
+    data = commands.add_parser("data", help="look at data before using them")
+    actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="find what is wrong with a folder or file")
+    check.add_argument("folder", metavar="FOLDER")
+    check.set_defaults(call=_check)
+    return parser
+
+
+def _version() -> str:
+    import latens
+
+    return f"latens {latens.__version__}"
+
+
+def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+    from latens.studies.command import run_command
+
+    return run_command(options, overrides)
+
+
+def _report(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.reporting import write_figures, write_report
+    from latens.store import RunFolder
+
+    run = RunFolder.open(options.run)
+    write_figures(run)
+    print(write_report(run))
+    return 0
+
+
+def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.studies.reconstruct import reconstruct_command
+
+    return reconstruct_command(options)
+
+
+def _check(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.data import check_folder
+
+    check = check_folder(Path(options.folder))
+    print(check.summary)
+    for finding in check.findings:
+        print(f"{finding.severity:<8} {finding.file}: {finding.message}")
+    return 2 if check.errors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

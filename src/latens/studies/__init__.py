@@ -1,0 +1,1 @@
+"""Studies: configuration, units, sweep engine, tables, and solvers from a finished run."""

@@ -1,0 +1,105 @@
+"""`latens run`: configuration, progress, and what is printed at the end."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from latens.reporting import summary_text
+from latens.store import Status, content_hash
+from latens.studies.configure import load_layers, resolve
+from latens.studies.run import Estimate, available_cores, place, run_scarcity
+from latens.studies.scarcity import Scarcity
+from latens.studies.units import Unit
+
+
+class Bar:
+    """Progress in the terminal; in a file, one line per tenth of the work."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.progress.add_task("fits and evaluations", total=None)
+        self.total = self.done = 0
+
+    def start(self, estimate: Estimate, units: int) -> None:
+        """Say what is to be done and how long it may take."""
+        self.total = units
+        self.progress.update(self.task, total=units)
+        finished = f", {estimate.finished} finished before" if estimate.finished else ""
+        self.console.print(
+            f"{estimate.fits} fits and {estimate.evaluations} evaluations{finished}; "
+            f"at most about {_minutes(estimate.seconds)}",
+            highlight=False,
+        )
+        self.progress.start()
+
+    def advance(self, unit: Unit, status: str) -> None:
+        """Count a finished unit; name it if its status is not a good one."""
+        self.done += 1
+        self.progress.advance(self.task)
+        if unit.kind == "fit" and status not in ("converged", "stopped"):
+            self.console.print(f"  {status}: {place(unit.cell)}", highlight=False)
+        tenth = max(self.total // 10, 1)
+        if not self.console.is_terminal and self.done % tenth == 0:
+            self.console.print(f"  {self.done}/{self.total}", highlight=False)
+
+    def stop(self) -> None:
+        """Leave the terminal as it was."""
+        self.progress.stop()
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
+
+
+def run_command(options: Namespace, overrides: list[str]) -> int:
+    """Run a study from command-line options.
+
+    Returns:
+        Exit code 0, also if single fits failed: they are named, and marked in every table.
+    """
+    layers = load_layers(options.study, options.preset, options.config)
+    config = resolve(Scarcity, layers, overrides, options.trust)
+    if options.show:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+        return 0
+    name = f"{options.study} {options.preset}"
+    default = Path("runs") / f"{options.study}-{options.preset}-{content_hash(config, 8)}"
+    out = Path(options.out) if options.out else default
+    jobs = options.jobs if options.jobs is not None else available_cores()
+    bar = Bar()
+    try:
+        finished = run_scarcity(config, out, name, jobs, bar)
+    finally:
+        bar.stop()
+    print(summary_text(finished.run))
+    for unit, outcome in finished.failures:
+        print(f"{outcome.status}: {unit}: {outcome.message}")
+    if any(outcome.status is Status.FAILED for _, outcome in finished.failures):
+        print("To repeat what failed, delete its folder, named in brackets, and run again.")
+    print(f"report: {finished.report}")
+    return 0

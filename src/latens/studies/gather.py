@@ -1,0 +1,238 @@
+"""Tables of a whole run, from the folders of its evaluations."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from latens.evaluation import fit_scaling, metric_interval, seed_interval
+from latens.metrics import CATALOGUE, LEVEL, Metric
+from latens.store import (
+    CURVES,
+    METRIC_DEFINITIONS,
+    METRICS,
+    PER_IMAGE,
+    SCALING,
+    SCALING_BAND,
+    Outcome,
+    RunFolder,
+    Status,
+    from_rows,
+    read_csv,
+    read_parquet,
+    write_csv,
+    write_json,
+    write_table,
+)
+from latens.studies.units import EvaluationUnit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
+"""Errors with a floor at or above zero, to which E(N) = E_∞ + a N^(−α) is fitted."""
+
+BAND_POINTS = 60
+ONE_SIGMA = 0.6827
+USABLE = tuple(str(status) for status in Status if Outcome(status).usable)
+
+
+def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.DataFrame"]:
+    """Write `tables/` of a run from its finished evaluations, and `units.json`, their list.
+
+    Args:
+        run: The run.
+        units: Evaluations of the present configuration; others in the folder are left out.
+
+    Returns:
+        The tables by name.
+    """
+    import pandas as pd
+
+    finished = [unit for unit in units if run.has_evaluation(unit.hash)]
+    numbered = [u for u in finished if (run.evaluation(u.hash) / "metrics.csv").is_file()]
+    # A unit does not change when its solver is renamed: the name of today counts.
+    frames = [
+        read_csv(run.evaluation(u.hash) / "metrics.csv", METRICS).assign(solver=u.solver)
+        for u in numbered
+    ]
+    metrics = pd.concat(frames, ignore_index=True) if frames else from_rows([], METRICS)
+    curves = _curves(run, finished, metrics)
+    scaling, band = _scaling(metrics)
+    tables = {
+        "metrics": metrics,
+        "curves": from_rows(curves, CURVES),
+        "scaling": from_rows(scaling, SCALING),
+        "scaling_band": from_rows(band, SCALING_BAND),
+    }
+    for name, frame in tables.items():
+        write_table(run.tables, name, frame)
+    definitions = from_rows(_definitions(metrics), METRIC_DEFINITIONS)
+    write_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS, definitions)
+    members = {
+        "fits": sorted({hash for unit in finished for hash in unit.needs}),
+        "evaluations": {unit.hash: unit.solver for unit in finished},
+    }
+    write_json(run.units_file, members)
+    return tables
+
+
+def _definitions(metrics: "pd.DataFrame") -> list[dict[str, Any]]:
+    present = set(metrics["metric"])
+    return [
+        {
+            "metric": m.name,
+            "label": m.label,
+            "unit": m.unit,
+            "better": m.better,
+            "target": m.target,
+            "definition": m.definition,
+        }
+        for m in CATALOGUE
+        if m.name in present
+    ]
+
+
+def _curves(
+    run: RunFolder, units: Sequence[EvaluationUnit], metrics: "pd.DataFrame"
+) -> list[dict[str, Any]]:
+    """Mean over usable cells with an interval for seeds and test images together.
+
+    A collapsed or failed cell is left out and counted: the curve is that of models which pass
+    their gate. A size without any usable cell keeps a row, with NaN.
+    """
+    rows: list[dict[str, Any]] = []
+    cells: dict[tuple[str, int], list[EvaluationUnit]] = {}
+    for unit in units:
+        cells.setdefault((unit.solver, unit.n), []).append(unit)
+    for (solver, n), members in sorted(cells.items()):
+        outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
+        status = _status_text([str(o.status) for o in outcomes.values()])
+        usable = [u for u in members if outcomes[u.hash].usable]
+        components = _image_components(run, usable)
+        names = metrics.loc[metrics["solver"] == solver, "metric"].unique()
+        for name in sorted(names):
+            table = metrics.loc[(metrics["metric"] == name) & np.isfinite(metrics["value"])]
+            table = table.loc[table["evaluation"].isin([u.hash for u in usable])]
+            rows.append(
+                {
+                    "solver": solver,
+                    "n": n,
+                    "metric": name,
+                    **_summary(_metric(name), table, components),
+                    "level": LEVEL,
+                    "data_seeds": table["data_seed"].nunique(),
+                    "fits": len(table),
+                    "excluded": len(members) - len(table),
+                    "status": status,
+                }
+            )
+    return rows
+
+
+def _summary(
+    metric: Metric, cells: "pd.DataFrame", components: Mapping[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, float]:
+    """Mean over cells with its interval; NaN without cells."""
+    if cells.empty:
+        return dict.fromkeys(("mean", "lower", "upper"), float("nan"))
+    variance, degrees = _image_variance(metric, *components[metric.name])
+    interval = seed_interval(
+        cells["value"],
+        cells["data_seed"].to_numpy(),
+        _labels(cells),
+        image_variance=variance,
+        image_degrees=degrees,
+        level=LEVEL,
+    )
+    low, high = metric.support
+    lower, upper = np.clip([interval.lower, interval.upper], low, high)
+    return {"mean": interval.value, "lower": float(lower), "upper": float(upper)}
+
+
+def _labels(cells: "pd.DataFrame") -> np.ndarray:
+    """Initialisation of each cell; ensembles, which have none, share a label."""
+    return cells["init_seed"].fillna(-1).to_numpy(dtype=int)
+
+
+def _metric(name: str) -> Metric:
+    return next(m for m in CATALOGUE if m.name == name)
+
+
+def _status_text(statuses: list[str]) -> str:
+    """ "ok", or what went wrong how often."""
+    words = [word for word in statuses if word not in USABLE]
+    if not words:
+        return "ok"
+    counts = {word: words.count(word) for word in sorted(set(words))}
+    return ", ".join(f"{count} of {len(statuses)} {word}" for word, count in counts.items())
+
+
+def _image_components(
+    run: RunFolder, members: Sequence[EvaluationUnit]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Components per image averaged over cells, `(n, p)`, and the groups, by metric."""
+    import pandas as pd
+
+    if not members:
+        return {}
+    frames = [
+        read_parquet(run.evaluation(u.hash) / "per_image.parquet", PER_IMAGE) for u in members
+    ]
+    table = pd.concat(frames, ignore_index=True)
+    index = ["metric", "image", "group", "component"]
+    mean: Any = table.groupby(index, sort=True)["value"].mean()
+    wide = mean.unstack("component")
+    result = {}
+    for name in wide.index.get_level_values("metric").unique():
+        part = wide.loc[name].dropna(axis=1, how="all")
+        groups = part.index.get_level_values("group").to_numpy()
+        result[str(name)] = (part.to_numpy(dtype=float), groups)
+    return result
+
+
+def _image_variance(metric: Metric, rows: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Squared standard error over test images of the average cell, and its degrees of freedom."""
+    interval = metric_interval(metric, rows, groups, level=ONE_SIGMA)
+    width = (interval.upper - interval.lower) / 2
+    if not np.isfinite(width):
+        return 0.0, np.inf
+    return float(width**2), float(interval.groups - 1)
+
+
+def _scaling(metrics: "pd.DataFrame") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    band: list[dict[str, Any]] = []
+    by_curve: Any = metrics.groupby(["solver", "metric"], sort=True)
+    for (solver, name), table in by_curve:
+        cells = table.loc[np.isfinite(table["value"]) & table["status"].isin(USABLE)]
+        if name not in SCALED or cells["n"].nunique() < 4:
+            continue
+        fit = fit_scaling(
+            cells["n"],
+            cells["value"],
+            cells["data_seed"].to_numpy(),
+            _labels(cells),
+            level=LEVEL,
+        )
+        common = {"solver": str(solver), "metric": str(name), "level": LEVEL}
+        for parameter in ("floor", "amplitude", "exponent"):
+            estimate = getattr(fit, parameter)
+            rows.append(
+                {
+                    **common,
+                    "parameter": parameter,
+                    "value": estimate.value,
+                    "lower": estimate.lower,
+                    "upper": estimate.upper,
+                    "sizes": fit.sizes,
+                    "status": fit.status,
+                }
+            )
+        grid = np.geomspace(cells["n"].min(), cells["n"].max(), BAND_POINTS)
+        value, lower, upper = fit.predict(grid, LEVEL)
+        band += [
+            {**common, "n": float(n), "value": float(v), "lower": float(lo), "upper": float(up)}
+            for n, v, lo, up in zip(grid, value, lower, upper, strict=True)
+        ]
+    return rows, band

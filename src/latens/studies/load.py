@@ -1,0 +1,244 @@
+"""Solvers from a run folder; nothing in it is executed."""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from latens.errors import ConfigError, DataError, LatensError, SolverError
+from latens.inference import Amortised, Ensemble, Regression, Solver, TikhonovSolver
+from latens.models import LatentModel, Model, UNet
+from latens.problems import InverseProblem, NoiseModel, Operator
+from latens.store import Outcome, RunFolder, read_json
+from latens.studies.configure import construct_object
+from latens.types import PathLike, Shape
+
+WEIGHTS = "weights.safetensors"
+TIKHONOV = "tikhonov.safetensors"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A solver from a run, with what its user must know.
+
+    Attributes:
+        solver: The solver; call it with measurements `(B, *measurement_shape)`.
+        problem: Operator and noise it was made for, or None.
+        name, n, data_seed, init_seed: Its place in the sweep.
+        outcome: Status of its fits.
+        note: A warning that belongs to the solver, or "".
+        folder: Folder of its evaluation.
+        signal_shape, measurement_shape: Shapes of one signal and one measurement.
+    """
+
+    solver: Solver
+    problem: InverseProblem | None
+    name: str
+    n: int
+    data_seed: int
+    init_seed: int | None
+    outcome: Outcome
+    note: str
+    folder: Path
+    signal_shape: Shape
+    measurement_shape: Shape
+
+    def __call__(self, y: torch.Tensor):
+        """Solve for measurements, `(B, *measurement_shape)`."""
+        return self.solver(y)
+
+
+def load(
+    run: PathLike,
+    solver: str | None = None,
+    n: int | None = None,
+    data_seed: int | None = None,
+    trust: Collection[str] = (),
+) -> Loaded:
+    """A trained solver of a run, of those that its tables show.
+
+    Args:
+        run: Run folder.
+        solver: Name of the solver; default: an ensemble if there is one, else a posterior, and
+            neither one that is not usable nor one that is marked as not a posterior if there
+            is another.
+        n: Number of training pairs; default: the largest.
+        data_seed: Seed of its subset; default: the smallest.
+        trust: Packages whose classes the run may name, besides those of latens.
+
+    Raises:
+        ConfigError: If the run has no such solver.
+        DataError: If the folder is not a run or is damaged.
+    """
+    folder = RunFolder.open(run)
+    with _intact(folder):
+        entry = _choose(_entries(folder), solver, n, data_seed)
+        return _build(folder, entry, trust)
+
+
+@contextmanager
+def _intact(run: RunFolder) -> Iterator[None]:
+    """Turn what a damaged description raises into one line."""
+    try:
+        yield
+    except LatensError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            str(run.path),
+            "descriptions of fits and evaluations as latens wrote them",
+            f"{type(error).__name__}: {' '.join(str(error).split())}",
+            "Restore the folder from a copy, or finish it with the command that started it.",
+        ) from error
+
+
+def _entries(run: RunFolder) -> list[dict[str, Any]]:
+    """Evaluations with numbers: those of the tables, or all where there are no tables yet."""
+    names = read_json(run.units_file)["evaluations"] if run.units_file.is_file() else {}
+    entries = []
+    for hash in names or run.finished_evaluations():
+        entry = read_json(run.evaluation(hash) / "evaluation.json")
+        if entry["kind"] in ("posterior", "point"):
+            name = names.get(hash, entry["solver"])
+            outcome = Outcome.read(run.evaluation(hash))
+            entries.append({**entry, "solver": name, "hash": hash, "outcome": outcome})
+    if not entries:
+        raise DataError(
+            str(run.path),
+            "a run with at least one finished evaluation",
+            "none",
+            "Finish it with the command that started it.",
+        )
+    return entries
+
+
+def _choose(
+    entries: list[dict[str, Any]], solver: str | None, n: int | None, data_seed: int | None
+) -> dict[str, Any]:
+    wanted = {"solver": solver, "n": n, "data_seed": data_seed}
+    for key, value in wanted.items():
+        if value is None:
+            continue
+        known = sorted({entry[key] for entry in entries})
+        entries = [entry for entry in entries if entry[key] == value]
+        if not entries:
+            choices = ", ".join(map(str, known))
+            raise ConfigError(key, f"one of {choices}", value, "Choose one of these.")
+
+    def preference(entry: dict[str, Any]) -> tuple:
+        return (
+            entry["outcome"].usable,
+            entry["kind"] == "posterior",
+            entry["note"] == "",
+            entry["algorithm"] == "ensemble",
+            entry["n"],
+            -entry["data_seed"],
+            -(entry["init_seed"] or 0),
+            entry["solver"],
+        )
+
+    return max(entries, key=preference)
+
+
+def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loaded:
+    folder = run.evaluation(entry["hash"])
+    description = run.description["data"]
+    signal = tuple(description["signal_shape"])
+    measurement = tuple(description["measurement_shape"])
+    problem = _problem(entry["problem"], signal, trust)
+    if entry["algorithm"] == "tikhonov" and problem is not None:
+        solver: Solver = _load_tikhonov(folder, problem)
+    else:
+        members = [_member(run.fit(fit), problem, trust) for fit in entry["fits"]]
+        solver = members[0] if entry["algorithm"] != "ensemble" else Ensemble(members)
+    return Loaded(
+        solver,
+        problem,
+        entry["solver"],
+        entry["n"],
+        entry["data_seed"],
+        entry["init_seed"],
+        entry["outcome"],
+        entry["note"],
+        folder,
+        signal,
+        measurement,
+    )
+
+
+def _problem(
+    spec: dict[str, Any], signal_shape: Shape, trust: Collection[str]
+) -> InverseProblem | None:
+    if spec["operator"] is None:
+        return None
+    operator = construct_object(Callable[[Shape], Operator], spec["operator"], trust)
+    noise = construct_object(NoiseModel, spec["noise"], trust)
+    return InverseProblem(operator(signal_shape), noise)
+
+
+def _member(folder: Path, problem: InverseProblem | None, trust: Collection[str]) -> Solver:
+    fit = read_json(folder / "fit.json")
+    make = construct_object(Callable[[Shape, Shape], Model], fit["model"], trust)
+    with torch.random.fork_rng(devices=[]):
+        model = make(tuple(fit["signal_shape"]), tuple(fit["measurement_shape"]))
+    return trained_solver(folder, model, problem)
+
+
+def trained_solver(folder: Path, model: Model, problem: InverseProblem | None) -> Solver:
+    """The solver of a fit.
+
+    Args:
+        folder: Folder of the fit.
+        model: Its untrained model; gets the weights.
+        problem: Operator and noise, or None.
+
+    Raises:
+        SolverError: If the fit failed and left no weights.
+        DataError: If the weights are missing, damaged or of another model.
+    """
+    outcome = Outcome.read(folder)
+    if not (folder / WEIGHTS).exists() and not outcome.usable:
+        raise SolverError(
+            folder.name,
+            "a fit that left weights",
+            f"{outcome.status}: {outcome.message}",
+            "Mend the cause, delete this folder and run again.",
+            status=str(outcome.status),
+        )
+    with _weights_of(folder / WEIGHTS):
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    if isinstance(model, LatentModel):
+        return Amortised(model, problem, outcome.status)
+    assert isinstance(model, UNet)
+    return Regression(model, outcome.status)
+
+
+def save_tikhonov(solver: TikhonovSolver, folder: Path) -> None:
+    """Write mean image and weight, so that the solver can be loaded without its data."""
+    weight = torch.tensor(solver.weight, dtype=torch.float64)
+    save_file({"mean": solver.mean.contiguous(), "weight": weight}, folder / TIKHONOV)
+
+
+def _load_tikhonov(folder: Path, problem: InverseProblem) -> TikhonovSolver:
+    with _weights_of(folder / TIKHONOV):
+        arrays = load_file(folder / TIKHONOV)
+        return TikhonovSolver(problem, arrays["mean"], float(arrays["weight"]))
+
+
+@contextmanager
+def _weights_of(path: Path) -> Iterator[None]:
+    """Turn what a missing or damaged safetensors file raises into one line."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        raise DataError(
+            str(path),
+            "the weights of this unit",
+            " ".join(str(error).split())[:200],
+            "Delete the folder around it and run again.",
+        ) from error

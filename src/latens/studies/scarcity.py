@@ -1,0 +1,341 @@
+"""`scarcity`: at which N are reconstructions accurate, stable and calibrated?
+
+A study is its configuration. It knows its data, its inverse problem and the units to compute;
+`latens.studies.work` computes one unit, `latens.studies.sweep` all of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data import ImageSet, Phantoms, Source, Subset, hold_out, nested_subsets
+from latens.errors import ConfigError, LatensError
+from latens.evaluation import fit_directions, simulate
+from latens.models import LatentModel, Model, UNet
+from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
+from latens.store import canonical_json
+from latens.store.hashing import plain
+from latens.studies.units import EvaluationUnit, FitUnit, Setting
+from latens.training import Training, one_thread
+from latens.types import Shape
+
+SPLIT_SEED, NOISE_SEED = 0, 0
+NOT_A_POSTERIOR = "not a posterior: its optimum is not p(x | y) at any N"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Images of a study with their measurements, split once.
+
+    Attributes:
+        images: All images, with measurements.
+        pool: Positions from which subsets are drawn.
+        test: Positions of the fixed test set.
+        problem: Operator and noise, or None where they are unknown.
+        directions: Principal directions of the pool, `(K, *signal_shape)`.
+    """
+
+    images: ImageSet
+    pool: np.ndarray
+    test: np.ndarray
+    problem: InverseProblem | None
+    directions: Tensor
+
+    def pairs(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Signals and measurements at some positions."""
+        assert self.images.y is not None
+        index = torch.as_tensor(rows)
+        return self.images.x[index], self.images.y[index]
+
+
+class Scarcity:
+    """Reconstruction quality and calibration against the number of training pairs.
+
+    Args:
+        data: Images, or pairs of images and measurements.
+        operator: Measurement operator; the shape of the signal is filled in. None if it is
+            unknown, which needs data that bring their measurements.
+        noise: Noise model; None if it is unknown.
+        models: Models to train, by the name that tables show.
+        ensembles: Names of models of which an ensemble over initialisations is evaluated too.
+        baselines: Classical algorithms evaluated beside the models.
+        sizes: Numbers N of pairs; N counts training, validation and calibration together.
+        data_seeds: Number of independent draws of the nested subsets.
+        init_seeds: Number of initialisations of each model on each subset.
+        test_images: Size of the fixed test set, outside every N.
+        training: Budget and optimiser of every fit.
+    """
+
+    name = "scarcity"
+
+    def __init__(
+        self,
+        models: dict[str, Callable[[Shape, Shape], Model]],
+        data: Source = Phantoms(),  # noqa: B008  (an immutable description, not the images)
+        operator: Callable[[Shape], Operator] | None = None,
+        noise: NoiseModel | None = None,
+        ensembles: list[str] = [],  # noqa: B006
+        baselines: list[Literal["tikhonov"]] = [],  # noqa: B006
+        sizes: list[int] = [32, 64, 128, 256, 512],  # noqa: B006
+        data_seeds: int = 3,
+        init_seeds: int = 2,
+        test_images: int = 200,
+        training: Training = Training(),  # noqa: B008
+    ) -> None:
+        self.models = models
+        self.data = data
+        self.operator = operator
+        self.noise = noise
+        self.ensembles = ensembles
+        self.baselines = baselines
+        self.sizes = sizes
+        self.data_seeds = data_seeds
+        self.init_seeds = init_seeds
+        self.test_images = test_images
+        self.training = training
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("data_seeds", "init_seeds", "test_images"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
+        if not self.sizes or sorted(set(self.sizes)) != self.sizes or self.sizes[0] < 1:
+            raise ConfigError(
+                "sizes",
+                "positive sizes in ascending order, each once",
+                self.sizes,
+                "Write for example --sizes [32,64,128].",
+            )
+        for name in self.ensembles:
+            if name not in self.models:
+                raise ConfigError(
+                    "ensembles",
+                    f"names of models ({', '.join(self.models)})",
+                    name,
+                    "Ensembles are made of the models of this study.",
+                )
+        if self.ensembles and self.init_seeds < 2:
+            raise ConfigError(
+                "ensembles",
+                "`init_seeds` of 2 or more",
+                self.init_seeds,
+                "Raise --init_seeds, or set --ensembles [].",
+            )
+        if (self.operator is None) != (self.noise is None):
+            raise ConfigError(
+                "operator, noise",
+                "both or neither",
+                "one of them",
+                "An inverse problem needs its operator and its noise; set both to null if the "
+                "data bring measurements of an unknown operator.",
+            )
+        ensembles = [f"{name}_ensemble" for name in self.ensembles]
+        solvers = [*self.models, *ensembles, *self.baselines]
+        twice = [name for name in solvers if solvers.count(name) > 1]
+        if twice:
+            raise ConfigError(
+                "models, ensembles, baselines",
+                "a different name for every solver",
+                f"`{twice[0]}` twice",
+                "Rename the model, or list the ensemble or baseline once.",
+            )
+        if not (self.models or self.baselines):
+            raise ConfigError("models", "at least one model or baseline", "none", "Add one.")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Images, measurements and split; loaded once.
+
+        Raises:
+            DataError: If the data cannot be used.
+            ConfigError: If settings and data do not fit together.
+        """
+        images = self.data.load()
+        problem = self._problem(images)
+        pool, test = hold_out(images.groups, self.test_images, SPLIT_SEED)
+        nested_subsets(images.groups, pool, self.sizes, seed=0)  # sizes at fault are named first
+        with one_thread():  # the same bits in every process
+            if images.y is None:
+                images = replace(images, y=simulate(problem, images.x, NOISE_SEED))
+            corpus = Corpus(images, pool, test, problem, fit_directions(images.x[pool]))
+        if problem is not None:
+            _check_explains(problem, corpus)
+        return corpus
+
+    def _problem(self, images: ImageSet) -> InverseProblem | None:
+        if self.operator is None or self.noise is None:
+            if images.y is None:
+                raise ConfigError(
+                    "operator",
+                    "an operator and a noise model, since the data hold no measurements",
+                    None,
+                    "Add --operator and --noise, or use a paired folder.",
+                )
+            return None
+        return InverseProblem(self.operator(images.signal_shape), self.noise)
+
+    @property
+    def shapes(self) -> tuple[Shape, Shape]:
+        """Shapes of one signal and one measurement."""
+        images = self.corpus.images
+        assert images.y is not None
+        return images.signal_shape, tuple(images.y.shape[1:])
+
+    def build(self, name: str) -> Model:
+        """An untrained model of this study; its weights come from torch's generator."""
+        return self.models[name](*self.shapes)
+
+    def subset(self, n: int, data_seed: int) -> Subset:
+        """The subset of a size and data seed, with its roles."""
+        return self._subsets(data_seed)[n]
+
+    def _subsets(self, data_seed: int) -> dict[int, Subset]:
+        cache = self.__dict__.setdefault("_subset_cache", {})
+        if data_seed not in cache:
+            corpus = self.corpus
+            groups = corpus.images.groups
+            cache[data_seed] = nested_subsets(groups, corpus.pool, self.sizes, data_seed)
+        return cache[data_seed]
+
+    def check_applicable(self) -> None:
+        """Find settings that cannot work before anything is trained.
+
+        Raises:
+            ConfigError, DataError, ShapeError: Naming the setting and the remedy.
+        """
+        problem = self.corpus.problem
+        for data_seed in range(self.data_seeds):
+            self._subsets(data_seed)
+        if "tikhonov" in self.baselines and (
+            problem is None or not isinstance(problem.operator, LinearOperator)
+        ):
+            raise ConfigError(
+                "baselines",
+                "a known linear operator for `tikhonov`",
+                "none" if problem is None else type(problem.operator).__name__,
+                "Set --baselines [], or state the operator.",
+            )
+        for name, model in self._examples.items():
+            if model.needs_problem and problem is None:
+                raise ConfigError(
+                    f"models.{name}",
+                    "a known operator and noise, from which this model simulates",
+                    "none",
+                    "State both, or leave this model out.",
+                )
+            if not isinstance(model, LatentModel | UNet):
+                raise ConfigError(
+                    f"models.{name}",
+                    "a LatentModel, or a UNet",
+                    type(model).__name__,
+                    "Derive the class from one of them, so that it can be evaluated.",
+                )
+
+    @cached_property
+    def _examples(self) -> dict[str, Model]:
+        """One untrained model of each kind, to ask what it needs and is.
+
+        Raises:
+            ConfigError: If a model cannot be built for these data.
+        """
+        models = {}
+        for name in self.models:
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    models[name] = self.build(name)
+            except LatensError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f"models.{name}",
+                    f"a model that can be built for signals {self.shapes[0]}",
+                    f"{type(error).__name__}: {' '.join(str(error).split())}",
+                    "Change its settings or the data.",
+                ) from error
+        return models
+
+    def units(self, config: dict[str, Any]) -> tuple[list[FitUnit], list[EvaluationUnit]]:
+        """Everything to compute, small N first.
+
+        Args:
+            config: Resolved configuration of this study.
+
+        Raises:
+            ConfigError: If two names stand for the same model.
+        """
+        named: dict[bytes, str] = {}
+        for name, model in config["models"].items():
+            twin = named.setdefault(canonical_json(model), name)
+            if twin != name:
+                raise ConfigError(
+                    f"models.{name}",
+                    "a model that no other name stands for",
+                    f"the settings of `{twin}`",
+                    "Remove one of the two, or change it.",
+                )
+        setting = Setting(
+            data=self.corpus.images.fingerprint(),
+            problem={"operator": config["operator"], "noise": config["noise"]},
+            split={"test_images": self.test_images, "seed": SPLIT_SEED, "noise": NOISE_SEED},
+            training=plain(config["training"]),
+        )
+        fits: list[FitUnit] = []
+        evaluations: list[EvaluationUnit] = []
+        for n in self.sizes:
+            for data_seed in range(self.data_seeds):
+                for name, model in config["models"].items():
+                    members = tuple(
+                        FitUnit(setting, name, model, n, data_seed, init_seed)
+                        for init_seed in range(self.init_seeds)
+                    )
+                    fits += members
+                    evaluations += self._evaluations(setting, name, members)
+                evaluations += [
+                    EvaluationUnit(setting, baseline, baseline, (), n, data_seed, 0)
+                    for baseline in self.baselines
+                ]
+        return fits, evaluations
+
+    def _evaluations(
+        self, setting: Setting, name: str, members: tuple[FitUnit, ...]
+    ) -> list[EvaluationUnit]:
+        model = self._examples[name]
+        latent = isinstance(model, LatentModel)
+        algorithm = "amortised" if latent else "regression"
+        note = NOT_A_POSTERIOR if latent and not model.is_posterior else ""
+        n, data_seed = members[0].n, members[0].data_seed
+        units = [
+            EvaluationUnit(setting, name, algorithm, (fit,), n, data_seed, fit.init_seed, note)
+            for fit in members
+        ]
+        if name in self.ensembles:
+            solver = f"{name}_ensemble"
+            units.append(
+                EvaluationUnit(setting, solver, "ensemble", members, n, data_seed, None, note)
+            )
+        return units
+
+
+def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
+    """Refuse measurements that the stated operator and noise do not explain."""
+    x, y = corpus.pairs(corpus.pool[:64])
+    if y.shape[1:] != problem.measurement_shape:
+        raise ConfigError(
+            "operator",
+            f"measurements {tuple(y.shape[1:])} as the data have",
+            problem.measurement_shape,
+            "State the operator that made them, or set operator and noise to null.",
+        )
+    chi2 = float(problem.chi2(y, x).mean())
+    if not 0.5 < chi2 < 2:
+        raise ConfigError(
+            "operator, noise",
+            "a problem that explains the measurements (χ²/m about 1 at the true signals)",
+            f"χ²/m = {chi2:.3g}",
+            "Correct the operator or the noise level, or set both to null.",
+        )

@@ -1,0 +1,162 @@
+"""The two kinds of results, and their names: a fit, and an evaluation of fits.
+
+A unit is named by the hash of everything that determines it. Running a unit that is finished
+does nothing; running it elsewhere gives the same name.
+"""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from latens.evaluation import Cell
+from latens.store import content_hash, major_versions
+
+RESULT_VERSION = 1
+"""Raised when a change of latens changes numbers of equal configurations."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all units of a study share.
+
+    Attributes:
+        data: Fingerprint of the images (and measurements) before the split.
+        problem: Resolved configuration of operator and noise.
+        split: Test size and the seeds of split and simulated noise.
+        training: Resolved training settings.
+    """
+
+    data: str
+    problem: dict[str, Any]
+    split: dict[str, int]
+    training: dict[str, Any]
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Part of every unit's identity."""
+        return {
+            "data": self.data,
+            "problem": self.problem,
+            "split": self.split,
+            "result_version": RESULT_VERSION,
+            "versions": major_versions(),
+        }
+
+
+@dataclass(frozen=True)
+class FitUnit:
+    """One model trained on one subset from one initialisation.
+
+    Attributes:
+        name: Name of the model in the study; not part of the identity.
+        model: Resolved configuration of the model.
+        n: Size asked for.
+        data_seed: Seed of the subset.
+        init_seed: Seed of the initial weights.
+    """
+
+    setting: Setting
+    name: str
+    model: dict[str, Any]
+    n: int
+    data_seed: int
+    init_seed: int
+
+    kind = "fit"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the weights."""
+        return {
+            "unit": "fit",
+            "model": self.model,
+            "training": self.setting.training,
+            "n": self.n,
+            "data_seed": self.data_seed,
+            "init_seed": self.init_seed,
+            **self.setting.identity,
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Name of the unit's folder."""
+        return content_hash(self.identity)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Fits that must be finished first: none."""
+        return ()
+
+    @property
+    def cell(self) -> Cell:
+        """Place in the sweep."""
+        return Cell(self.name, self.n, self.data_seed, self.init_seed, self.hash)
+
+
+@dataclass(frozen=True)
+class EvaluationUnit:
+    """One solver, made of fits or of a classical algorithm, on the test set.
+
+    Attributes:
+        solver: Name of the solver in every table.
+        algorithm: `amortised`, `regression`, `ensemble` or `tikhonov`.
+        fits: The fits it is made of, in order of their initialisation.
+        n: Size asked for.
+        data_seed: Seed of the subset.
+        init_seed: Seed of the initialisation; None where several are combined.
+        note: A warning that belongs beside the name in every report.
+    """
+
+    setting: Setting
+    solver: str
+    algorithm: str
+    fits: tuple[FitUnit, ...]
+    n: int
+    data_seed: int
+    init_seed: int | None
+    note: str = ""
+
+    kind = "evaluation"
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the numbers."""
+        return {
+            "unit": "evaluation",
+            "algorithm": self.algorithm,
+            "fits": [fit.hash for fit in self.fits],
+            "n": self.n,
+            "data_seed": self.data_seed,
+            **self.setting.identity,
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Name of the unit's folder."""
+        return content_hash(self.identity)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Hashes of the fits that must be finished first."""
+        return tuple(fit.hash for fit in self.fits)
+
+    @property
+    def cell(self) -> Cell:
+        """Place in the sweep."""
+        return Cell(self.solver, self.n, self.data_seed, self.init_seed, self.hash)
+
+    def description(self) -> dict[str, Any]:
+        """Content of `evaluation.json` beside the identity: what a reader looks for."""
+        place = asdict(self.cell)
+        place.pop("evaluation")
+        return {
+            **place,
+            "algorithm": self.algorithm,
+            "fits": list(self.needs),
+            "note": self.note,
+            "identity": self.identity,
+            "problem": self.setting.problem,
+        }
+
+
+Unit = FitUnit | EvaluationUnit

@@ -1,0 +1,209 @@
+"""Compute one unit of a study and publish its folder."""
+
+import resource
+import shutil
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from latens.data import Subset
+from latens.errors import LatensError, NumericalError
+from latens.evaluation import Context, evaluate_cell, save_evaluation
+from latens.inference import Ensemble, Solver, TikhonovSolver
+from latens.models import Model
+from latens.store import (
+    HISTORY,
+    Outcome,
+    RunFolder,
+    Status,
+    from_rows,
+    new_folder,
+    write_csv,
+    write_json,
+)
+from latens.store.atomic import storage_error
+from latens.studies.load import WEIGHTS, save_tikhonov, trained_solver
+from latens.studies.scarcity import Scarcity
+from latens.studies.units import EvaluationUnit, FitUnit, Unit
+from latens.training import fit_model, one_thread
+
+BUSY = "busy"
+"""Another process works on the unit."""
+
+
+def work(study: Scarcity, run: RunFolder, unit: Unit) -> str:
+    """Compute a unit unless it is finished or somebody else is at it.
+
+    Everything that goes wrong inside a unit becomes its outcome: a sweep goes on. Only errors
+    of the storage and of reading the data are raised, because they are not the unit's own.
+
+    Returns:
+        The status word, or `BUSY`.
+
+    Raises:
+        DataError: If the run folder cannot be written, or the data cannot be read.
+        KeyboardInterrupt: If the process was told to stop.
+    """
+    target = run.fit(unit.hash) if isinstance(unit, FitUnit) else run.evaluation(unit.hash)
+    with run.claim(unit.hash) as mine:
+        if not mine:
+            return BUSY
+        if not is_finished(run, unit):
+            start = time.perf_counter()
+            with one_thread():
+                if isinstance(unit, FitUnit):
+                    _fit(study, run, unit, target)
+                else:
+                    _evaluate(study, run, unit, target)
+            _record(run, unit, time.perf_counter() - start)
+    return str(Outcome.read(target).status)
+
+
+def is_finished(run: RunFolder, unit: Unit) -> bool:
+    """True if the unit's folder is complete, be its outcome good or bad."""
+    has = run.has_fit if isinstance(unit, FitUnit) else run.has_evaluation
+    return has(unit.hash)
+
+
+def _record(run: RunFolder, unit: Unit, seconds: float) -> None:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cell = unit.cell
+    run.record_cost(
+        unit.kind,
+        unit.hash,
+        cell.solver,
+        cell.n,
+        cell.data_seed,
+        cell.init_seed,
+        round(seconds, 3),
+        round(peak, 1),
+    )
+
+
+def initialise(study: Scarcity, unit: FitUnit) -> Model:
+    """The model with its initial weights, a function of the seeds alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(unit.init_seed)
+        return study.build(unit.name)
+
+
+def _fit(study: Scarcity, run: RunFolder, unit: FitUnit, target: Path) -> None:
+    subset = study.subset(unit.n, unit.data_seed)
+    history: list[tuple[str, int, str, float]] = []
+    weights = None
+    resume = run.resume(unit.hash)
+    try:
+        model = initialise(study, unit)
+        corpus = study.corpus
+        result = fit_model(
+            model,
+            corpus.pairs(subset.train),
+            corpus.pairs(subset.validation),
+            study.training,
+            seed=1000 * unit.data_seed + unit.init_seed,
+            problem=corpus.problem,
+            resume=resume,
+        )
+        outcome, history = result.outcome, result.history
+        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    except NumericalError as error:
+        outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
+    except OSError as error:  # a checkpoint could not be written
+        raise storage_error(resume, error) from error
+    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
+        raise KeyboardInterrupt from None
+    except Exception as error:
+        outcome = _failure(error)
+    with new_folder(target) as temporary:
+        write_json(temporary / "fit.json", _fit_description(study, unit, subset))
+        outcome.write(temporary)
+        rows = [dict(zip(HISTORY.columns, row, strict=True)) for row in history]
+        write_csv(temporary / "history.csv", HISTORY, from_rows(rows, HISTORY))
+        if weights is not None:
+            save_file(weights, temporary / WEIGHTS)
+    shutil.rmtree(resume, ignore_errors=True)
+
+
+def _fit_description(study: Scarcity, unit: FitUnit, subset: Subset) -> dict[str, Any]:
+    roles = {name: len(getattr(subset, name)) for name in ("train", "validation", "calibration")}
+    signal, measurement = study.shapes
+    return {
+        **unit.identity,
+        "name": unit.name,
+        "actual_n": subset.n,
+        "roles": roles,
+        "signal_shape": list(signal),
+        "measurement_shape": list(measurement),
+    }
+
+
+def _failure(error: Exception) -> Outcome:
+    if isinstance(error, LatensError):
+        return Outcome(Status.FAILED, str(error))
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{Path(where.filename).name}:{where.lineno}"
+    text = " ".join(str(error).split())[:300]
+    return Outcome(Status.FAILED, f"{type(error).__name__}: {text} ({place})")
+
+
+def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
+    corpus = study.corpus
+    solver = evaluation = outcome = None
+    try:
+        outcome = combined_outcome(run, unit)
+        solver = make_solver(study, run, unit)
+        test = corpus.images.select(corpus.test)
+        low, high = test.data_range
+        context = Context(high - low, corpus.directions, corpus.problem)
+        evaluation = evaluate_cell(unit.cell, solver, test, context, outcome)
+        _ = evaluation.metrics  # computed here, where its errors belong to the unit
+    except Exception as error:
+        evaluation = None
+        if outcome is None or outcome.usable:  # else the fits behind it say what went wrong
+            outcome = _failure(error)
+    with new_folder(target) as temporary:
+        if evaluation is None:
+            write_json(temporary / "evaluation.json", {**unit.description(), "kind": "none"})
+            outcome.write(temporary)
+            return
+        save_evaluation(evaluation, temporary, unit.description())
+        if isinstance(solver, TikhonovSolver):
+            save_tikhonov(solver, temporary)
+
+
+def combined_outcome(run: RunFolder, unit: EvaluationUnit) -> Outcome:
+    """The worst outcome of the fits behind an evaluation."""
+    outcomes = [Outcome.read(run.fit(fit.hash)) for fit in unit.fits]
+    if not outcomes:
+        return Outcome(Status.CONVERGED)
+    order = list(Status)
+    worst = max(outcomes, key=lambda o: order.index(o.status))
+    bad = sum(o.status is worst.status for o in outcomes)
+    if len(outcomes) > 1 and not worst.usable:
+        message = f"{bad} of {len(outcomes)} members: {worst.message}"
+        return Outcome(worst.status, message, worst.step, worst.statistics)
+    return worst
+
+
+def make_solver(study: Scarcity, run: RunFolder, unit: EvaluationUnit) -> Solver:
+    """The solver of an evaluation, from the weights in the run folder.
+
+    Raises:
+        DataError: If weights are missing or damaged.
+        SolverError: If a fit behind it has no weights, because it failed.
+    """
+    if unit.algorithm == "tikhonov":
+        corpus = study.corpus
+        assert corpus.problem is not None
+        subset = study.subset(unit.n, unit.data_seed)
+        return TikhonovSolver.fit(corpus.problem, *corpus.pairs(subset.indices))
+    models = [initialise(study, fit) for fit in unit.fits]
+    members = [
+        trained_solver(run.fit(fit.hash), model, study.corpus.problem)
+        for fit, model in zip(unit.fits, models, strict=True)
+    ]
+    return members[0] if unit.algorithm != "ensemble" else Ensemble(members)
