@@ -256,13 +256,13 @@ class Linear(Architecture):
 
 
 class LinearGaussianVector(GaussianVector):
-    """Diagonal Gaussian with affine mean and one learned scale per latent."""
+    """Diagonal Gaussian with affine mean and one learned scale per latent; N(0, I) at first."""
 
     def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
         super().__init__(trunk, width, dim)
         self.head = nn.Linear(width, dim)
         nn.init.zeros_(self.head.bias)
-        nn.init.normal_(self.head.weight, std=0.1)
+        nn.init.zeros_(self.head.weight)
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def forward(self, *inputs: Tensor) -> Independent:

@@ -22,6 +22,10 @@ from latens.studies.scarcity import Scarcity
 from latens.studies.units import Unit
 
 
+SHOWN = 8
+"""Failures that are named in the terminal."""
+
+
 class Bar:
     """Progress in the terminal; in a file, one line per tenth of the work."""
 
@@ -97,8 +101,10 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     finally:
         bar.stop()
     print(summary_text(finished.run))
-    for unit, outcome in finished.failures:
+    for unit, outcome in finished.failures[:SHOWN]:
         print(f"{outcome.status}: {unit}: {outcome.message}")
+    if len(finished.failures) > SHOWN:
+        print(f"… and {len(finished.failures) - SHOWN} more; the report lists them all")
     if any(outcome.status is Status.FAILED for _, outcome in finished.failures):
         print("To repeat what failed, delete its folder, named in brackets, and run again.")
     print(f"report: {finished.report}")

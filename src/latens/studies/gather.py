@@ -110,8 +110,9 @@ def _curves(
         status = _status_text([str(o.status) for o in outcomes.values()])
         usable = [u for u in members if outcomes[u.hash].usable]
         components = _image_components(run, usable)
-        names = metrics.loc[metrics["solver"] == solver, "metric"].unique()
-        for name in sorted(names):
+        names = set(metrics.loc[metrics["solver"] == solver, "metric"])
+        # A solver without any number is marked under every metric.
+        for name in sorted(names or set(metrics["metric"])):
             table = metrics.loc[(metrics["metric"] == name) & np.isfinite(metrics["value"])]
             table = table.loc[table["evaluation"].isin([u.hash for u in usable])]
             rows.append(

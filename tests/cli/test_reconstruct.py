@@ -1,0 +1,277 @@
+"""Solvers from a finished run: `latens.load` and `latens reconstruct`."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import latens
+from latens.cli import main
+from latens.errors import ConfigError, DataError, LatensError
+
+
+def measurement(run: Path, solver: str = "latent_ensemble") -> np.ndarray:
+    """Measurements of the example images of a solver, `(images, 1, 16, 16)`."""
+    return np.load(latens.load(run, solver).folder / "examples" / "measurement.npy")
+
+
+def entries(run: Path, part: str) -> dict[Path, dict]:
+    name = "fit.json" if part == "fits" else "evaluation.json"
+    return {file: json.loads(file.read_text()) for file in (run / part).glob(f"*/{name}")}
+
+
+@pytest.mark.parametrize("solver", [None, "latent", "direct", "latent_ensemble", "tikhonov"])
+@pytest.mark.parametrize("n", [None, 16])
+def test_a_loaded_solver_gives_the_stored_answer(
+    orphan_run: Path, solver: str | None, n: int | None
+) -> None:
+    loaded = latens.load(orphan_run, solver, n)
+    assert loaded.name == (solver or "latent_ensemble")
+    assert loaded.n == (n or 32)
+    examples = loaded.folder / "examples"
+    keys = json.loads((examples / "examples.json").read_text())["images"]
+    y = torch.from_numpy(np.load(examples / "measurement.npy"))
+    estimate = loaded.solver(y, keys=keys)
+    stored = np.load(examples / "mean.npy")
+    assert stored.std() > 1e-3
+    np.testing.assert_allclose(estimate.mean.detach().numpy(), stored, atol=2e-6)
+    assert estimate.is_posterior == (solver != "tikhonov")
+    assert bool(loaded.note) == (solver == "direct")
+
+
+def test_default_passes_over_what_is_not_usable(orphan_copy: Path) -> None:
+    for file, entry in entries(orphan_copy, "evaluations").items():
+        if entry["solver"] == "latent_ensemble" and entry["n"] == 32:
+            outcome = file.with_name("outcome.json")
+            changed = json.loads(outcome.read_text()) | {"status": "collapsed"}
+            outcome.write_text(json.dumps(changed))
+    loaded = latens.load(orphan_copy)
+    assert (loaded.name, loaded.n) == ("latent_ensemble", 16)
+    assert latens.load(orphan_copy, n=32).name == "latent"
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((16, 16), 1), ((1, 16, 16), 1), ((3, 16, 16), 3), ((3, 1, 16, 16), 3)]
+)
+def test_shapes_of_a_measurement(
+    orphan_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    shape: tuple[int, ...],
+    count: int,
+) -> None:
+    y = measurement(orphan_run)[:count]
+    np.save(tmp_path / "new.npy", y.reshape(shape))
+    assert main(["reconstruct", str(orphan_run), str(tmp_path / "new.npy")]) == 0
+    out = tmp_path / "new"
+    arrays = {file.stem: np.load(file) for file in out.glob("*.npy")}
+    assert set(arrays) == {"mean", "std", "lower", "upper"}
+    assert {array.shape for array in arrays.values()} == {(count, 1, 16, 16)}
+    estimate = latens.load(orphan_run).solver(torch.from_numpy(y))
+    np.testing.assert_allclose(arrays["mean"], estimate.mean.numpy(), atol=2e-6)
+    assert (arrays["lower"] < arrays["upper"]).all()
+    assert (arrays["std"] > 0).all()
+    text = capsys.readouterr().out
+    assert "latent_ensemble trained on N = 32" in text
+    assert "wrote mean.npy, std.npy, lower.npy, upper.npy" in text
+    facts = json.loads((out / "reconstruction.json").read_text())
+    assert len(facts["flags"]) == count
+    assert facts["level"] == 0.95
+    assert not any(row["suspicious"] for row in facts["flags"])
+
+
+def test_a_strange_measurement_is_flagged(
+    orphan_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = measurement(orphan_run)[:2]
+    noise = np.random.default_rng(0).standard_normal(y.shape[1:])
+    y[1] += 0.5 * noise.astype(np.float32)
+    np.save(tmp_path / "new.npy", y)
+    assert main(["reconstruct", str(orphan_run), str(tmp_path / "new.npy")]) == 0
+    facts = json.loads((tmp_path / "new" / "reconstruction.json").read_text())
+    usual, strange = facts["flags"]
+    assert (usual["suspicious"], strange["suspicious"]) == (False, True)
+    assert strange["data_chi2"] > 10 * usual["data_chi2"]
+    assert strange["p_value"] == pytest.approx(1 / 31)
+    assert "unlike the test set" in capsys.readouterr().out
+
+
+def test_warnings_and_point_estimates(
+    orphan_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "new.npy", measurement(orphan_run)[0])
+    argv = ["reconstruct", str(orphan_run), str(tmp_path / "new.npy")]
+    assert main([*argv, "--solver", "direct", "--out", str(tmp_path / "d")]) == 0
+    assert "warning: not a posterior" in capsys.readouterr().out
+    assert main([*argv, "--solver", "tikhonov", "--n", "16", "--out", str(tmp_path / "t")]) == 0
+    assert {file.name for file in (tmp_path / "t").iterdir()} == {
+        "mean.npy",
+        "reconstruction.json",
+    }
+
+
+def test_a_collapsed_solver_is_named_as_such(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "new.npy", measurement(orphan_copy)[0])
+    for file in (orphan_copy / "evaluations").glob("*/outcome.json"):
+        tree = {**json.loads(file.read_text()), "status": "collapsed", "message": "0 units"}
+        file.write_text(json.dumps(tree))
+    assert main(["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]) == 0
+    assert "warning: collapsed: 0 units" in capsys.readouterr().out
+
+
+def _array(array: np.ndarray) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        np.save(file, array, allow_pickle=array.dtype.hasobject)
+
+    return write
+
+
+ORDINARY = np.zeros((1, 16, 16), np.float32) + np.eye(16, dtype=np.float32)
+FILES: dict[str, tuple[Callable[[Path], None], list[str], str]] = {
+    "missing": (lambda file: None, [], "expected a file"),
+    "empty": (lambda file: file.write_bytes(b"") and None, [], "empty"),
+    "no array": (lambda file: file.write_text("hello") and None, [], "intact"),
+    "pickled": (_array(np.array([{}], dtype=object)), [], "pickled"),
+    "another size": (_array(np.zeros((16, 12))), [], "(1, 16, 16)"),
+    "three channels": (_array(np.zeros((3, 3, 16, 16))), [], "(1, 16, 16)"),
+    "a number": (_array(np.array(3.0)), [], "(1, 16, 16)"),
+    "NaN": (_array(ORDINARY * np.nan), [], "finite"),
+    "too large": (_array(ORDINARY.astype(float) * 1e300), [], "finite"),
+    "complex": (_array(ORDINARY * 1j), [], "real numbers"),
+    "text": (_array(np.full((16, 16), "a")), [], "real numbers"),
+    "level out of reach": (_array(ORDINARY), ["--level", "0.999"], "level"),
+    "level above 1": (_array(ORDINARY), ["--level", "2"], "level"),
+    "no level": (_array(ORDINARY), ["--level", "nan"], "level"),
+    "unknown solver": (_array(ORDINARY), ["--solver", "cvae"], "latent_ensemble"),
+    "unknown size": (_array(ORDINARY), ["--n", "17"], "one of 16, 32"),
+    "output in a missing folder": (_array(ORDINARY), ["--out", "no/where"], "Create"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_refused_files(
+    name: str,
+    orphan_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, extra, fragment = FILES[name]
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "new.npy")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["reconstruct", str(orphan_run), "new.npy", *extra]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("latens: `")
+    assert fragment in lines[0]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_output_that_exists_is_left_alone(
+    orphan_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "new.npy", ORDINARY)
+    (tmp_path / "new").mkdir()
+    assert main(["reconstruct", str(orphan_run), str(tmp_path / "new.npy")]) == 2
+    assert "does not exist yet" in capsys.readouterr().err
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def _fits(run: Path, change: Callable[[Path], None]) -> None:
+    for file in entries(run, "fits"):
+        change(file)
+
+
+def _edit(change: Callable[[dict], None]) -> Callable[[Path], None]:
+    def edit(file: Path) -> None:
+        tree = json.loads(file.read_text())
+        change(tree)
+        file.write_text(json.dumps(tree))
+
+    return edit
+
+
+def _weights(content: bytes | None) -> Callable[[Path], None]:
+    def write(file: Path) -> None:
+        weights = file.with_name("weights.safetensors")
+        weights.unlink() if content is None else weights.write_bytes(content)
+
+    return write
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "weights missing": (_weights(None), "weights.safetensors"),
+    "weights corrupt": (_weights(b"\x10\0\0\0\0\0\0\0{not json"), "weights.safetensors"),
+    "weights empty": (_weights(b""), "weights.safetensors"),
+    "foreign class": (_edit(lambda t: t["model"].update(class_path="os.system")), "os.system"),
+    "planted class": (_edit(lambda t: t["model"].update(class_path="planted.M")), "planted.M"),
+    "planted argument": (
+        _edit(lambda t: t["model"]["init_args"].update(architecture="planted.M")),
+        "planted.M",
+    ),
+    "no model": (_edit(lambda t: t.pop("model")), "model"),
+    "no shape": (_edit(lambda t: t.update(signal_shape=None)), "wrote them"),
+    "another model": (_edit(lambda t: t["model"]["init_args"].update(dim=9)), "weights"),
+    "no JSON": (lambda file: file.write_text("{") and None, "fit.json"),
+    "a list": (lambda file: file.write_text("[]") and None, "wrote them"),
+    "file missing": (lambda file: file.unlink(), "fit.json"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_runs(
+    name: str,
+    orphan_copy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    change, fragment = DAMAGES[name]
+    _fits(orphan_copy, change)
+    np.save(tmp_path / "new.npy", ORDINARY)
+    assert main(["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("latens: `")
+    assert fragment in lines[0]
+    assert "planted" not in sys.modules
+    assert not (tmp_path / "new").exists()
+
+
+def test_planted_problem_is_not_imported(
+    orphan_copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "planted.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for file, entry in entries(orphan_copy, "evaluations").items():
+        entry["problem"]["operator"] = {"class_path": "planted.Operator"}
+        file.write_text(json.dumps(entry))
+    (orphan_copy / "config.yaml").write_text("data: {class_path: planted.Data}\n")
+    with pytest.raises(ConfigError, match=r"planted\.Operator"):
+        latens.load(orphan_copy)
+
+
+def test_tikhonov_without_its_arrays(orphan_copy: Path) -> None:
+    for file in orphan_copy.rglob("tikhonov.safetensors"):
+        file.unlink()
+    with pytest.raises(DataError, match=r"tikhonov\.safetensors"):
+        latens.load(orphan_copy, "tikhonov")
+
+
+def test_a_run_without_evaluations(orphan_copy: Path) -> None:
+    import shutil
+
+    shutil.rmtree(orphan_copy / "tables")
+    assert latens.load(orphan_copy).name == "latent_ensemble"
+    shutil.rmtree(orphan_copy / "evaluations")
+    with pytest.raises(LatensError, match="at least one finished evaluation"):
+        latens.load(orphan_copy)

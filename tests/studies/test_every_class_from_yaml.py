@@ -1,0 +1,100 @@
+"""Every public class that a configuration may name is built from YAML, and listed here."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+import latens.data
+import latens.models
+import latens.nets
+import latens.problems
+from latens.data import Source
+from latens.errors import ConfigError
+from latens.models import Model
+from latens.nets import Architecture
+from latens.problems import NoiseModel, Operator
+from latens.studies.configure import construct, construct_object, presets, read_preset, resolve
+from latens.studies.scarcity import Scarcity
+from latens.training import Training
+from latens.types import Shape
+
+KINDS = {
+    "data": (latens.data, Source, Source),
+    "problems": (latens.problems, Operator, Callable[[Shape], Operator]),
+    "noises": (latens.problems, NoiseModel, NoiseModel),
+    "models": (latens.models, Model, Callable[[Shape, Shape], Model]),
+    "nets": (latens.nets, Architecture, Architecture),
+}
+ARGUMENTS: dict[str, str] = {
+    "IdxImages": "{images: folder, limit: 3}",
+    "MedMnist": "{path: file.npz}",
+    "NpyFolder": "{path: folder, data_range: [0, 1e+3]}",
+    "PairedFolder": "{path: folder, groups: groups.csv}",
+    "Phantoms": "{size: [16, 24], count: 3}",
+    "GaussianBlur": "{width: 1}",
+    "GaussianNoise": "{scale: 5e-2}",
+    "CVAE": "{dim: 3, architecture: {class_path: latens.nets.Conv, init_args: {width: 4}}}",
+    "Latent": "{dim: 3, scale: shared, architecture: {class_path: latens.nets.Linear}}",
+    "Direct": "{dim: 1, architecture: {class_path: latens.nets.ConvMap, init_args: {width: 8}}}",
+    "UNet": "{width: 4}",
+    "ConvMap": "{width: 8}",
+}
+NOT_FROM_TEXT = {"Convolution"}
+"""Classes that need a tensor."""
+
+
+def classes() -> list[tuple[str, str]]:
+    """(kind, name) of every concrete public class."""
+    found = []
+    for kind, (package, base, _) in KINDS.items():
+        for name in package.__all__:
+            member = getattr(package, name)
+            concrete = inspect.isclass(member) and not inspect.isabstract(member)
+            if concrete and issubclass(member, base) and name not in NOT_FROM_TEXT:
+                found.append((kind, name))
+    return found
+
+
+def test_the_list_is_not_empty() -> None:
+    names = {name for _, name in classes()}
+    assert names >= {"Phantoms", "GaussianBlur", "GaussianNoise", "Latent", "UNet", "Linear"}
+    assert names >= ARGUMENTS.keys()
+
+
+@pytest.mark.parametrize(("kind", "name"), classes())
+def test_built_from_yaml(kind: str, name: str) -> None:
+    package, _, hint = KINDS[kind]
+    text = f"class_path: {package.__name__}.{name}\ninit_args: {ARGUMENTS.get(name, '{}')}\n"
+    made = construct_object(hint, yaml.safe_load(text))
+    shapes = {"problems": ((1, 16, 16),), "models": ((1, 16, 16), (1, 8, 8))}.get(kind)
+    made = made(*shapes) if shapes else made
+    assert type(made) is getattr(package, name)
+
+
+def test_training_from_yaml() -> None:
+    fields = {"max_steps": 70, "learning_rate": 1e-3, "kl_warmup_steps": 7, "warmup_steps": 3}
+    tree: dict[str, Any] = {"models": {}, "baselines": ["tikhonov"], "training": fields}
+    tree["operator"] = {"class_path": "latens.problems.Identity"}
+    tree["noise"] = {"class_path": "latens.problems.GaussianNoise", "init_args": {"scale": 1}}
+    config = resolve(Scarcity, [tree], ["--training.patience", "3"])
+    assert config["training"]["batch_size"] == Training().batch_size
+    assert config["noise"]["init_args"]["scale"] == 1.0
+    assert isinstance(config["noise"]["init_args"]["scale"], float)
+    assert construct(Scarcity, config).training == Training(**fields, patience=3)
+
+
+@pytest.mark.parametrize("name", presets("scarcity"))
+def test_presets(name: str) -> None:
+    missing = {"breastmnist": ["--data.path", "x.npz"], "mnist": ["--data.images", "x"]}
+    missing["pairs"] = ["--data.path", "x"]
+    config = resolve(Scarcity, [read_preset("scarcity", name)], missing.get(name, []))
+    assert resolve(Scarcity, [config], []) == config
+    assert construct(Scarcity, config).sizes == config["sizes"]
+
+
+def test_a_preset_says_what_is_missing() -> None:
+    with pytest.raises(ConfigError, match="path"):
+        resolve(Scarcity, [read_preset("scarcity", "breastmnist")], [])
