@@ -178,10 +178,11 @@ def _check_bytes(path: Path, blocks: Sequence[np.ndarray], report: FolderCheck) 
     distinct = {hash(image.tobytes()) for row in rows for image in row}
     repeated = report.count - len(distinct)
     if repeated:
+        verb = "image repeats" if repeated == 1 else "images repeat"
         report.add(
             "warning",
             path,
-            f"{repeated} images repeat an earlier one, and may be split between training and "
+            f"{repeated} {verb} an earlier one, and may be split between training and "
             "test. A clean test set needs them removed.",
         )
 

@@ -21,7 +21,6 @@ from latens.studies.run import Estimate, available_cores, place, run_scarcity
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import Unit
 
-
 SHOWN = 8
 """Failures that are named in the terminal."""
 
