@@ -80,6 +80,33 @@ class GaussianImage(nn.Module):
         return diagonal_normal(loc, scale, loc.ndim - len(leading))
 
 
+class LinearGaussianVector(nn.Module):
+    """Diagonal Gaussian with affine mean and one learned scale per latent.
+
+        loc = W u / √width + b
+
+    Adam moves every entry of W alike: without the division one step would move a latent by
+    about width times the learning rate, and the decoder could not follow.
+
+    Args:
+        width: Number of elements of all inputs.
+        dim: Number of latents.
+    """
+
+    def __init__(self, width: int, dim: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(width, dim)
+        nn.init.normal_(self.head.weight, std=0.1)
+        nn.init.zeros_(self.head.bias)
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, *inputs: Tensor) -> Independent:
+        """q(z | inputs), batch `(N,)`, event `(dim,)`."""
+        flat = torch.cat([u.flatten(1) for u in inputs], dim=1)  # (N, width)
+        loc = self.head(flat / flat.shape[1] ** 0.5)
+        return diagonal_normal(loc, self.log_scale.exp().expand_as(loc), 1)
+
+
 class Architecture(ABC):
     """Makes the networks of a model."""
 
@@ -206,18 +233,6 @@ class ConvMap(Architecture):
         return GaussianImage(trunk, patches, scale_head(scale, self.width, patches.channels))
 
 
-class _Flat(nn.Module):
-    """All inputs as one vector `(N, width)`, divided by √width.
-
-    Adam moves every weight alike, so a step would move the mean of a latent by width times the
-    learning rate; the decoder could never follow.
-    """
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        flat = torch.cat([u.flatten(1) for u in inputs], dim=1)
-        return flat / flat.shape[1] ** 0.5
-
-
 class _LinearTrunk(nn.Module):
     def __init__(self, dim: int, shape: Shape) -> None:
         super().__init__()
@@ -235,10 +250,11 @@ class Linear(Architecture):
     A context reaches the signal through the latents alone.
     """
 
-    def posterior(self, shapes: Sequence[Shape], dim: int, signal_shape: Shape) -> GaussianVector:
+    def posterior(
+        self, shapes: Sequence[Shape], dim: int, signal_shape: Shape
+    ) -> LinearGaussianVector:
         """See `Architecture.posterior`; the mean is affine, the scale one number per latent."""
-        width = sum(prod(s) for s in shapes)
-        return LinearGaussianVector(_Flat(), width, dim)
+        return LinearGaussianVector(sum(prod(s) for s in shapes), dim)
 
     def decoder(
         self, dim: int, shape: Shape, scale: Scale, context: Shape | None = None
@@ -253,19 +269,3 @@ class Linear(Architecture):
             )
         head = scale_head("shared", shape[0], shape[0])
         return GaussianImage(_LinearTrunk(dim, shape), Patches(shape, 1), head)
-
-
-class LinearGaussianVector(GaussianVector):
-    """Diagonal Gaussian with affine mean and one learned scale per latent; N(0, I) at first."""
-
-    def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
-        super().__init__(trunk, width, dim)
-        self.head = nn.Linear(width, dim)
-        nn.init.zeros_(self.head.bias)
-        nn.init.zeros_(self.head.weight)
-        self.log_scale = nn.Parameter(torch.zeros(dim))
-
-    def forward(self, *inputs: Tensor) -> Independent:
-        """q(z | inputs), batch `(N,)`, event `(dim,)`."""
-        loc = self.head(self.trunk(*inputs))
-        return diagonal_normal(loc, self.log_scale.exp().expand_as(loc), 1)
