@@ -33,7 +33,8 @@ def train_online(
     move once images are reconstructed. So the weight β of the KL falls geometrically from
     `first_weight` to 1 over most of the first round: principal directions appear one after
     another, each with the scale of the prior. The learned prior of `CVAE` would leave z free up
-    to a linear map; it is set to N(0, I) for this round and the decoder waits for it in the second.
+    to a linear map; it is set to N(0, I) for this round and the decoder waits for it in the
+    second.
 
     Args:
         model: Trained in place, round after round.
