@@ -46,32 +46,37 @@ FIELD = {
     "noise_scale": 0.3,
     "floor": 0.1,
 }
-BATCH, RATE = 64, 0.05
+RATE = 0.05
 
 
 def main() -> None:
     """Train what is missing, print the table, write the rows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=3500, help="steps of each round of training")
+    parser.add_argument("--batch", type=int, default=64, help="fresh pairs per step")
     parser.add_argument("--seeds", type=int, default=3, help="number of initialisations")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    settings: Row = {"field": FIELD, "steps": arguments.steps, "batch": BATCH, "rate": RATE}
-    rows = finished(settings)
+    rows = finished()
     field = few_modes(**FIELD)
     print(describe(field))
-    done = {(row["model"], row["seed"]): row for row in rows}
     for seed in range(arguments.seeds):
         for name in MODELS:
-            row = done.get((name, seed))
+            key: Row = {
+                "model": name,
+                "seed": seed,
+                "steps": arguments.steps,
+                "batch": arguments.batch,
+            }
+            row = next((row for row in rows if key.items() <= row.items()), None)
             if row is None:
-                row = measure(name, seed, field, arguments.steps)
+                row = key | measure(name, seed, field, arguments.steps, arguments.batch)
                 rows.append(row)
-                save(settings, rows)
-            print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
+                save(rows)
+            print("  ".join(f"{name} {_short(value)}" for name, value in row.items()), flush=True)
 
 
-def measure(name: str, seed: int, field: FewModes, steps: int) -> Row:
+def measure(name: str, seed: int, field: FewModes, steps: int, batch: int) -> Row:
     """Train one model from one initialisation and compare it with the truth."""
     started = time.perf_counter(), time.process_time()
     torch.manual_seed(seed)
@@ -79,13 +84,11 @@ def measure(name: str, seed: int, field: FewModes, steps: int) -> Row:
     model: LatentModel = MODELS[name](
         shape, shape, dim=len(field.modes), scale="shared", architecture=Linear()
     )
-    settings = Training(max_steps=steps, batch_size=BATCH, learning_rate=RATE)
+    settings = Training(max_steps=steps, batch_size=batch, learning_rate=RATE)
     first_weight = field.modes[0].numel() / 4
     train_online(model, field, settings, seed, first_weight)
     found = assess(model, field, measurements=200, images=8, draws=200)
     return {
-        "model": name,
-        "seed": seed,
         "bar": "PASS" if passes(found) else "MISS",
         "mean error": _round(found.mean_error.mean()),
         "worst mean error": _round(found.mean_error.max()),
@@ -124,19 +127,20 @@ def describe(field: FewModes) -> str:
     )
 
 
-def finished(settings: Row) -> list[Row]:
-    """Rows of an earlier run with these settings."""
+def finished() -> list[Row]:
+    """Rows of earlier runs on this field."""
     if not TARGET.is_file():
         return []
     saved = json.loads(TARGET.read_text())
-    return saved["rows"] if saved["settings"] == settings else []
+    return saved["rows"] if saved["field"] == FIELD else []
 
 
-def save(settings: Row, rows: list[Row]) -> None:
+def save(rows: list[Row]) -> None:
     """Write all rows, by rename."""
     TARGET.parent.mkdir(exist_ok=True)
     temporary = TARGET.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n")
+    content = {"field": FIELD, "learning_rate": RATE, "rows": rows}
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
     temporary.replace(TARGET)
 
 

@@ -303,7 +303,7 @@ def test_tikhonov_fits_mean_and_weight():
 
 
 def test_regression_is_the_network():
-    model = make_model("unet")
+    model = make_model("unet").eval()
     with torch.no_grad():
         expected = model.reconstruct(Y)
     torch.testing.assert_close(Regression(model)(Y).mean, expected)

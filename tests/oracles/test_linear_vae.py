@@ -57,7 +57,7 @@ def fitted() -> Fitted:
         torch.manual_seed(0)
         model = Representation((1, D), (1, D), dim=K, architecture=Linear())
     settings = Training(
-        max_steps=700,
+        max_steps=1200,
         batch_size=250,
         learning_rate=2e-2,
         kl_warmup_steps=0,

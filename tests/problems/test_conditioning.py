@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from operator_cases import BlockSum, Matrix, normal, random_kernel
 from torch.autograd import gradcheck, gradgradcheck
 from torch.distributions import MultivariateNormal
 
@@ -20,6 +19,7 @@ from latens.problems import (
     Operator,
     condition,
 )
+from problems.operator_cases import BlockSum, Matrix, normal, random_kernel
 
 pytestmark = pytest.mark.filterwarnings(  # raised inside torch by the first use of forward mode
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"

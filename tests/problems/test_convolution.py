@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
-from operator_cases import normal
 from scipy import ndimage
 
 from latens.errors import ConfigError, ShapeError
 from latens.problems import Convolution, GaussianBlur
+from problems.operator_cases import normal
 
 
 def direct(x: np.ndarray, kernel: np.ndarray, circular: bool) -> np.ndarray:

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from operator_cases import Matrix, normal
 from scipy import stats
 
 from latens.errors import ShapeError
 from latens.problems import GaussianBlur, GaussianNoise, InverseProblem
+from problems.operator_cases import Matrix, normal
 
 SCALE = 0.2
 

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from operator_cases import normal
 
 from latens.errors import NumericalError
 from latens.problems import conjugate_gradient, largest_eigenvalue
+from problems.operator_cases import normal
 
 
 def system(condition: float, n: int = 30) -> torch.Tensor:

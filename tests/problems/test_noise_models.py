@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from operator_cases import NOISES, normal
 from scipy import stats
 
 from latens.distributions import draw
 from latens.errors import ConfigError
 from latens.problems import GaussianNoise
+from problems.operator_cases import NOISES, normal
 
 CLEAN = torch.tensor([-1.5, 0.0, 0.2, 3.0], dtype=torch.float64)
 

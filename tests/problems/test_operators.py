@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from operator_cases import OPERATORS, normal
 from torch.autograd import gradcheck, gradgradcheck
 
 from latens.errors import ConfigError, NumericalError, ShapeError, UnsupportedError
 from latens.problems import Convolution, GaussianBlur, Identity, LinearOperator, Operator
+from problems.operator_cases import OPERATORS, normal
 
 pytestmark = pytest.mark.filterwarnings(  # raised inside torch by the first use of forward mode
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from operator_cases import OPERATORS, normal
 
 from latens.errors import ConfigError, SolverError
 from latens.problems import (
@@ -13,6 +12,7 @@ from latens.problems import (
     choose_weight,
     tikhonov,
 )
+from problems.operator_cases import OPERATORS, normal
 
 pytestmark = pytest.mark.filterwarnings(  # raised inside torch by the first use of forward mode
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"

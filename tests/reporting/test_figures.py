@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import SIZES, SOLVERS
 from latens import store
 from latens.reporting import (
     choose_examples,
@@ -22,6 +21,7 @@ from latens.reporting import (
 from latens.reporting.figures import learning_curve
 from latens.reporting.palette import KNOWN, MARKER_PATHS, ordered
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
+from reporting.synthetic_run import SIZES, SOLVERS
 
 
 def luminance(colour: str) -> float:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from conftest import IDENTITY, SIZES, SOLVERS, curves, write_examples
 from latens import store
 from latens.reporting import write_figures, write_report
+from reporting.synthetic_run import IDENTITY, SIZES, SOLVERS, curves, write_examples
 
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>'
 VOID = {"meta", "img", "br", "link", "input"}

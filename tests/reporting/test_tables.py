@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from conftest import POINTS, SIZES, SOLVERS, UNCERTAIN, curves
 from latens import store
 from latens.reporting import Definition, read_results, summary, summary_text
 from latens.reporting.facts import data_facts, describe, problem_facts, status_counts
@@ -20,6 +19,7 @@ from latens.reporting.tables import (
     scaling_rows,
 )
 from latens.reporting.tiles import gallery
+from reporting.synthetic_run import POINTS, SIZES, SOLVERS, UNCERTAIN, curves
 
 
 @pytest.mark.parametrize(
