@@ -5,8 +5,8 @@
 trains `cvae`, `latent` and `direct` with affine networks on endless pairs of a stationary
 Gaussian field, blurred and noisy, and compares what they imply, without Monte Carlo, with the
 closed form by FFT. Prints one row per model and seed with the bar, and writes each row to
-`benchmarks/data/linear_gaussian.json` as it comes: a run that was interrupted goes on. About ten
-minutes per seed on one free core.
+`benchmarks/data/linear_gaussian.json` as it comes: a run that was interrupted goes on, and rows
+of other budgets (`--steps`, `--batch`) stay. About ten minutes per seed on one free core.
 """
 
 import argparse

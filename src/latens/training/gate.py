@@ -3,9 +3,16 @@
 import torch
 from torch import Tensor
 
-from latens.metrics.collapse import CollapseDiagnosis, diagnose_collapse
+from latens.metrics.collapse import CollapseDiagnosis, CollapseThresholds, diagnose_collapse
 from latens.models import LatentModel
 from latens.objectives import kl_divergence
+
+THRESHOLDS = CollapseThresholds(
+    variance_collapsed=0.0, variance_healthy=0.0, ratio_collapsed=1.01, ratio_healthy=1.05
+)
+"""Collapse is no active unit, or less than 2 nats in z, or an ablation that costs less than 1 %.
+The mean variance over units says nothing here: of hundreds of latents on a grid a few may carry
+the image. The prior mean of a conditional VAE is already a good image, hence the low ratios."""
 
 
 @torch.no_grad()
@@ -29,4 +36,4 @@ def collapse_diagnosis(model: LatentModel, x: Tensor, y: Tensor) -> CollapseDiag
     kl = float(kl_divergence(posterior, prior).mean())
     used = (model.decode(posterior.mean, y).mean - x).square().mean()
     ablated = (model.decode(prior.mean, y).mean - x).square().mean()
-    return diagnose_collapse(shift, kl, float(ablated / used))
+    return diagnose_collapse(shift, kl, float(ablated / used), THRESHOLDS)
