@@ -33,8 +33,8 @@ class UNet(Model):
         signal_shape: `(C, *spatial)` of x.
         measurement_shape: `(C', *spatial')` of y, resized to the grid of x.
         width: Channels of the first level, doubled on each of the two coarser ones.
-        norm: Normalisation. MONAI's own default, `instance`, takes the mean of every image away
-            and with it the absolute intensity: on blurred ultrasound it costs 4.6 dB.
+        norm: Normalisation. MONAI's own default, `instance`, removes the mean of every feature map
+            and reached 4.6 dB less on blurred ultrasound with 512 pairs.
     """
 
     stages = ("likelihood",)
