@@ -4,7 +4,24 @@ import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream
-from latens.problems import Convolution, GaussianBlur, GaussianNoise, Identity, LinearOperator
+from latens.problems import (
+    Composition,
+    Convolution,
+    Downsampling,
+    FourierSampling,
+    GaussianBlur,
+    GaussianNoise,
+    Identity,
+    Inpainting,
+    LinearOperator,
+    MotionBlur,
+    PoissonGaussianNoise,
+    Radon,
+    RicianNoise,
+    Stack,
+    from_physics,
+)
+from stand_ins import physics
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
@@ -67,6 +84,63 @@ OPERATORS = {
     "blur-2d": lambda: GaussianBlur((2, 9, 11), 0.9),
     "blur-3d": lambda: GaussianBlur((1, 7, 6, 5), 0.5),
     "blur-2d-zero": lambda: GaussianBlur((1, 9, 8), 0.6, "zero"),
+    "motion-1d": lambda: MotionBlur((2, 15), [3.4]),
+    "motion-2d": lambda: MotionBlur((1, 9, 8), [2.5, -3.7]),
+    "motion-3d": lambda: MotionBlur((1, 5, 6, 7), [1.2, 0, 2.1]),
+    "motion-2d-zero": lambda: MotionBlur((1, 9, 8), [0.8, 0.5], "zero"),
+    "average-1d": lambda: Downsampling((2, 12), 3),
+    "average-2d": lambda: Downsampling((2, 6, 8), [3, 2]),
+    "average-3d": lambda: Downsampling((1, 4, 6, 4), 2),
+    "decimate-2d": lambda: Downsampling((2, 6, 8), [3, 2], "decimate"),
+    "decimate-3d": lambda: Downsampling((1, 4, 6, 3), [2, 2, 1], "decimate"),
+    "inpainting-1d": lambda: Inpainting((2, 11), 0.6),
+    "inpainting-2d": lambda: Inpainting((2, 7, 6), 0.4, seed=3),
+    "inpainting-2d-block": lambda: Inpainting((1, 8, 9), 0.8, "block"),
+    "inpainting-3d-lines": lambda: Inpainting((2, 4, 3, 5), 0.5, "lines"),
+    "blur-average-2d": lambda: Composition(
+        (1, 8, 6), [lambda s: GaussianBlur(s, 0.5), lambda s: Downsampling(s, 2)]
+    ),
+    "blur-decimate-2d-odd": lambda: Composition(
+        (2, 9, 15),
+        [lambda s: Convolution(s, random_kernel(3, 4)), lambda s: Downsampling(s, 3, "decimate")],
+    ),
+    "blur-average-blur-3d": lambda: Composition(
+        (1, 4, 6, 8),
+        [
+            lambda s: Convolution(s, random_kernel(3, 3, 2)),
+            lambda s: Downsampling(s, [2, 1, 2]),
+            lambda s: Convolution(s, random_kernel(2, 3, 3)),
+        ],
+    ),
+    "motion-decimate-3d": lambda: Composition(
+        (1, 4, 6, 8),
+        [lambda s: MotionBlur(s, [1, 1.5, 0], "zero"), lambda s: Downsampling(s, 2, "decimate")],
+    ),
+    "average-inpainting-2d": lambda: Composition(
+        (2, 8, 6), [lambda s: Downsampling(s, 2), lambda s: Inpainting(s, 0.6)]
+    ),
+    "stack-2d": lambda: Stack(
+        (2, 6, 4), [lambda s: Downsampling(s, 2), lambda s: Inpainting(s, 0.3), Identity]
+    ),
+    "physics-blur": lambda: from_physics(physics.Blur(random_kernel(3, 5)), (2, 7, 9)),
+    "physics-inpainting": lambda: from_physics(
+        physics.Inpainting(normal(2, 4, 3, 5) > 0), (2, 4, 3, 5)
+    ),
+    "physics-coils": lambda: from_physics(
+        physics.CoilMaps(torch.complex(normal(3, 5, 4), normal(3, 5, 4, seed=1))), (2, 5, 4)
+    ),
+    "mri-2d-complex": lambda: FourierSampling((2, 6, 7), 2),
+    "mri-2d-complex-points": lambda: FourierSampling((2, 6, 5), 3, pattern="points", seed=1),
+    "mri-2d-real-even": lambda: FourierSampling((1, 6, 8), 2, 0.25, seed=1),
+    "mri-2d-real-odd": lambda: FourierSampling((1, 7, 5), 1.5, axis=0),
+    "mri-2d-real-points": lambda: FourierSampling((1, 6, 7), 1.5, pattern="points"),
+    "mri-3d-complex": lambda: FourierSampling((2, 4, 3, 5), 2.5, axis=1),
+    "mri-3d-real": lambda: FourierSampling((1, 4, 3, 6), 2, pattern="points", decay=0),
+    "mri-2d-coils": lambda: FourierSampling((2, 6, 5), 2, coils=3),
+    "mri-3d-real-coils": lambda: FourierSampling((1, 3, 4, 5), 2, coils=2),
+    "radon-square": lambda: Radon((1, 7, 7), 4, relative_cutoff=1e-2),
+    "radon-wide": lambda: Radon((1, 5, 8), [0, 30, 45, 90, 133.7], spacing=1.3),
+    "radon-channels": lambda: Radon((2, 6, 5), 9, 7, relative_cutoff=1e-2),
     "matrix": Matrix,
     "block-sum": BlockSum,
 }
@@ -74,4 +148,7 @@ OPERATORS = {
 NOISES = {
     "gaussian": lambda: GaussianNoise(0.3),
     "gaussian-wide": lambda: GaussianNoise(2.0),
+    "poisson-gaussian": lambda: PoissonGaussianNoise(gain=0.01, scale=0.05),
+    "poisson-gaussian-dark": lambda: PoissonGaussianNoise(gain=0.3, scale=0.2),
+    "rician": lambda: RicianNoise(0.3),
 }

@@ -11,12 +11,14 @@ from torch.distributions import MultivariateNormal
 from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.problems import (
     Convolution,
+    FourierSampling,
     GaussianBlur,
     GaussianNoise,
     Identity,
     InverseProblem,
     NoiseModel,
     Operator,
+    Radon,
     condition,
 )
 from problems.operator_cases import BlockSum, Matrix, normal, random_kernel
@@ -41,6 +43,13 @@ CASES = {  # operator, event shape of the variance
     "block-pixel": (BlockSum, (2, 8)),
     "matrix-pixel": (Matrix, (1, 4, 3)),
     "matrix-constant": (Matrix, (1, 1, 1)),
+    "mri-complex-constant": (lambda: FourierSampling((2, 4, 5), 2), (1, 1, 1)),
+    "mri-complex-channel": (lambda: FourierSampling((2, 4, 5), 2), (2, 1, 1)),
+    "mri-real-constant": (lambda: FourierSampling((1, 6, 5), 2, pattern="points"), (1, 1, 1)),
+    "mri-coils-constant": (lambda: FourierSampling((2, 4, 3), 2, coils=2), (1, 1, 1)),
+    "radon-constant": (lambda: Radon((1, 5, 6), 5), (1, 1, 1)),
+    "radon-narrow-constant": (lambda: Radon((1, 6, 6), 3, 5), (1, 1, 1)),
+    "radon-pixel": (lambda: Radon((1, 5, 6), 4), (1, 5, 6)),
 }
 
 

@@ -8,7 +8,7 @@ from scipy import stats
 
 from latens.errors import ShapeError
 from latens.problems import GaussianBlur, GaussianNoise, InverseProblem
-from problems.operator_cases import Matrix, normal
+from problems.operator_cases import NOISES, Matrix, normal
 
 SCALE = 0.2
 
@@ -58,6 +58,22 @@ def test_chi2_of_the_true_signal_is_chi_square(problem):
     m = 2 * 9 * 8
     statistic = m * problem.chi2(y, x)
     assert stats.kstest(statistic.numpy(), stats.chi2(m).cdf).pvalue > 0.001
+
+
+@pytest.mark.parametrize("name", list(NOISES))
+def test_any_noise_is_simulated_and_explained(name):
+    problem = InverseProblem(GaussianBlur((1, 9, 8), 0.7), NOISES[name]())
+    x = normal(3, 1, 9, 8).abs()
+    noise = normal(100, 3, *problem.noise_shape, seed=1)
+    y = problem.simulate(x, noise)
+    assert y.shape == (100, 3, 1, 9, 8)
+    chi2 = problem.chi2(y, x)
+    error = chi2.std() / chi2.numel() ** 0.5
+    assert (chi2.mean() - 1).abs() < 4 * error
+    assert error < 0.02
+    assert (problem.log_likelihood(y[0], x) > problem.log_likelihood(y[0], x + 1)).all()
+    with pytest.raises(ShapeError, match="`noise`: expected trailing axes"):
+        problem.simulate(x, noise[..., :1])
 
 
 def test_chi2_is_the_misfit():

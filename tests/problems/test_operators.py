@@ -10,6 +10,8 @@ from latens.errors import ConfigError, NumericalError, ShapeError, UnsupportedEr
 from latens.problems import Convolution, GaussianBlur, Identity, LinearOperator, Operator
 from problems.operator_cases import OPERATORS, normal
 
+ITERATIVE = ["zero-1d-odd", "zero-3d", "blur-2d-zero", "matrix", "block-sum", "mri-2d-coils"]
+
 pytestmark = pytest.mark.filterwarnings(  # raised inside torch by the first use of forward mode
     "ignore:`torch.jit.script` is deprecated:DeprecationWarning"
 )
@@ -50,9 +52,30 @@ def test_norm(operator):
     assert operator.norm() == pytest.approx(expected, rel=1e-6)
 
 
-def test_lanczos_norm(operator):
+def test_lanczos_norm(operator, monkeypatch):
+    monkeypatch.setattr(operator, "spectrum", lambda: None)
     expected = torch.linalg.svdvals(dense(operator))[0].item()
     assert LinearOperator.norm(operator) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ITERATIVE)
+def test_iterative_solves_of_large_operators(name, monkeypatch):
+    monkeypatch.setattr("latens.problems.linear_operator.SPECTRUM_LIMIT", 0)
+    operator = OPERATORS[name]()
+    assert operator.spectrum() is None
+    matrix = dense(operator)
+    x, y = normal(2, *operator.signal_shape), normal(2, *operator.measurement_shape, seed=1)
+    eye = torch.eye(len(matrix), dtype=torch.float64)
+    inverses = {
+        "gram_solve": (lambda w: operator.gram_solve(w, 0.1), y, matrix @ matrix.mT + 0.1 * eye),
+        "A_dagger": (operator.A_dagger, y, None),
+        "adjoint": (operator._dagger_adjoint, x, None),
+    }
+    pinv = torch.linalg.pinv(matrix, rtol=1e-10)
+    for label, (solve, value, system) in inverses.items():
+        inverse = torch.linalg.inv(system) if system is not None else pinv
+        expected = flat_solve(inverse.mT if label == "adjoint" else inverse, value, value.ndim - 1)
+        torch.testing.assert_close(solve(value).flatten(1), expected, atol=1e-7, rtol=1e-7)
 
 
 def test_gram_solve(operator):
@@ -207,7 +230,8 @@ def test_nonlinear_operator_gets_derivatives_from_autograd():
     torch.testing.assert_close(Square().vjp(x, w), 2 * x * w)
 
 
-def test_singular_least_squares_that_does_not_converge_is_an_error():
+def test_singular_least_squares_that_does_not_converge_is_an_error(monkeypatch):
+    monkeypatch.setattr("latens.problems.linear_operator.SPECTRUM_LIMIT", 64)
     operator = GaussianBlur((1, 65), 3.0, "zero")
     with pytest.raises(NumericalError, match="ill-conditioned"):
         operator.A_dagger(normal(1, 65))

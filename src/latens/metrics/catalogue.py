@@ -207,8 +207,8 @@ CATALOGUE: tuple[Metric, ...] = (
         "",
         "target",
         1.0,
-        "‖Σ^{−1/2}(y − A x̂)‖²/m of the reconstruction, mean over images; 1 − (effective "
-        "degrees of freedom)/m is expected of a good estimate.",
+        "Mean of (y − E[y | x̂])²/Var[y | x̂] over the m elements of y, mean over images; "
+        "1 − (effective degrees of freedom)/m is expected of a good estimate.",
         ("data_chi2",),
         first,
         (0.0, inf),

@@ -121,11 +121,12 @@ def ssim(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
     return event_mean(luminance * structure).to(x_hat.dtype)
 
 
-def data_chi2(whitened_residual: Tensor) -> Tensor:
-    """Data residual χ² per measurement, ‖Σ^{−1/2}(y − A x̂)‖² / m.
+def data_chi2(residual: Tensor) -> Tensor:
+    """Data residual χ² per measurement, the mean of (y − E[y | x̂])² / Var[y | x̂].
 
     Args:
-        whitened_residual: Σ^{−1/2}(y − A x̂), `(B, *measurement_shape)`, no unit.
+        residual: (y − E[y | x̂]) / √Var[y | x̂], `(B, *measurement_shape)`, no unit; for Gaussian
+            noise Σ^{−1/2}(y − A x̂).
 
     Returns:
         `(B,)` in [0, ∞), mean over the m elements; about 1 − (effective degrees of freedom)/m
@@ -134,8 +135,8 @@ def data_chi2(whitened_residual: Tensor) -> Tensor:
     Raises:
         ShapeError: If there is no batch axis.
     """
-    check_pair(whitened_residual, whitened_residual, "whitened_residual")
-    return event_mean(whitened_residual**2)
+    check_pair(residual, residual, "residual")
+    return event_mean(residual**2)
 
 
 def _window_mean(image: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ def condition(
     """Condition x ~ N(loc, diag(variance)) on a measurement y = A x + noise.
 
     All leading axes broadcast, so that S latents and B measurements make `(S, B)` posteriors.
-    A variance that is constant over space is passed with spatial sizes 1 (or as a number):
-    with a circular convolution everything is then a closed form.
+    A variance that is constant over space is passed with spatial sizes 1, and with one channel
+    where all have the same (or as a number): then everything is a closed form for a circular
+    convolution and wherever `LinearOperator.spectrum` is known.
 
     Args:
         loc: Prior mean, `(..., *signal_shape)`.

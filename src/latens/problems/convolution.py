@@ -52,7 +52,8 @@ class Convolution(LinearOperator):
 
     With boundary `circular` the signal repeats and A is diagonal in Fourier space: norm,
     `gram_solve` and pseudo-inverse are closed forms. With boundary `zero` it is zero outside,
-    and these are iterative. Transfer functions are computed once, in float64.
+    and these come from a singular value decomposition of small signals, or from iteration.
+    Transfer functions are computed once, in float64.
 
     Args:
         signal_shape: Shape of one signal, `(C, *spatial)`, any number of spatial axes and sizes.
@@ -159,43 +160,6 @@ class Convolution(LinearOperator):
         return f"{super().extra_repr()}, kernel={size}, boundary={self.boundary}"
 
 
-class GaussianBlur(Convolution):
-    """Convolution with an isotropic Gaussian.
-
-    The kernel is sampled at whole pixels up to a radius of 4 widths (rounded) and divided by
-    its sum, so that constants pass unchanged under a circular boundary.
-
-    Args:
-        signal_shape: Shape of one signal, `(C, *spatial)`.
-        width: Standard deviation of the Gaussian, in pixels.
-        boundary: What lies outside the signal: its periodic copy, or zero.
-        relative_cutoff: See `Convolution`.
-
-    Raises:
-        ConfigError: If the width is not positive.
-        ShapeError: If 2·round(4·width) + 1 pixels exceed a spatial size.
-    """
-
-    def __init__(
-        self,
-        signal_shape: Shape,
-        width: float,
-        boundary: Literal["circular", "zero"] = "circular",
-        relative_cutoff: float | None = None,
-    ) -> None:
-        if not 0 < width < math.inf:
-            raise ConfigError("width", "a positive number of pixels", width, "Give a width > 0.")
-        radius = int(4 * width + 0.5)
-        offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-        profile = torch.exp(-0.5 * (offsets / width) ** 2)
-        profile = profile / profile.sum()
-        kernel = torch.ones((), dtype=torch.float64)
-        for _ in range(len(signal_shape) - 1):
-            kernel = kernel[..., None] * profile
-        super().__init__(signal_shape, kernel, boundary, relative_cutoff)
-        self.width = width
-
-
 def _filter(value: Tensor, response: Tensor, grid: Shape) -> Tensor:
     axes = tuple(range(-len(grid), 0))
     spectrum = torch.fft.rfftn(value, s=grid, dim=axes)
@@ -252,7 +216,7 @@ def _require_boundary(boundary: str, relative_cutoff: float | None) -> None:
     if boundary != "circular":
         raise ConfigError(
             "relative_cutoff",
-            "no value with boundary 'zero', where the pseudo-inverse is iterative",
+            "no value with boundary 'zero', where the pseudo-inverse chooses its own",
             relative_cutoff,
             "Leave it out, or use boundary 'circular'.",
         )

@@ -1,11 +1,12 @@
 """Covariance of a linear-Gaussian measurement, S = A diag(v) Aᵀ + σ²I, and its inverse.
 
-Three representations, chosen from the structure of the problem and never from its values:
+Four representations, chosen from the structure of the problem and never from its values:
 
 | class | applies to | solve | log det, explained variance |
 |---|---|---|---|
 | `FourierInnovation` | circular convolution, v constant over space | closed form | closed form |
 | `DisjointInnovation` | rows of A with disjoint support (denoising, masks) | closed form | same |
+| `SpectralInnovation` | spectrum of A Aᵀ known, v one number per item | closed form | same |
 | `GeneralInnovation` | every linear operator | conjugate gradients | dense Cholesky |
 """
 
@@ -23,6 +24,7 @@ from latens.problems.linear_operator import (
     solve_tolerance,
 )
 from latens.problems.linear_solve import conjugate_gradient
+from latens.problems.spectrum import Spectrum
 
 
 class Innovation(ABC):
@@ -118,6 +120,35 @@ class DisjointInnovation(Innovation):
         return self.variance.square() * self.square.A_adjoint(1 / self.diagonal)
 
 
+class SpectralInnovation(Innovation):
+    """S = v A Aᵀ + σ²I is a function of A Aᵀ; see `LinearOperator.spectrum`."""
+
+    def __init__(
+        self,
+        operator: LinearOperator,
+        spectrum: Spectrum,
+        variance: Tensor,
+        noise_variance: float,
+    ) -> None:
+        super().__init__(operator, variance, noise_variance)
+        self.spectrum = spectrum
+
+    def solve(self, residual: Tensor) -> Tensor:
+        return self.spectrum.gram(residual, self._precision)
+
+    def log_det(self) -> Tensor:
+        precision = self._precision(self.spectrum.eigenvalues)  # (..., k)
+        return -(self.spectrum.counts * precision.log()).sum(-1).to(self.variance.dtype)
+
+    def explained_variance(self) -> Tensor:
+        gain = self.spectrum.diagonal(self._precision).to(self.variance.dtype)
+        return self.variance.square() * gain
+
+    def _precision(self, eigenvalues: Tensor) -> Tensor:
+        variance = self.variance.flatten(-len(self.operator.signal_shape)).double()  # (..., 1)
+        return 1 / (variance * eigenvalues + self.noise_variance)
+
+
 class GeneralInnovation(Innovation):
     """S by its action; a dense Cholesky factor where a determinant or a diagonal is asked for."""
 
@@ -172,12 +203,16 @@ def _gaussian_log_prob(quadratic: Tensor, log_det: Tensor, operator: LinearOpera
 
 def innovation(operator: LinearOperator, variance: Tensor, noise_variance: float) -> Innovation:
     """The cheapest exact representation of S for this operator and shape of `variance`."""
-    constant = all(size == 1 for size in variance.shape[1 - len(operator.signal_shape) :])
+    event = variance.shape[-len(operator.signal_shape) :]
+    constant = all(size == 1 for size in event[1:])
     if isinstance(operator, Convolution) and operator.boundary == "circular" and constant:
         return FourierInnovation(operator, variance, noise_variance)
     square = operator.entrywise_square()
     if square is not None:
         return DisjointInnovation(operator, square, variance, noise_variance)
+    spectrum = operator.spectrum() if constant and event[0] == 1 else None
+    if spectrum is not None:
+        return SpectralInnovation(operator, spectrum, variance, noise_variance)
     return GeneralInnovation(operator, variance, noise_variance)
 
 

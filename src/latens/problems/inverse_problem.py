@@ -39,6 +39,12 @@ class InverseProblem(nn.Module):
         """Shape of one measurement."""
         return self.operator.measurement_shape
 
+    @property
+    def noise_shape(self) -> Shape:
+        """Shape of the standard normal noise behind one measurement; see `simulate`."""
+        components = self.noise.components
+        return (*self.measurement_shape, components) if components > 1 else self.measurement_shape
+
     def likelihood(self, x: Tensor) -> Distribution:
         """Distribution of the measurement of `x`.
 
@@ -58,10 +64,10 @@ class InverseProblem(nn.Module):
 
         Args:
             x: Signal, `(*batch, *signal_shape)`.
-            noise: Standard noise, `(*sample_shape, *batch, *measurement_shape)`.
+            noise: Standard normal noise, `(*sample_shape, *batch, *noise_shape)`.
 
         Returns:
-            Measurements, shape of `noise`.
+            Measurements, `(*sample_shape, *batch, *measurement_shape)`.
 
         Raises:
             ShapeError: If `x` does not fit the operator, or `noise` the measurement.
@@ -85,25 +91,27 @@ class InverseProblem(nn.Module):
         return self.likelihood(x).log_prob(y)
 
     def residual(self, y: Tensor, x: Tensor) -> Tensor:
-        """Whitened residual: (y − E[y | x]) in units of the local noise.
+        """Standardised residual (y − E[y | x])/√Var[y | x], element by element.
 
         Args:
             y: Measurement, `(..., *measurement_shape)`.
             x: Signal, `(..., *signal_shape)`; leading axes broadcast with those of `y`.
 
         Returns:
-            Dimensionless, `(..., *measurement_shape)`.
+            Dimensionless, `(..., *measurement_shape)`; of mean 0 and variance 1 at the true
+            signal, whatever the noise model.
 
         Raises:
             ShapeError: If `y` or `x` does not fit the operator.
         """
         require_event("y", y, self.measurement_shape)
-        clean = self.operator(x)
-        expected = self.noise.elementwise(clean).mean
-        return self.noise.whiten(y - expected, clean)
+        return self.noise.standardise(y, self.operator(x))
 
     def chi2(self, y: Tensor, x: Tensor) -> Tensor:
-        """Reduced misfit ‖Σ^{-1/2}(y − F(x))‖²/m, about 1 at the true signal.
+        """Reduced misfit ‖Σ^{-1/2}(y − E[y | x])‖²/m with Σ = Var[y | x].
+
+        Its expectation at the true signal is 1 for every noise model; its spread there is that
+        of χ²/m for Gaussian noise alone, and wider for few photons.
 
         Args:
             y: Measurement, `(..., *measurement_shape)`.

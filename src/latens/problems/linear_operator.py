@@ -12,66 +12,47 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, UnsupportedError
+from latens.problems.constants import constant
+from latens.problems.linear_map import linear_map
 from latens.problems.linear_solve import Map, conjugate_gradient, largest_eigenvalue
 from latens.problems.operator import Operator, require_event
+from latens.problems.spectrum import SingularValues, Spectrum, thin_svd
 from latens.types import Shape
 
 DENSE_LIMIT = 4096
 """Largest number of measurements for which a dense matrix is formed."""
 
+SPECTRUM_LIMIT = 2048
+"""Largest min(m, d) for which singular values are computed; max(m, d) may be 8 times as large."""
+
 MAX_ITERATIONS = 2000
 """Iterations after which conjugate gradients give up."""
-
-
-class LinearMap(torch.autograd.Function):
-    """Differentiable application of a linear map that is given by two callables.
-
-    Both callables take and return tensors with any leading axes; each is the other's adjoint.
-    """
-
-    @staticmethod
-    def forward(value, apply, adjoint):
-        return apply(value)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, ctx.map, ctx.adjoint = inputs
-
-    @staticmethod
-    def backward(ctx, *grad_outputs):
-        return LinearMap.apply(grad_outputs[0], ctx.adjoint, ctx.map), None, None
-
-    @staticmethod
-    def jvp(ctx, *grad_inputs):
-        return LinearMap.apply(grad_inputs[0], ctx.map, ctx.adjoint)
-
-    @staticmethod
-    def vmap(info, in_dims, value, apply, adjoint):
-        return LinearMap.apply(value.movedim(in_dims[0], 0), apply, adjoint), 0
-
-
-def linear_map(value: Tensor, apply: Map, adjoint: Map) -> Tensor:
-    """Apply a linear map; `LinearMap` gives its derivatives, save where a compiler traces.
-
-    A compiler traces the kernels themselves but no function with a jvp; what it loses is
-    forward mode inside compiled code.
-    """
-    if torch.compiler.is_compiling():
-        return apply(value)
-    return LinearMap.apply(value, apply, adjoint)
 
 
 class LinearOperator(Operator):
     """Linear map A, given by two kernels on a single batch axis.
 
     Subclasses implement `_map`, `(B, *signal_shape) -> (B, *measurement_shape)`, and its exact
-    adjoint `_map_adjoint`; they override `norm`, `_gram_solve`, `_dagger` and `_dagger_adjoint`
-    where a closed form is known.
+    adjoint `_map_adjoint`; they override `spectrum`, or `norm` and `_gram_solve`, and `_dagger`
+    and `_dagger_adjoint` where a closed form is known.
+
+    | size, m measurements of d elements | norm, `gram_solve`, `A_dagger` |
+    |---|---|
+    | min(m, d) ≤ 2048 and max(m, d) ≤ 16 384 | singular values in float64, computed at first use |
+    | larger | Lanczos and conjugate gradients |
+
+    Attributes:
+        relative_cutoff: Singular values up to this fraction of the largest one count as null
+            space in `A_dagger` and in both projections. Conjugate gradients cut nothing off:
+            they raise where they do not converge.
     """
+
+    relative_cutoff: float = 1e-4
 
     def __init__(self, signal_shape: Shape, measurement_shape: Shape) -> None:
         super().__init__(signal_shape, measurement_shape)
         self._matrices: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+        self._decompositions: dict[torch.device, SingularValues] = {}
 
     @abstractmethod
     def _map(self, x: Tensor) -> Tensor:
@@ -83,6 +64,16 @@ class LinearOperator(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.A(x)
+
+    @property
+    def view_shape(self) -> Shape:
+        """Shape of `view`: the measurement's if it has an image's axes, else the signal's."""
+        same_axes = len(self.measurement_shape) == len(self.signal_shape)
+        return self.measurement_shape if same_axes else self.signal_shape
+
+    def view(self, y: Tensor) -> Tensor:
+        """The measurement if it has as many axes as the signal, else Aᵀy; see `Operator.view`."""
+        return y if self.view_shape == self.measurement_shape else self.A_adjoint(y)
 
     def A(self, x: Tensor) -> Tensor:
         """Apply A to `(..., *signal_shape)`.
@@ -105,8 +96,9 @@ class LinearOperator(Operator):
     def A_dagger(self, y: Tensor) -> Tensor:
         """Pseudo-inverse: the least-squares solution of smallest norm.
 
-        Conjugate gradients on the normal equations, to a relative residual of 1e-10 (1e-6 in
-        float32), unless the operator knows a closed form.
+        From a closed form or the singular values, with `relative_cutoff`; for large operators by
+        conjugate gradients on the normal equations, to a relative residual of 1e-10 (1e-6 in
+        float32).
 
         Args:
             y: Measurement, `(..., *measurement_shape)`.
@@ -156,7 +148,7 @@ class LinearOperator(Operator):
         return linear_map(w, solve, solve)
 
     def norm(self, tolerance: float = 1e-6) -> float:
-        """Largest singular value, by restarted Lanczos iteration on AᵀA in float64.
+        """Largest singular value: exact where `spectrum` is known, otherwise by Lanczos iteration.
 
         Args:
             tolerance: Residual ‖AᵀA v − σ²v‖ relative to σ² at which the iteration stops.
@@ -164,6 +156,9 @@ class LinearOperator(Operator):
         Raises:
             NumericalError: If the iteration does not get there.
         """
+        spectrum = self.spectrum()
+        if spectrum is not None:
+            return spectrum.norm
         start = NoiseStream(0, device=self._device()).normal(
             (1, *self.signal_shape), torch.float64
         )
@@ -186,10 +181,16 @@ class LinearOperator(Operator):
             )
         key = (dtype, self._device())
         if key not in self._matrices:
-            basis = torch.eye(m, dtype=dtype, device=key[1])
-            rows = self._map_adjoint(basis.reshape(m, *self.measurement_shape))  # (m, *signal)
-            self._matrices[key] = constant(rows.reshape(m, d))
+            self._matrices[key] = constant(self._dense(dtype))
         return self._matrices[key]
+
+    def spectrum(self) -> Spectrum | None:
+        """Eigenvalues of A Aᵀ and functions of it; None for a large operator without closed form.
+
+        Sizes alone decide, never values: up to min(m, d) = 2048 and max(m, d) = 16 384 there is
+        a singular value decomposition in float64, computed at first use and kept.
+        """
+        return self._singular_values()
 
     def entrywise_square(self) -> "LinearOperator | None":
         """Operator of the squared entries A², for rows of disjoint support; otherwise None.
@@ -210,6 +211,35 @@ class LinearOperator(Operator):
         """Aᵀ w, whatever `x`; see `Operator.vjp`."""
         return self.A_adjoint(w)
 
+    def _singular_values(self) -> SingularValues | None:
+        m, d = math.prod(self.measurement_shape), math.prod(self.signal_shape)
+        if min(m, d) > SPECTRUM_LIMIT or max(m, d) > 8 * SPECTRUM_LIMIT:
+            return None
+        device = self._device()
+        if device not in self._decompositions:
+            with torch.inference_mode(False), torch.no_grad():
+                matrix = constant(self._dense(torch.float64))
+                left, values, right = thin_svd(matrix)
+                self._decompositions[device] = SingularValues(
+                    constant(left),
+                    constant(values),
+                    constant(right),
+                    self.signal_shape,
+                    self.measurement_shape,
+                    self.relative_cutoff,
+                )
+        return self._decompositions[device]
+
+    def _dense(self, dtype: torch.dtype) -> Tensor:
+        """A as `(m, d)`, from the shorter side."""
+        m, d = math.prod(self.measurement_shape), math.prod(self.signal_shape)
+        basis = torch.eye(min(m, d), dtype=dtype, device=self._device()).split(256)
+        if m <= d:
+            rows = [self.A_adjoint(part.reshape(-1, *self.measurement_shape)) for part in basis]
+            return torch.cat(rows).reshape(m, d)
+        columns = [self.A(part.reshape(-1, *self.signal_shape)) for part in basis]
+        return torch.cat(columns).reshape(d, m).mT
+
     def _device(self) -> torch.device:
         return next((buffer.device for buffer in self.buffers()), torch.device("cpu"))
 
@@ -221,6 +251,10 @@ class LinearOperator(Operator):
 
     def _gram_solve(self, w: Tensor, shift: Tensor) -> Tensor:
         wide_shift = shift.double()
+        spectrum = self.spectrum()
+        if spectrum is not None:
+            flat_shift = wide_shift.flatten(-len(self.measurement_shape))  # (..., 1)
+            return spectrum.gram(w, lambda eigenvalues: 1 / (eigenvalues + flat_shift))
         return conjugate_gradient(
             lambda u: self._forward_any(self._adjoint_any(u)) + wide_shift * u,
             w.double(),
@@ -231,6 +265,9 @@ class LinearOperator(Operator):
         ).to(w.dtype)
 
     def _dagger(self, y: Tensor) -> Tensor:
+        decomposition = self._singular_values()
+        if decomposition is not None:
+            return decomposition.dagger(y)
         return conjugate_gradient(
             lambda x: self._adjoint_any(self._forward_any(x)),
             self._adjoint_any(y.double()),
@@ -240,6 +277,9 @@ class LinearOperator(Operator):
         ).to(y.dtype)
 
     def _dagger_adjoint(self, x: Tensor) -> Tensor:
+        decomposition = self._singular_values()
+        if decomposition is not None:
+            return decomposition.dagger_adjoint(x)
         return conjugate_gradient(
             lambda u: self._forward_any(self._adjoint_any(u)),
             self._forward_any(x.double()),
@@ -260,14 +300,6 @@ def _over_leading_axes(kernel: Map, value: Tensor, event: Shape, result: Shape) 
     if count == 0:  # Fourier transforms refuse an empty batch
         return value.new_zeros(*leading, *result)
     return kernel(value.reshape(count, *event)).reshape(*leading, *result)
-
-
-def constant(value: Tensor) -> Tensor:
-    """A tensor that depends on no input, free of the wrapper of a running transform.
-
-    Without it, what is computed once and kept inside `torch.func.grad` would stay wrapped.
-    """
-    return value if torch.compiler.is_compiling() else torch.func.debug_unwrap(value)
 
 
 def per_item(value: float | Tensor, like: Tensor, event_dims: int) -> Tensor:

@@ -65,6 +65,46 @@ class Operator(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Map `(..., *signal_shape)` to `(..., *measurement_shape)`."""
 
+    @property
+    def view_shape(self) -> Shape:
+        """Shape of `view`, `(C, *spatial)`."""
+        return self.measurement_shape
+
+    def view(self, y: Tensor) -> Tensor:
+        """Image-like form of a measurement, which networks see; here the measurement itself.
+
+        A fixed map that keeps all that the likelihood uses.
+
+        Args:
+            y: Measurement, `(..., *measurement_shape)`.
+
+        Returns:
+            `(..., *view_shape)`.
+        """
+        return y
+
+    @property
+    def grid_shape(self) -> Shape | None:
+        """Shape of a measurement laid out on its full grid, or None if it has no other layout.
+
+        An operator that measures part of a grid (pixels, frequencies) keeps what it measured
+        alone, so that every element of a measurement carries information.
+        """
+        return None
+
+    def from_grid(self, full: Tensor) -> Tensor:
+        """Measured elements of `(..., *grid_shape)`, `(..., *measurement_shape)`.
+
+        Raises:
+            UnsupportedError: If the operator's measurements have no full grid.
+        """
+        raise UnsupportedError(
+            "full",
+            f"a measurement {self.measurement_shape}",
+            f"shape {tuple(full.shape)}",
+            f"{type(self).__name__} has no other layout of a measurement.",
+        )
+
     def jvp(self, x: Tensor, v: Tensor) -> Tensor:
         """Derivative at `x` in the direction `v`: J(x) v.
 
