@@ -7,7 +7,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.models import CVAE, Direct, Latent, Model, UNet
-from latens.nets import Conv, ConvMap, Linear
+from latens.nets import AffineFlow, Conv, ConvMap, Linear, SplineFlow
 from latens.problems import GaussianBlur, GaussianNoise, InverseProblem
 
 SHAPE = (1, 12, 12)
@@ -22,10 +22,24 @@ MODELS: dict[str, Callable[[], Model]] = {
         SHAPE, SHAPE, dim=3, scale="per_pixel", architecture=Conv(4, features=8)
     ),
     "latent-linear": lambda: Latent(SHAPE, SHAPE, dim=3, architecture=Linear()),
+    "latent-flow": lambda: Latent(
+        SHAPE, SHAPE, dim=1, architecture=ConvMap(4), flow=AffineFlow(2, width=8)
+    ),
+    "latent-spline": lambda: Latent(
+        SHAPE,
+        SHAPE,
+        dim=3,
+        architecture=Conv(4, features=8),
+        consistency=0.1,
+        flow=SplineFlow(2, width=8, bins=4),
+    ),
+    "cvae-consistent": lambda: CVAE(SHAPE, SHAPE, dim=2, architecture=ConvMap(4), consistency=0.1),
     "direct": lambda: Direct(SHAPE, SHAPE, dim=2, architecture=ConvMap(4)),
     "unet": lambda: UNet(SHAPE, SHAPE, width=4),
+    "unet-dropout": lambda: UNet(SHAPE, SHAPE, width=4, dropout=0.2, consistency=0.1),
 }
-LATENT_MODELS = [name for name in MODELS if name != "unet"]
+REGRESSORS = [name for name in MODELS if name.startswith("unet")]
+LATENT_MODELS = [name for name in MODELS if name not in REGRESSORS]
 STAGES = [(name, stage) for name, make in MODELS.items() for stage in make().stages]
 
 

@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 
-from latens.distributions import NoiseStream
+from latens.distributions import NoiseStream, draw
 from latens.errors import ConfigError
-from latens.models import Latent, LatentModel
+from latens.models import CVAE, Direct, Latent, LatentModel, UNet
+from latens.nets import AffineFlow, Linear
 from latens.objectives import reduce_terms
+from latens.training import Training, fit_model
 from models.model_cases import (
     LATENT_MODELS,
     MODELS,
+    REGRESSORS,
     SHAPE,
     STAGES,
     make_model,
@@ -117,11 +120,12 @@ def test_latent_distributions(name):
     for q in (posterior, prior, model.latent_posterior(Y)):
         assert q.batch_shape == (5,)
         assert q.event_shape == (model.dim,)
+    noise = NoiseStream(4).normal((7, 5, model.dim))
     torch.testing.assert_close(
-        model.latent_posterior(Y[2:3]).mean[0],
-        model.latent_posterior(Y).mean[2],
+        draw(model.latent_posterior(Y[2:3]), noise[:, 2:3])[:, 0],
+        draw(model.latent_posterior(Y), noise)[:, 2],
         rtol=1e-4,
-        atol=1e-5,
+        atol=1e-4,
     )
     stage = model.stages[0]
     expected = torch.distributions.kl_divergence(posterior, prior)
@@ -166,7 +170,7 @@ def test_other_shapes(name, signal, measurement):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         base = MODELS[name]()
-        nets = None if name == "unet" else _architecture(name)
+        nets = None if name in REGRESSORS else _architecture(name)
         model = (
             type(base)(signal, measurement, width=4)
             if nets is None
@@ -194,3 +198,140 @@ def _architecture(name):
 def test_default_networks():
     model = Latent((1, 28, 28), (1, 28, 28), dim=2)
     assert model.dim == 2 * 7 * 7
+
+
+def test_a_flow_changes_no_other_weight():
+    # the flow is made last: encoder and decoder start as they do without one
+    plain, refined = make_model("latent"), make_model("latent-flow")
+    state = refined.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    z = NoiseStream(3).normal((5, plain.dim))
+    torch.testing.assert_close(
+        refined.latent_posterior(Y).log_prob(z), plain.latent_posterior(Y).log_prob(z)
+    )
+
+
+@pytest.mark.parametrize("name", ["latent-flow", "latent-spline"])
+def test_the_flow_trains_in_the_second_stage_alone(name):
+    model = make_model(name)
+    flow = {id(p) for p in model.refinement.parameters()}
+    assert flow
+    assert flow <= {id(p) for p in model.stage_parameters("amortisation")}
+    assert not flow & {id(p) for p in model.stage_parameters("representation")}
+
+
+def test_dropout_leaves_the_weights_and_the_last_block_alone():
+    plain, masked = make_model("unet"), make_model("unet-dropout")
+    assert isinstance(masked, UNet)
+    state = masked.state_dict()
+    assert plain.state_dict().keys() == state.keys()
+    assert all(torch.equal(value, state[name]) for name, value in plain.state_dict().items())
+    assert masked.maps == 4 + 4 + 8 + 8 + 16 + 16 + 4 + 4  # not the maps of the signal
+    masked.eval()
+    nothing = masked.reconstruct_dropped(Y, torch.full((5, masked.maps), -9.0))
+    with torch.no_grad():
+        assert nothing.std() > 1e-4  # the residual paths are never dropped
+
+
+def test_masks_come_from_the_noise_of_the_step():
+    model = make_model("unet-dropout").eval()
+    assert isinstance(model, UNet)
+    terms = terms_of(model, "likelihood", noise=6)
+    loc = model.reconstruct_dropped(Y, NoiseStream(6).normal((5, model.maps)))
+    torch.testing.assert_close(terms.log_likelihood, model.around(loc).log_prob(X))
+
+
+@pytest.mark.parametrize("name", REGRESSORS)
+def test_the_scale_of_largest_likelihood(name):
+    model = make_model(name).eval()
+    assert isinstance(model, UNet)
+    x, y = make_pairs(20, seed=3)
+
+    def likelihood(shift: float) -> float:
+        with torch.no_grad():
+            model.scale.free += shift
+            value = float(terms_of(model, "likelihood", x, y).log_likelihood.mean())
+            model.scale.free -= shift
+        return value
+
+    before = likelihood(0.0)
+    model.fit_scale(x, y, NoiseStream(0))
+    best = likelihood(0.0)
+    assert best > before + 1
+    assert best > max(likelihood(0.1), likelihood(-0.1))
+    with torch.no_grad():
+        masks = NoiseStream(0).normal((20, model.maps))
+        loc = model.reconstruct_dropped(y, masks) if model.dropout else model.reconstruct(y)
+        expected = (x - loc).square().mean().sqrt()
+        torch.testing.assert_close(model.around(loc).stddev, expected.expand_as(loc))
+
+
+CONSISTENT = [(name, stage) for name, stage in STAGES if MODELS[name]().consistency > 0]
+
+
+@pytest.mark.parametrize(("name", "stage"), CONSISTENT)
+def test_consistency_is_the_misfit_of_what_was_decoded(name, stage):
+    model = make_model(name).eval()
+    assert model.needs_problem
+    terms = terms_of(model, stage)
+    if stage == "amortisation":
+        assert terms.extras == {}  # its measurements are simulated
+        return
+    assert terms.weights["consistency"] == 0.1
+    noise = NoiseStream(0)
+    if isinstance(model, LatentModel):
+        z = model.draw_latents(model.inference_pair(X, Y)[0], noise)
+        x = model.decode(z, Y).mean
+    else:
+        x = model.reconstruct_dropped(Y, noise.normal((5, model.maps)))
+    torch.testing.assert_close(terms.extras["consistency"], make_problem().chi2(Y, x))
+
+
+@pytest.mark.parametrize("name", ["cvae-consistent", "unet-dropout"])
+def test_consistency_needs_a_problem(name):
+    model = make_model(name)
+    with pytest.raises(ConfigError, match="`problem`") as caught:
+        model.terms(model.stages[0], X, Y, NoiseStream(0), None)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("family", "share"), [("cvae", 0.9), ("unet", 0.2)])
+def test_a_large_weight_makes_reconstructions_fit_the_data(family, share):
+    settings = Training(
+        max_steps=60, batch_size=16, learning_rate=1e-2, warmup_steps=0, kl_warmup_steps=20
+    )
+    misfits = []
+    for weight in (0.0, 1.0):
+        model = make_model(family)
+        model.consistency = weight
+        fit_model(model, make_pairs(64), make_pairs(16, seed=2), settings, 0, make_problem())
+        with torch.no_grad():
+            mean = (
+                model.reconstruct(Y)
+                if isinstance(model, UNet)
+                else model.decode(model.latent_posterior(Y).mean, Y).mean
+            )
+            misfits.append(float(make_problem().chi2(Y, mean).mean()))
+    assert misfits[1] < share * misfits[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong"),
+    [
+        *[
+            (family, {"consistency": value})
+            for family in (CVAE, Latent, Direct, UNet)
+            for value in (-0.1, math.nan, math.inf)
+        ],
+        (UNet, {"dropout": 1.0}),
+        (UNet, {"dropout": -0.1}),
+        (UNet, {"dropout": math.nan}),
+        (UNet, {"width": 2}),
+        (Latent, {"dim": 1, "architecture": Linear(), "flow": AffineFlow()}),
+    ],
+)
+def test_settings_out_of_range(family, wrong):
+    with pytest.raises(ConfigError) as caught:
+        family(SHAPE, SHAPE, **wrong)
+    assert list(wrong)[-1] in str(caught.value)
+    assert "\n" not in str(caught.value)

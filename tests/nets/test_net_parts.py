@@ -67,6 +67,16 @@ def test_bounds_hold_and_the_gradient_never_vanishes(free, bounds):
         assert number.grad > 0
 
 
+@pytest.mark.parametrize("bounds", [(), (0.05, 0.5, 0.1)])
+def test_free_numbers_of_a_scale(bounds):
+    head = ScaleHead(*bounds)
+    sigma = torch.tensor([0.06, head.start, 0.3, 0.45], dtype=torch.float64)
+    torch.testing.assert_close(head.bounded(head.unbounded(sigma)), sigma)
+    outside = head.bounded(head.unbounded(torch.tensor([1e-9, 1e9], dtype=torch.float64)))
+    ends = torch.tensor([head.lower, head.upper], dtype=torch.float64)
+    torch.testing.assert_close(outside, ends, rtol=0.01, atol=0)
+
+
 def test_bounds_are_reached_in_the_limit():
     head = ScaleHead(0.05, 0.5, 0.1)
     ends = head.bounded(torch.tensor([-50.0, 50.0], dtype=torch.float64))

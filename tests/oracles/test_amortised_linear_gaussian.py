@@ -3,6 +3,7 @@
 At 16 × 16. `benchmarks/linear_gaussian.py` is the same at 64 × 64.
 """
 
+import copy
 import math
 from functools import cache
 
@@ -14,6 +15,7 @@ from latens.distributions import NoiseStream
 from latens.inference import Amortised
 from latens.models import CVAE, Direct, Latent, LatentModel
 from latens.nets import Linear
+from latens.objectives import reduce_terms
 from latens.training import Training
 from oracles.affine_posterior import (
     Assessment,
@@ -22,6 +24,7 @@ from oracles.affine_posterior import (
     field_direct_optimum,
     implied_posterior,
 )
+from oracles.exact_maximum import solve
 from oracles.few_modes import FewModes, few_modes
 from oracles.online_training import train_online
 
@@ -98,6 +101,39 @@ def test_field_is_what_its_oracle_says(field):
         ).sum(1)
         found = (values.flatten(1) @ functionals.mT).double().square().mean(0)
         assert ((found / expected - 1).abs() < 4.5 * math.sqrt(2 / n)).all()
+
+
+@pytest.mark.parametrize("family", [CVAE, Latent])
+def test_the_maximum_of_the_objective_is_the_posterior(family, field):
+    model = untrained(family, field).float()
+    solve(model, field, pairs=2**15, seed=0)
+    best = objective(model, field)
+    found = assess(copy.deepcopy(model), field, 200, images=2, draws=2)
+    assert found.mean_error.mean() < 0.02
+    for ratio in (found.pixel, found.region, found.mode):
+        assert ((ratio > 0.95) & (ratio < 1.07)).all()
+    # and it is the maximum: a step to either side of any weight matrix or vector costs nats
+    for name, parameter in model.named_parameters():
+        torch.manual_seed(0)
+        size = parameter.detach().square().mean().sqrt()
+        direction = torch.randn_like(parameter) * (size if parameter.ndim > 1 else 1)
+        for step in (-0.05, 0.05):
+            with torch.no_grad():
+                parameter += step * direction
+                worse = objective(model, field)
+                parameter -= step * direction
+            assert worse.sum() < best.sum(), name
+
+
+@torch.no_grad()
+def objective(model: CVAE | Latent, field: FewModes) -> Tensor:
+    """Bound of each stage on the same 2000 fresh pairs, in nats."""
+    x, y = field.pairs(2000, NoiseStream(3))
+    bounds = []
+    for stage in model.stages:
+        terms = model.terms(stage, x, y, NoiseStream(4), field.problem)
+        bounds.append(-reduce_terms(terms, model.stage_event_size(stage)))
+    return torch.stack(bounds).double()
 
 
 @pytest.mark.parametrize("family", MODELS)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from latens.errors import ConfigError, DataError, NumericalError
-from latens.models import CVAE
+from latens.models import CVAE, UNet
 from latens.store import Status
 from latens.training import Training, fit_model
 from latens.training.batches import Blocks, StepBatches, batch_indices
 from latens.training.callbacks import BestWeights
 from latens.training.fit import _improving
 from latens.training.gate import collapse_diagnosis
-from models.model_cases import MODELS, make_model, make_pairs, make_problem
+from models.model_cases import MODELS, REGRESSORS, make_model, make_pairs, make_problem
 
 SHORT = Training(
     max_steps=8, batch_size=8, warmup_steps=2, kl_warmup_steps=4, validate_every=4, patience=9
@@ -76,7 +76,7 @@ def test_every_model_learns(name):
     assert torch.get_num_threads() >= 1
     assert set(result.outcome.statistics) == (
         set()
-        if name == "unet"
+        if name in REGRESSORS
         else {"active_units", "units", "kl_raw", "mean_variance", "ablation_ratio"}
     )
 
@@ -122,7 +122,16 @@ def overfit(**changes):
     return model, fit_model(model, train, VALIDATION, replace(settings, **changes), 0)
 
 
-def test_early_stopping_restores_the_best_weights():
+def test_a_fit_ends_with_the_error_of_the_validation_share_as_scale():
+    model, _ = overfit()
+    x, y = VALIDATION
+    loc = model.reconstruct(y)
+    found = model.around(loc).stddev.flatten()[0]
+    assert float(found) == pytest.approx(float((x - loc).square().mean().sqrt()), rel=1e-5)
+
+
+def test_early_stopping_restores_the_best_weights(monkeypatch):
+    monkeypatch.setattr(UNet, "fit_scale", lambda *_: None)
     model, result = overfit()
     losses = {s: v for _, s, q, v in result.history if q == "val/loss"}
     best = min(losses, key=losses.__getitem__)

@@ -58,6 +58,8 @@ def kill_at(monkeypatch):
         ("latent", "representation", 10),
         ("latent", "amortisation", 0),
         ("latent", "amortisation", 9),
+        ("latent-spline", "amortisation", 9),
+        ("unet-dropout", "likelihood", 6),
     ],
 )
 def test_killed_in_a_step(tmp_path, kill_at, monkeypatch, name, stage, step):

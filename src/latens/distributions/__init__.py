@@ -1,10 +1,12 @@
 """Drawing, moments and comparison of distributions; the families are `torch.distributions`."""
 
 from latens.distributions.draw import diagonal_normal, draw, draw_foreign, mixture_moments
+from latens.distributions.flow import RefinedNormal
 from latens.distributions.noise import NoiseStream, row_noise
 
 __all__ = [
     "NoiseStream",
+    "RefinedNormal",
     "diagonal_normal",
     "draw",
     "draw_foreign",

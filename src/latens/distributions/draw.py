@@ -7,29 +7,32 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from latens.errors import ShapeError, UnsupportedError
+from latens.types import Shape
 
 
 @singledispatch
 def draw(distribution: Distribution, noise: Tensor) -> Tensor:
-    """Reparametrised draw: a deterministic, differentiable map of standard noise.
+    """Draw as a deterministic map of standard noise, differentiable where the family is.
 
     This is the only place in latens where a distribution is sampled. The noise is an argument,
-    so a draw can be repeated, shared between two solvers, and mapped by `torch.func`.
+    so a draw can be repeated, shared between two solvers, and mapped by `torch.func`. Families
+    defined elsewhere register their rule here.
 
     Args:
-        distribution: A diagonal normal, possibly wrapped in `Independent`.
-        noise: Standard normal tensor, `(*sample_shape, *batch_shape, *event_shape)`.
+        distribution: A family with a rule, possibly wrapped in `Independent`.
+        noise: Standard normal tensor, `(*sample_shape, *batch_shape, *event_shape)`, with one
+            more axis at the end for a family that needs several numbers per element.
 
     Returns:
-        Draws with the shape of `noise`.
+        Draws, `(*sample_shape, *batch_shape, *event_shape)`.
 
     Raises:
-        ShapeError: If the trailing axes of `noise` are not the distribution's shape.
+        ShapeError: If the trailing axes of `noise` are not those of the distribution.
         UnsupportedError: If the family has no rule yet.
     """
     raise UnsupportedError(
         "distribution",
-        "a family with a drawing rule (Normal, Independent)",
+        "a family with a drawing rule, such as Normal",
         type(distribution).__name__,
         "Register a rule with `latens.distributions.draw.register`.",
     )
@@ -42,15 +45,24 @@ def _(distribution: Independent, noise: Tensor) -> Tensor:
 
 @draw.register
 def _(distribution: Normal, noise: Tensor) -> Tensor:
-    shape = distribution.batch_shape
-    if noise.shape[noise.ndim - len(shape) :] != shape:
+    require_noise(noise, tuple(distribution.batch_shape))
+    return distribution.loc + distribution.scale * noise
+
+
+def require_noise(noise: Tensor, shape: Shape) -> None:
+    """Check that noise ends with the axes that one draw needs.
+
+    Raises:
+        ShapeError: If it does not.
+    """
+    if noise.ndim < len(shape) or tuple(noise.shape[noise.ndim - len(shape) :]) != shape:
         raise ShapeError(
             "noise",
-            f"trailing axes {tuple(shape)}, the shape of the distribution",
+            f"trailing axes {shape}, which one draw needs",
             tuple(noise.shape),
-            "Make the noise with shape (*sample_shape, *batch_shape, *event_shape).",
+            "Make the noise with shape (*sample_shape, *batch_shape, *event_shape), and as many "
+            "numbers per element as the family needs.",
         )
-    return distribution.loc + distribution.scale * noise
 
 
 def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent:

@@ -2,19 +2,35 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from math import prod
-from typing import ClassVar
+from dataclasses import replace
+from math import inf, prod
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
-from latens.errors import ConfigError
+from latens.errors import ConfigError, ShapeError
 from latens.nets import Units
-from latens.objectives import LossTerms
-from latens.problems import InverseProblem
+from latens.objectives import LossTerms, data_misfit
+from latens.problems import InverseProblem, Operator
 from latens.types import Shape
+
+
+class View(nn.Module):
+    """What networks see of a measurement: `Operator.view` as a module.
+
+    Args:
+        operator: Operator whose measurements are seen.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        super().__init__()
+        self.operator = operator
+
+    def forward(self, y: Tensor) -> Tensor:
+        return self.operator.view(y)
 
 
 class Model(nn.Module, ABC):
@@ -22,23 +38,60 @@ class Model(nn.Module, ABC):
 
     Args:
         signal_shape: `(C, *spatial)` of x.
-        measurement_shape: `(C', *spatial')` of y.
+        measurement_shape: `(C', *spatial')` of what the networks see of y.
+        consistency: Weight λ of operator consistency; see `latens.objectives.consistency`.
 
     Attributes:
+        view: Map from a measurement to what the networks see of it; the identity, unless
+            measurements are no images and `look_through` was called.
         stages: Names of the training stages, in order; each has its own budget of steps.
-        needs_problem: True if training simulates measurements itself.
         signal_units, measurement_units: Standard units, fitted to the training pairs.
     """
 
     stages: ClassVar[tuple[str, ...]] = ("likelihood",)
-    needs_problem: ClassVar[bool] = False
 
-    def __init__(self, signal_shape: Shape, measurement_shape: Shape) -> None:
+    def __init__(
+        self, signal_shape: Shape, measurement_shape: Shape, consistency: float = 0.0
+    ) -> None:
         super().__init__()
+        if not 0 <= consistency < inf:
+            raise ConfigError(
+                "consistency",
+                "a weight of 0 or more",
+                consistency,
+                "Use 0 for none; 0.1 is already strong where noise is weak.",
+            )
+        self.consistency = float(consistency)
         self.signal_shape = tuple(signal_shape)
         self.measurement_shape = tuple(measurement_shape)
         self.signal_units = Units()
         self.measurement_units = Units()
+        self.view: nn.Module = nn.Identity()
+
+    def look_through(self, operator: Operator) -> Self:
+        """See measurements through the operator's `view` from now on; returns the model.
+
+        Raises:
+            ShapeError: If the view has another shape than the networks were built for.
+        """
+        if operator.view_shape != self.measurement_shape:
+            raise ShapeError(
+                "operator",
+                f"a view of shape {self.measurement_shape}, for which the networks were built",
+                operator.view_shape,
+                "Build the model with `operator.view_shape` as its measurement_shape.",
+            )
+        self.view = View(operator)
+        return self
+
+    def seen(self, y: Tensor) -> Tensor:
+        """What the networks see of a measurement, in standard units, `(B, *measurement_shape)`."""
+        return self.measurement_units(self.view(y))
+
+    @property
+    def needs_problem(self) -> bool:
+        """True if training needs the operator and the noise."""
+        return self.consistency > 0
 
     @property
     def event_size(self) -> int:
@@ -52,7 +105,7 @@ class Model(nn.Module, ABC):
     def fit_units(self, x: Tensor, y: Tensor) -> None:
         """Set the units from training pairs, `(n, *signal_shape)`, `(n, *measurement_shape)`."""
         self.signal_units.fit(x)
-        self.measurement_units.fit(y)
+        self.measurement_units.fit(self.view(y))
 
     def in_signal_units(self, standard: Independent) -> Independent:
         """The distribution of a signal in data units, from the one in standard units."""
@@ -75,6 +128,43 @@ class Model(nn.Module, ABC):
             problem: The inverse problem, where `needs_problem`.
         """
 
+    def with_consistency(
+        self, terms: LossTerms, reconstruction: Tensor, y: Tensor, problem: InverseProblem | None
+    ) -> LossTerms:
+        """Terms with the misfit of a reconstruction added, where the model has a weight for it.
+
+        Args:
+            terms: Terms of the objective.
+            reconstruction: x̂, `(B, *signal_shape)`.
+            y: Measurements, `(B, *measurement_shape)`.
+            problem: The inverse problem.
+
+        Raises:
+            ConfigError: If there is a weight and no problem.
+        """
+        if self.consistency == 0:
+            return terms
+        if problem is None:
+            raise ConfigError(
+                "problem",
+                "an operator and a noise model, which operator consistency compares with",
+                None,
+                "State the operator of your measurements, or set `consistency: 0`.",
+            )
+        misfit = data_misfit(problem, y, reconstruction)
+        extras = {**terms.extras, "consistency": misfit}
+        weights = {**terms.weights, "consistency": self.consistency}
+        return replace(terms, extras=extras, weights=weights)
+
+    def fit_scale(self, x: Tensor, y: Tensor, noise: NoiseStream) -> None:
+        """Set, after training, a σ that gradients leave too large; nothing by default.
+
+        Args:
+            x: Signals that were not trained on, `(n, *signal_shape)`.
+            y: Their measurements.
+            noise: Source of every random number.
+        """
+
     def stage_parameters(self, stage: str) -> Iterable[nn.Parameter]:
         """Parameters that a stage trains."""
         return self.parameters()
@@ -90,8 +180,10 @@ class LatentModel(Model):
 
     is_posterior: ClassVar[bool] = True
 
-    def __init__(self, signal_shape: Shape, measurement_shape: Shape, dim: int) -> None:
-        super().__init__(signal_shape, measurement_shape)
+    def __init__(
+        self, signal_shape: Shape, measurement_shape: Shape, dim: int, consistency: float = 0.0
+    ) -> None:
+        super().__init__(signal_shape, measurement_shape, consistency)
         if dim < 1:
             raise ConfigError("dim", "1 latent or more", dim, "Choose for example 8.")
         self.dim = dim

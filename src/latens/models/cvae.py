@@ -37,6 +37,8 @@ class CVAE(LatentModel):
         dim: Number of latents; with `ConvMap`, at each place of its grid.
         scale: Observation scale σ of the decoder: shared, per_image or per_pixel.
         architecture: Family of networks; default `ConvMap()`.
+        consistency: Weight λ of operator consistency of a decoded draw; see
+            `latens.objectives.consistency` for its bias.
     """
 
     stages = ("elbo",)
@@ -49,10 +51,11 @@ class CVAE(LatentModel):
         dim: int = 8,
         scale: Scale = "shared",
         architecture: Architecture | None = None,
+        consistency: float = 0.0,
     ) -> None:
         nets = ConvMap() if architecture is None else architecture
         dim = nets.latents(dim, signal_shape)
-        super().__init__(signal_shape, measurement_shape, dim)
+        super().__init__(signal_shape, measurement_shape, dim, consistency)
         shapes = (self.signal_shape, self.measurement_shape)
         self.prior_net = nets.posterior([self.measurement_shape], dim, signal_shape)
         self.encoder_net = nets.posterior(shapes, dim, signal_shape)
@@ -60,15 +63,15 @@ class CVAE(LatentModel):
 
     def prior(self, y: Tensor) -> Independent:
         """p(z | y)."""
-        return self.prior_net(self.measurement_units(y))
+        return self.prior_net(self.seen(y))
 
     def encoder(self, x: Tensor, y: Tensor) -> Independent:
         """q(z | x, y)."""
-        return self.encoder_net(self.signal_units(x), self.measurement_units(y))
+        return self.encoder_net(self.signal_units(x), self.seen(y))
 
     def decode(self, z: Tensor, y: Tensor) -> Independent:
         """p(x | z, y) in data units."""
-        return self.in_signal_units(self.decoder_net(z, self.measurement_units(y)))
+        return self.in_signal_units(self.decoder_net(z, self.seen(y)))
 
     def latent_posterior(self, y: Tensor) -> Distribution:
         """The learned prior: given y alone, it is the posterior of z."""
@@ -84,4 +87,6 @@ class CVAE(LatentModel):
         """Evidence lower bound of log p(x | y)."""
         posterior, prior = self.inference_pair(x, y)
         z = self.draw_latents(posterior, noise)  # (B, dim)
-        return elbo_terms(x, self.decode(z, y), posterior, prior)
+        decoded = self.decode(z, y)
+        terms = elbo_terms(x, decoded, posterior, prior)
+        return self.with_consistency(terms, decoded.mean, y, problem)

@@ -37,6 +37,8 @@ class Direct(LatentModel):
         dim: Number of latents; with `ConvMap`, at each place of its grid.
         scale: Observation scale σ of the decoder: shared, per_image or per_pixel.
         architecture: Family of networks; default `ConvMap()`.
+        consistency: Weight λ of operator consistency of a decoded draw; see
+            `latens.objectives.consistency` for its bias.
     """
 
     stages = ("elbo",)
@@ -50,16 +52,17 @@ class Direct(LatentModel):
         dim: int = 8,
         scale: Scale = "shared",
         architecture: Architecture | None = None,
+        consistency: float = 0.0,
     ) -> None:
         nets = ConvMap() if architecture is None else architecture
         dim = nets.latents(dim, signal_shape)
-        super().__init__(signal_shape, measurement_shape, dim)
+        super().__init__(signal_shape, measurement_shape, dim, consistency)
         self.encoder_net = nets.posterior([self.measurement_shape], dim, signal_shape)
         self.decoder_net = nets.decoder(dim, self.signal_shape, scale)
 
     def latent_posterior(self, y: Tensor) -> Distribution:
         """q(z | y)."""
-        return self.encoder_net(self.measurement_units(y))
+        return self.encoder_net(self.seen(y))
 
     def decode(self, z: Tensor, y: Tensor) -> Independent:
         """p(x | z) in data units; y is not used."""
@@ -75,4 +78,6 @@ class Direct(LatentModel):
         """The published objective; it bounds no likelihood of x given y."""
         posterior, prior = self.inference_pair(x, y)
         z = self.draw_latents(posterior, noise)  # (B, dim)
-        return elbo_terms(x, self.decode(z, y), posterior, prior)
+        decoded = self.decode(z, y)
+        terms = elbo_terms(x, decoded, posterior, prior)
+        return self.with_consistency(terms, decoded.mean, y, problem)

@@ -3,7 +3,7 @@
     z ~ p(z) = N(0, I)
     x ~ p(x | z) = N(D(z), σ²)
     y ~ p(y | x)                                  the inverse problem
-    q(z | x), q(z | y) = N(μ(·), diag σ(·)²)
+    q(z | x), q(z | y) = N(μ(·), diag σ(·)²), or a flow on top of the latter
 
     stage `representation`:  E_q(z|x)[log p(x | z)] − KL(q(z | x) ‖ p(z))  ≤  log p(x)
     stage `amortisation`:    E_{p(z) p(x|z) p(y|x)}[log q(z | y)], decoder fixed
@@ -20,7 +20,8 @@ defined here.
 | q(z ∣ y) | `latent_posterior` | (B, *measurement) → batch (B,), event (dim,) |
 
 Kingma, Welling (2014), https://arxiv.org/abs/1312.6114;
-Papamakarios, Murray (2016), https://arxiv.org/abs/1605.06376.
+Papamakarios, Murray (2016), https://arxiv.org/abs/1605.06376;
+flows on q(z | y): Greenberg, Nonnenmacher, Macke (2019), https://arxiv.org/abs/1905.07488.
 """
 
 from collections.abc import Iterable
@@ -32,7 +33,7 @@ from torch.distributions import Distribution, Independent
 from latens.distributions import NoiseStream, draw
 from latens.errors import ConfigError
 from latens.models.base import LatentModel
-from latens.nets import Architecture, ConvMap
+from latens.nets import Architecture, ConvMap, Flow
 from latens.nets.scale import Scale
 from latens.objectives import LossTerms, elbo_terms, likelihood_terms
 from latens.problems import InverseProblem
@@ -48,10 +49,12 @@ class Latent(LatentModel):
         dim: Number of latents; with `ConvMap`, at each place of its grid.
         scale: Observation scale σ of the decoder: shared, per_image or per_pixel.
         architecture: Family of networks; default `ConvMap()`.
+        consistency: Weight λ of operator consistency of a decoded draw of q(z | x); see
+            `latens.objectives.consistency` for its bias.
+        flow: Refinement of q(z | y) by a normalising flow; without one it is a diagonal Gaussian.
     """
 
     stages = ("representation", "amortisation")
-    needs_problem = True
 
     def __init__(
         self,
@@ -61,13 +64,21 @@ class Latent(LatentModel):
         dim: int = 8,
         scale: Scale = "shared",
         architecture: Architecture | None = None,
+        consistency: float = 0.0,
+        flow: Flow | None = None,
     ) -> None:
         nets = ConvMap() if architecture is None else architecture
         dim = nets.latents(dim, signal_shape)
-        super().__init__(signal_shape, measurement_shape, dim)
+        super().__init__(signal_shape, measurement_shape, dim, consistency)
         self.encoder_net = nets.posterior([self.signal_shape], dim, signal_shape)
         self.decoder_net = nets.decoder(dim, self.signal_shape, scale)
         self.amortised_net = nets.posterior([self.measurement_shape], dim, signal_shape)
+        self.refinement = nn.Identity() if flow is None else flow.refinement(dim)
+
+    @property
+    def needs_problem(self) -> bool:
+        """True: the second stage simulates measurements."""
+        return True
 
     def encoder(self, x: Tensor) -> Independent:
         """q(z | x)."""
@@ -79,7 +90,7 @@ class Latent(LatentModel):
 
     def latent_posterior(self, y: Tensor) -> Distribution:
         """q(z | y)."""
-        return self.amortised_net(self.measurement_units(y))
+        return self.refinement(self.amortised_net(self.seen(y)))
 
     def inference_pair(self, x: Tensor, y: Tensor) -> tuple[Distribution, Distribution]:
         """q(z | x) and N(0, I)."""
@@ -92,7 +103,7 @@ class Latent(LatentModel):
     def stage_parameters(self, stage: str) -> Iterable[nn.Parameter]:
         """Encoder and decoder of x first, the encoder of y second."""
         if stage == "amortisation":
-            return self.amortised_net.parameters()
+            return [*self.amortised_net.parameters(), *self.refinement.parameters()]
         return [*self.encoder_net.parameters(), *self.decoder_net.parameters()]
 
     def terms(
@@ -103,7 +114,9 @@ class Latent(LatentModel):
             return self._amortisation_terms(x, noise, problem)
         posterior, prior = self.inference_pair(x, y)
         z = self.draw_latents(posterior, noise)  # (B, dim)
-        return elbo_terms(x, self.decode(z, y), posterior, prior)
+        decoded = self.decode(z, y)
+        terms = elbo_terms(x, decoded, posterior, prior)
+        return self.with_consistency(terms, decoded.mean, y, problem)
 
     def _amortisation_terms(
         self, x: Tensor, noise: NoiseStream, problem: InverseProblem | None
@@ -118,6 +131,6 @@ class Latent(LatentModel):
         with torch.no_grad():
             z = self.draw_latents(self.standard_prior(len(x), x), noise)  # (B, dim)
             signal = draw(self.decode(z, x), noise.normal(x.shape))  # (B, *signal)
-            shape = (len(x), *self.measurement_shape)
+            shape = (len(x), *problem.noise_shape)
             y = problem.simulate(signal, noise.normal(shape))  # (B, *measurement)
         return likelihood_terms(z, self.latent_posterior(y))

@@ -48,6 +48,12 @@ class ScaleHead(nn.Module):
         ratio = torch.tensor(self.upper / self.lower, dtype=free.dtype, device=free.device)
         return self.lower * ratio**exponent
 
+    def unbounded(self, scale: Tensor) -> Tensor:
+        """Free numbers of σ: the inverse of `bounded`; σ outside the bounds is moved inside."""
+        ratio = torch.tensor(self.upper / self.lower, dtype=scale.dtype, device=scale.device)
+        exponent = (scale / self.lower).log() / ratio.log()
+        return torch.logit(exponent.clamp(1e-3, 1 - 1e-3)) - self._offset
+
 
 class SharedScale(ScaleHead):
     """One σ for the data set (σ-VAE)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Trainer
 
+from latens.distributions import NoiseStream
 from latens.models import LatentModel, Model
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -88,6 +89,7 @@ def fit_model(
             if _improving(best, settings.patience):
                 still_improving.append(stage)
         model.eval()
+        model.fit_scale(*validation, NoiseStream(seed, len(model.stages), 0, 0))
         outcome = _judge(model, validation, still_improving)
     return FitResult(outcome, history)
 
