@@ -45,6 +45,25 @@ def test_limit_takes_the_first_images_of_the_pool(tmp_path, limit):
     assert part.labels == whole.labels[:limit]
 
 
+@pytest.mark.parametrize("shape", [(6, 4), (6, 4, 3), (4, 6, 8)])
+def test_blocks_are_averaged(tmp_path, shape):
+    path = write(tmp_path / "set.npz", arrays(shape))
+    fine, coarse = MedMnist(path).load().x, MedMnist(path, block=2).load().x
+    spatial = fine.shape[2:]
+    split = fine.reshape(*fine.shape[:2], *[n for size in spatial for n in (size // 2, 2)])
+    expected = split.mean(dim=tuple(range(3, 3 + 2 * len(spatial), 2)))
+    torch.testing.assert_close(coarse, expected)
+    torch.testing.assert_close(MedMnist(path, limit=5, block=2).load().x, expected[:5])
+
+
+def test_blocks_must_divide_the_images(tmp_path):
+    path = write(tmp_path / "set.npz", arrays((6, 5)))
+    with pytest.raises(ShapeError, match=r"set\.npz.*multiples of `block`"):
+        MedMnist(path, block=2).load()
+    with pytest.raises(ConfigError, match="block"):
+        MedMnist(path, block=0)
+
+
 def test_several_labels_per_image_stay_together(tmp_path):
     content = arrays()
     for split, count in COUNTS.items():
@@ -106,6 +125,8 @@ def test_breast_ultrasound(shared_data):
 
 def test_adrenal_volumes(shared_data):
     path = shared_data / "medmnist" / "adrenalmnist3d_64.npz"
-    images = MedMnist(str(path), limit=3).load()
-    assert images.x.shape == (3, 1, 64, 64, 64)
-    assert images.x.unique().tolist() == [0, 1]
+    images = MedMnist(str(path), limit=3, block=4).load()
+    assert images.x.shape == (3, 1, 16, 16, 16)
+    shares = 64 * images.x  # of voxels that are 0 or 1
+    torch.testing.assert_close(shares, shares.round())
+    assert len(shares.unique()) > 10

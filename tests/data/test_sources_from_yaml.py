@@ -4,14 +4,42 @@ import re
 import jsonargparse
 import pytest
 
-from latens.data import IdxImages, MedMnist, NpyFolder, PairedFolder, Phantoms, Source
+from latens.data import (
+    IdxImages,
+    MedMnist,
+    NiftiFolder,
+    NpyFolder,
+    PairedFolder,
+    Phantoms,
+    Source,
+    Tiles,
+)
 
 SOURCES = {
     Phantoms: {"size": (16, 24), "count": 2, "seed": 5},
     IdxImages: {"images": "a", "labels": "b", "limit": 4, "citation": "c"},
-    MedMnist: {"path": "a.npz", "limit": 4, "citation": "c"},
+    MedMnist: {"path": "a.npz", "limit": 4, "block": 2, "citation": "c"},
+    NiftiFolder: {
+        "path": "a",
+        "pattern": "./*/*.nii.gz",
+        "size": (64, 96),
+        "block": 2,
+        "slices": 8,
+        "slab": 2,
+        "scale": "unit",
+        "data_range": (0.0, 1.0),
+    },
     NpyFolder: {"path": "a", "groups": "g.csv", "data_range": (0.0, 2.0), "limit": 1},
     PairedFolder: {"path": "a", "groups": "g.csv", "data_range": (0.0, 2.0), "limit": 1},
+    Tiles: {
+        "path": "a",
+        "files": ["b.npy"],
+        "size": (32, 48),
+        "stride": 8,
+        "region": 64,
+        "window": (-100.0, 200.0),
+        "content": 0.25,
+    },
 }
 
 

@@ -5,9 +5,12 @@ from latens.data.findings import Finding, FolderCheck
 from latens.data.folder import NpyFolder, PairedFolder
 from latens.data.idx import IdxImages
 from latens.data.images import ImageSet, Source
+from latens.data.nifti import NiftiFolder
 from latens.data.npz import MedMnist
 from latens.data.phantoms import Phantoms
 from latens.data.subsets import Subset, hold_out, nested_subsets
+from latens.data.tiles import Tiles
+from latens.data.volumes import Volume, read_volume, write_volume
 
 __all__ = [
     "Finding",
@@ -15,12 +18,17 @@ __all__ = [
     "IdxImages",
     "ImageSet",
     "MedMnist",
+    "NiftiFolder",
     "NpyFolder",
     "PairedFolder",
     "Phantoms",
     "Source",
     "Subset",
+    "Tiles",
+    "Volume",
     "check_folder",
     "hold_out",
     "nested_subsets",
+    "read_volume",
+    "write_volume",
 ]

@@ -39,14 +39,15 @@ class Organ(NamedTuple):
     level: float
     level_spread: float
     length: float
-    """Semi-axis along every further axis of a volume."""
+    """Semi-axis along every further axis of a volume; where it is 3, the volume shows a section
+    of something longer."""
 
 
 # Painted in this order. Vertical coordinate first, positive towards the back.
 ORGANS = (
-    Organ("body", (0.00, 0.00), 0.00, (0.70, 0.88), 0.05, 0.0, 0.00, 0.24, 0.04, 1.35),
-    Organ("muscle", (0.01, 0.00), 0.00, (0.60, 0.78), 0.04, 0.0, 0.00, 0.44, 0.02, 1.30),
-    Organ("viscera", (-0.06, 0.00), 0.01, (0.47, 0.68), 0.03, 0.0, 0.00, 0.33, 0.03, 1.20),
+    Organ("body", (0.00, 0.00), 0.00, (0.70, 0.88), 0.05, 0.0, 0.00, 0.24, 0.04, 3.00),
+    Organ("muscle", (0.01, 0.00), 0.00, (0.60, 0.78), 0.04, 0.0, 0.00, 0.44, 0.02, 3.00),
+    Organ("viscera", (-0.06, 0.00), 0.01, (0.47, 0.68), 0.03, 0.0, 0.00, 0.33, 0.03, 1.60),
     Organ("liver", (-0.07, -0.35), 0.05, (0.36, 0.29), 0.10, 0.5, 0.35, 0.60, 0.05, 0.75),
     Organ("stomach", (-0.24, 0.22), 0.06, (0.17, 0.24), 0.15, 0.3, 0.30, 0.46, 0.03, 0.50),
     Organ("spleen", (0.03, 0.55), 0.03, (0.22, 0.11), 0.15, 0.2, 0.25, 0.64, 0.04, 0.45),
@@ -99,6 +100,7 @@ def draw_anatomy(seed: int, count: int, dimensions: int) -> Anatomy:
         "waves": (WAVES, dimensions),
         "phases": (WAVES,),
         "further": (len(ORGANS), extra),
+        "lesion further": (MAX_LESIONS, extra),
     }
     lengths = [int(np.prod(shape)) for shape in shapes.values()]
     uniform = np.stack(
@@ -135,7 +137,11 @@ def draw_anatomy(seed: int, count: int, dimensions: int) -> Anatomy:
     axes = np.concatenate([lengths_further * scale[:, None, None], axes], axis=-1)
 
     lesion_centre, lesion_axes = _draw_lesions(
-        signed["lesion"], centre[:, LIVER], axes[:, LIVER], angle[:, LIVER]
+        signed["lesion"],
+        signed["lesion further"],
+        centre[:, LIVER],
+        axes[:, LIVER],
+        angle[:, LIVER],
     )
     size_of_contrast = 0.22 + 0.06 * signed["lesions"][:, 2]
     return Anatomy(
@@ -180,15 +186,18 @@ def _turn(points: np.ndarray, angle: np.ndarray) -> np.ndarray:
 
 
 def _draw_lesions(
-    signed: np.ndarray, centre: np.ndarray, axes: np.ndarray, angle: np.ndarray
+    signed: np.ndarray,
+    further: np.ndarray,
+    centre: np.ndarray,
+    axes: np.ndarray,
+    angle: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Centres and semi-axes (n, 3, d) of lesions in three sectors of the liver, never touching."""
-    count, dimensions = centre.shape
+    dimensions = centre.shape[-1]
     sector = 2 * np.pi * np.arange(MAX_LESIONS) / MAX_LESIONS + np.pi * signed[:, :1, 2]
     in_plane = 0.5 * np.stack([np.cos(sector), np.sin(sector)], axis=-1)  # (n, 3, 2)
     in_plane = _turn(in_plane * axes[:, None, -2:], angle[:, None])
-    offset = np.zeros((count, MAX_LESIONS, dimensions))
-    offset[..., -2:] = in_plane
+    offset = np.concatenate([0.35 * further * axes[:, None, :-2], in_plane], axis=-1)
     radius = 0.068 + 0.018 * signed[..., 0]  # (n, 3)
     lesion_axes = np.repeat(radius[..., None], dimensions, axis=-1)
     lesion_axes[..., -1] *= 1 + 0.15 * signed[..., 1]

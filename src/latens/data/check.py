@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from latens.data.check_nifti import check_nifti
 from latens.data.compare import check_files, summarise
 from latens.data.findings import FolderCheck
 from latens.data.folder import is_image_name, list_images, natural_key
 from latens.data.groups import GROUPS_FILE, read_groups, shorten
 from latens.data.idx import find_label_files, image_files, read_idx
 from latens.data.npz import channels_first, read_splits
+from latens.data.volumes import is_volume_name
 from latens.errors import DataError, LatensError
 from latens.types import PathLike
 
@@ -22,8 +24,8 @@ def check_folder(path: PathLike) -> FolderCheck:
     """Inspect a data folder or file. Whatever it contains, the answer is a list of findings.
 
     Args:
-        path: A folder of npy files, of `x` and `y` sub-folders, of idx files, or a file in the
-            idx or MedMNIST format.
+        path: A folder of npy files, of `x` and `y` sub-folders, of NIfTI or of idx files, or a
+            file in the NIfTI, idx or MedMNIST format.
     """
     path = Path(path)
     report = FolderCheck()
@@ -44,6 +46,8 @@ def _recognise(path: Path) -> str:
             return "paired folder"
         if any(is_image_name(name) for name in names):
             return "npy folder"
+        if any(is_volume_name(file.name) for file in path.rglob("*.nii*")):
+            return "NIfTI"
         if any("images" in name and "idx3-ubyte" in name for name in names):
             return "idx"
         if any(name.endswith(".npz") for name in names):
@@ -52,13 +56,15 @@ def _recognise(path: Path) -> str:
     else:
         if path.name.endswith(".npz"):
             return "MedMNIST"
+        if is_volume_name(path.name):
+            return "NIfTI"
         if "idx" in path.name:
             return "idx"
         got = "another file" if path.exists() else "nothing at this path"
     raise DataError(
         str(path),
-        "a folder of npy files, of `x` and `y` sub-folders or of idx files, or a file in the idx "
-        "or MedMNIST format",
+        "a folder of npy files, of `x` and `y` sub-folders, of NIfTI or of idx files, or a file "
+        "in the NIfTI, idx or MedMNIST format",
         got,
         "Save each image with `numpy.save` into one folder, one file per image.",
     )
@@ -190,6 +196,7 @@ def _check_bytes(path: Path, blocks: Sequence[np.ndarray], report: FolderCheck) 
 _CHECKS = {
     "npy folder": _check_npy,
     "paired folder": _check_paired,
+    "NIfTI": check_nifti,
     "idx": _check_idx,
     "MedMNIST": _check_medmnist,
 }

@@ -1,4 +1,4 @@
-"""Comparison of the npy files of one folder with each other."""
+"""Comparison of the image files of one folder with each other."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -22,6 +22,7 @@ class Seen(NamedTuple):
     """What is kept of an image once it has been read."""
 
     name: str
+    """Path within the folder."""
     shape: Shape
     dtype: str
     low: float
@@ -39,15 +40,23 @@ def check_files(folder: Path, groups: dict[str, str], report: FolderCheck) -> li
         except (LatensError, OSError) as error:
             report.add_error(error, file)
             continue
-        low, high = float(image.min()), float(image.max())
-        fingerprint = array_fingerprint(image)
-        seen.append(Seen(file.name, image.shape, str(array.dtype), low, high, fingerprint))
-    if not seen:
-        return seen
-    _compare_forms(folder, seen, report)
-    _compare_values(folder, seen, report)
-    _compare_contents(folder, seen, groups, report)
+        seen.append(look_at(file.name, image, str(array.dtype)))
+    compare(folder, seen, groups, report)
     return seen
+
+
+def look_at(name: str, image: np.ndarray, dtype: str) -> Seen:
+    """What is kept of an image, `(C, *spatial)`, whose file holds values of type `dtype`."""
+    low, high = float(image.min()), float(image.max())
+    return Seen(name, image.shape, dtype, low, high, array_fingerprint(image))
+
+
+def compare(folder: Path, seen: list[Seen], groups: dict[str, str], report: FolderCheck) -> None:
+    """Report images that differ from the others in form or values, or repeat one of them."""
+    if seen:
+        _compare_forms(folder, seen, report)
+        _compare_values(folder, seen, report)
+        _compare_contents(folder, seen, groups, report)
 
 
 def _compare_forms(folder: Path, seen: list[Seen], report: FolderCheck) -> None:

@@ -24,11 +24,13 @@ class ImageSet:
         x: Images, `(n, C, *spatial)`, float32, finite, not all the same value.
         data_range: Smallest and largest value an image of this kind may take, fixed for the
             whole set. PSNR and SSIM use its width L = hi − lo.
-        y: Measurements paired with `x`, `(n, C', *spatial')`, float32, where a person has them.
+        y: Measurements paired with `x`, `(n, *measurement)`, float32, where a person has them.
         groups: Name of the unit (patient, specimen) that each image belongs to. Images of one
             group are never split between roles. Every image is its own group by default.
         factors: Ground-truth factors where they are known: name → array, `(n, ...)`.
         labels: Class of each image, where known.
+        affines: Millimetres (right, anterior, superior) of a voxel's index, where known,
+            `(n, 4, 4)`; a slice is a volume of depth 1.
         name: Short name of the set, for titles and tables.
         citation: Source to cite in a figure made from the images.
 
@@ -43,16 +45,17 @@ class ImageSet:
     groups: tuple[str, ...] = field(default=(), kw_only=True)
     factors: Mapping[str, np.ndarray] = field(default_factory=dict, kw_only=True)
     labels: tuple | None = field(default=None, kw_only=True)
+    affines: np.ndarray | None = field(default=None, kw_only=True)
     name: str = field(default="", kw_only=True)
     citation: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_array("x", self.x)
+        _check_array("x", self.x, 3, "shape (n, C, *spatial)")
         if not self.groups:
             object.__setattr__(self, "groups", tuple(str(i) for i in range(len(self.x))))
         object.__setattr__(self, "data_range", _checked_range(self.data_range))
         if self.y is not None:
-            _check_array("y", self.y)
+            _check_array("y", self.y, 2, "shape (n, *measurement)")
         self._check_lengths()
         self._check_values()
 
@@ -65,6 +68,8 @@ class ImageSet:
             lengths["y"] = len(self.y)
         if self.labels is not None:
             lengths["labels"] = len(self.labels)
+        if self.affines is not None:
+            lengths["affines"] = len(self.affines)
         for argument, length in lengths.items():
             if length != len(self.x):
                 raise ShapeError(
@@ -129,11 +134,12 @@ class ImageSet:
             groups=tuple(self.groups[i] for i in rows),
             factors={name: np.asarray(values)[rows] for name, values in self.factors.items()},
             labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
+            affines=None if self.affines is None else self.affines[rows],
         )
         return chosen
 
     def fingerprint(self) -> str:
-        """Hash of the content: arrays, groups and range; not of name, labels or factors."""
+        """Hash of the content: arrays, groups and range; not of name, labels, factors or place."""
         return content_hash(
             {
                 "x": array_fingerprint(self.x.cpu().numpy()),
@@ -169,7 +175,7 @@ def check_limit(limit: int | None) -> int | None:
     return limit
 
 
-def _check_array(argument: str, array: Tensor) -> None:
+def _check_array(argument: str, array: Tensor, axes: int, shape: str) -> None:
     if not isinstance(array, Tensor) or array.dtype != torch.float32:
         raise DataError(
             argument,
@@ -177,15 +183,15 @@ def _check_array(argument: str, array: Tensor) -> None:
             str(getattr(array, "dtype", type(array).__name__)),
             "Convert it with `torch.as_tensor(array, dtype=torch.float32)`.",
         )
-    if array.ndim < 3 or array.numel() == 0:
+    if array.ndim < axes or array.numel() == 0:
         raise ShapeError(
             argument,
-            "shape (n, C, *spatial) with n ≥ 1 and at least one spatial axis",
+            f"{shape} with n ≥ 1 and {axes} axes or more",
             f"shape {tuple(array.shape)}",
             "Add the missing axes; grey images have one channel: `x[:, None]`.",
         )
-    broken = int((~torch.isfinite(array)).sum())
-    if broken:
+    if not all(torch.isfinite(end) for end in torch.aminmax(array)):  # no copy of a large array
+        broken = int((~torch.isfinite(array)).sum())
         raise DataError(
             argument,
             "finite values",

@@ -19,18 +19,21 @@ from latens.data.images import ImageSet, Source
 from latens.errors import ConfigError
 
 SMALLEST_SIZE = 16
-PIXELS_PER_BLOCK = 2**22
+PIXELS_PER_BLOCK = 2**17
+"""Pixels painted at a time: few enough to stay in the cache."""
 
 
 class Phantoms(Source):
     """Schematic abdominal slices or volumes, drawn on the spot.
 
     Image i depends on `seed` and i alone, so a larger `count` extends a smaller one. Values lie
-    in [0, 1]. Ground-truth factors, in image coordinates (−1 to 1 along each axis): `lesions`
-    (how many), `lesion_area` (share of the field of view; of its volume in 3-D),
-    `lesion_contrast`, `liver_centre`, `liver_axes`, `liver_angle` (radians, from the vertical
-    towards the patient's left), `liver_contrast` (against the fat around it), `body_axes`,
-    `texture` (standard deviation).
+    in [0, 1]. A volume shows a section of a trunk, its first axis along the body.
+
+    Ground-truth factors, in image coordinates (−1 to 1 along each axis): `lesions` (how many),
+    `lesion_area` (share of the field of view; of its volume in 3-D), `lesion_contrast`,
+    `liver_centre`, `liver_axes`, `liver_angle` (radians, from the vertical towards the patient's
+    left), `liver_contrast` (against the fat around it), `body_axes`, `texture` (standard
+    deviation).
 
     Args:
         size: Pixels along each axis, at least 16; three numbers make volumes.
@@ -85,27 +88,50 @@ def paint(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
     return images
 
 
-def _grid(size: tuple[int, ...]) -> list[np.ndarray]:
+def _grid(size: tuple[int, ...], window: tuple[slice, ...]) -> list[np.ndarray]:
     """Pixel centres along each axis, from −1 to 1, shaped to broadcast against (n, *size)."""
     axes = []
-    for axis, pixels in enumerate(size):
+    for axis, (pixels, part) in enumerate(zip(size, window, strict=True)):
+        centres = (2 * np.arange(part.start, part.stop, dtype=np.float32) + 1) / pixels - 1
         shape = [1] * (len(size) + 1)
-        shape[axis + 1] = pixels
-        centres = (2 * np.arange(pixels, dtype=np.float32) + 1) / pixels - 1
+        shape[axis + 1] = len(centres)
         axes.append(centres.reshape(shape))
     return axes
 
 
+def _window(centre: np.ndarray, axes: np.ndarray, size: tuple[int, ...]) -> tuple[slice, ...]:
+    """Part of the grid outside which none of the ellipsoids (n, d) covers a pixel, whatever turn.
+
+    A pixel is covered where f < 1 + ‖∇f‖/2, ‖∇f‖ ≤ 2/(min n · min a) per pixel, and f is at least
+    the distance from the centre along any axis, in units of the extent along it.
+    """
+    reach = axes.copy()
+    reach[:, -2:] = axes[:, -2:].max(axis=1, keepdims=True)
+    reach *= 1 + 1 / (min(size) * axes.min(axis=1, keepdims=True))
+    pixels = np.asarray(size)
+    first = np.floor(((centre - reach).min(axis=0) + 1) * pixels / 2 - 0.5).astype(np.int64)
+    last = np.ceil(((centre + reach).max(axis=0) + 1) * pixels / 2 - 0.5).astype(np.int64)
+    return tuple(
+        slice(min(max(0, start), n), min(max(0, stop + 1), n))
+        for start, stop, n in zip(first.tolist(), last.tolist(), size, strict=True)
+    )
+
+
 def _cover(
     centre: np.ndarray, axes: np.ndarray, angle: np.ndarray, size: tuple[int, ...]
-) -> np.ndarray:
-    """Share of each pixel that an ellipsoid covers, (n, *size), to first order in a pixel."""
+) -> tuple[tuple[slice, ...], np.ndarray]:
+    """Share of each pixel that an ellipsoid covers, to first order in a pixel.
+
+    Returns:
+        A window of `(n, *size)` outside which the share is 0, and the shares inside it.
+    """
 
     def column(values: np.ndarray) -> np.ndarray:
         return values.astype(np.float32).reshape(-1, *[1] * len(size))
 
+    window = _window(centre, axes, size)
     cosine, sine = column(np.cos(angle)), column(np.sin(angle))
-    offset = [x - column(centre[:, j]) for j, x in enumerate(_grid(size))]
+    offset = [x - column(centre[:, j]) for j, x in enumerate(_grid(size, window))]
     down, across = offset[-2], offset[-1]
     local = [*offset[:-2], cosine * down + sine * across, cosine * across - sine * down]
     scaled = [part / column(axes[:, j]) for j, part in enumerate(local)]
@@ -120,7 +146,7 @@ def _cover(
     # A straight ramp makes convex shapes too large by their curvature, about ‖∇f‖ for each axis
     # of the surface; the term with 1/24 takes that away.
     inwards = (len(size) - 1) / 24 * steepness
-    return np.clip(0.5 - (level - 1) / steepness - inwards, 0, 1)
+    return (slice(None), *window), np.clip(0.5 - (level - 1) / steepness - inwards, 0, 1)
 
 
 def _texture(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
@@ -130,7 +156,8 @@ def _texture(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
     """
     count = len(anatomy.phases)
     field = np.exp(1j * anatomy.phases).astype(np.complex64)[..., None]  # (n, T, 1)
-    for axis, coordinates in enumerate(_grid(size)):
+    everywhere = tuple(slice(0, n) for n in size)
+    for axis, coordinates in enumerate(_grid(size, everywhere)):
         phase = np.pi * anatomy.waves[..., axis, None] * coordinates.ravel()
         wave = np.exp(1j * phase).astype(np.complex64)  # (n, T, size[axis])
         if axis < len(size) - 1:
@@ -146,15 +173,19 @@ def _paint_block(anatomy: Anatomy, size: tuple[int, ...]) -> np.ndarray:
     images = np.zeros((len(anatomy.angle), *size), dtype=np.float32)
     body = np.zeros_like(images)
     for e in range(len(ORGANS)):
-        covered = _cover(anatomy.centre[:, e], anatomy.axes[:, e], anatomy.angle[:, e], size)
+        window, covered = _cover(
+            anatomy.centre[:, e], anatomy.axes[:, e], anatomy.angle[:, e], size
+        )
         level = anatomy.level[:, e].astype(np.float32).reshape(column)
-        images += covered * (level - images)
+        images[window] += covered * (level - images[window])
         if e == 0:
-            body = covered
+            body[window] = covered
     images += body * _texture(anatomy, size)
     upright = np.zeros(len(images))
     for k in range(MAX_LESIONS):
-        covered = _cover(anatomy.lesion_centre[:, k], anatomy.lesion_axes[:, k], upright, size)
+        window, covered = _cover(
+            anatomy.lesion_centre[:, k], anatomy.lesion_axes[:, k], upright, size
+        )
         contrast = np.where(anatomy.lesions > k, anatomy.lesion_contrast, 0.0)
-        images += covered * contrast.astype(np.float32).reshape(column)
+        images[window] += covered * contrast.astype(np.float32).reshape(column)
     return np.clip(images, 0, 1)
