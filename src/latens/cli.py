@@ -67,11 +67,17 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     run.add_argument("study", choices=STUDIES)
-    run.add_argument("--preset", default="phantoms", metavar="NAME", help="default: phantoms")
     run.add_argument(
-        "--config", action="append", default=[], metavar="FILE", help="YAML over the preset"
+        "--preset",
+        default="",
+        metavar="NAMES",
+        help="operator, data and budget, the later winning, such as mri,breastmnist,quick; "
+        "default: deblurring of phantoms",
     )
-    run.add_argument("--out", metavar="RUN", help="run folder; default: runs/STUDY-PRESET-HASH")
+    run.add_argument(
+        "--config", action="append", default=[], metavar="FILE", help="YAML over the presets"
+    )
+    run.add_argument("--out", metavar="RUN", help="run folder; default: runs/STUDY-PRESETS-HASH")
     run.add_argument("--jobs", type=int, metavar="N", help="processes; default: cores")
     run.add_argument(
         "--trust", action="append", default=[], metavar="PKG", help="allow classes of a package"
@@ -87,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         "reconstruct", help="apply a trained solver to new measurements"
     )
     reconstruct.add_argument("run", metavar="RUN")
-    reconstruct.add_argument("file", metavar="FILE", help="npy: one measurement or a batch")
+    reconstruct.add_argument(
+        "file", metavar="FILE", help="npy: one measurement or a batch; or NIfTI"
+    )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
     reconstruct.add_argument("--out", metavar="FOLDER", help="default: FILE without its suffix")
@@ -95,11 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("--trust", action="append", default=[], metavar="PKG")
     reconstruct.set_defaults(call=_reconstruct)
 
-    data = commands.add_parser("data", help="look at data before using them")
+    data = commands.add_parser("data", help="look at data before using them, fetch public sets")
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="find what is wrong with a folder or file")
     check.add_argument("folder", metavar="FOLDER")
     check.set_defaults(call=_check)
+    listing = actions.add_parser("list", help="show the public sets that can be fetched")
+    listing.set_defaults(call=_list)
+    fetch = actions.add_parser("fetch", help="fetch a public set and verify its checksum")
+    fetch.add_argument("name", metavar="NAME", help="as `latens data list` shows it")
+    fetch.add_argument("--folder", metavar="DIR", default="data", help="default: data")
+    fetch.set_defaults(call=_fetch)
     return parser
 
 
@@ -139,6 +153,23 @@ def _check(options: argparse.Namespace, rest: list[str]) -> int:
     for finding in check.findings:
         print(f"{finding.severity:<8} {finding.file}: {finding.message}")
     return 2 if check.errors else 0
+
+
+def _list(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.data.published import PUBLISHED
+
+    for name, published in PUBLISHED.items():
+        print(f"{name:<20} {published.description}; {published.licence}")
+    return 0
+
+
+def _fetch(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.data.fetch import fetch, find, usage
+
+    paths = fetch(options.name, options.folder, say=print)
+    print(f"cite: {find(options.name).citation}")
+    print(f"use:  latens run scarcity {usage(options.name, paths)}")
+    return 0
 
 
 if __name__ == "__main__":

@@ -261,9 +261,9 @@ def test_planted_problem_is_not_imported(
 
 
 def test_tikhonov_without_its_arrays(orphan_copy: Path) -> None:
-    for file in orphan_copy.rglob("tikhonov.safetensors"):
+    for file in orphan_copy.rglob("classical.safetensors"):
         file.unlink()
-    with pytest.raises(DataError, match=r"tikhonov\.safetensors"):
+    with pytest.raises(DataError, match=r"classical\.safetensors"):
         latens.load(orphan_copy, "tikhonov")
 
 

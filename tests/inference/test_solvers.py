@@ -14,11 +14,15 @@ from latens.inference import (
     Amortised,
     Ensemble,
     EnsemblePosterior,
+    MonteCarloDropout,
     PointEstimate,
     Posterior,
+    Predictive,
     Regression,
     Solver,
     TikhonovSolver,
+    TotalVariationSolver,
+    WienerSolver,
     as_solver,
 )
 from latens.inference.amortised import LATENT_NOISE, MEASUREMENT_NOISE, SIGNAL_NOISE
@@ -32,6 +36,7 @@ from latens.problems import (
     choose_weight,
     tikhonov,
 )
+from latens.problems.wiener import IterativeWiener
 from latens.store import Status
 from models.model_cases import LATENT_MODELS, SHAPE, make_model, make_pairs, make_problem
 
@@ -48,6 +53,16 @@ def zero_boundary() -> InverseProblem:
     return InverseProblem(GaussianBlur(SHAPE, 0.8, "zero"), GaussianNoise(0.1))
 
 
+def wiener_iterative() -> WienerSolver:
+    """A Wiener filter by conjugate gradients, as for operators too large for a matrix."""
+    solver = WienerSolver.fit(zero_boundary(), *make_pairs(20))
+    wiener = solver.wiener
+    solver.wiener = IterativeWiener(
+        wiener.operator, wiener.prior, wiener.noise_variance, wiener.offset
+    )
+    return solver
+
+
 POSTERIORS = {
     **{
         name: lambda n=name: Amortised(make_model(n), None)
@@ -60,9 +75,18 @@ POSTERIORS = {
     "latent-dense": lambda: Amortised(make_model("latent-linear"), zero_boundary()),
     "ensemble": lambda: Ensemble([Amortised(make_model("cvae", s), None) for s in (0, 1)]),
     "distribution": gaussian,
+    "predictive": lambda: Predictive(make_model("unet")),
+    "predictive-ensemble": lambda: Ensemble([Predictive(make_model("unet", s)) for s in (0, 1)]),
+    "dropout": lambda: MonteCarloDropout(make_model("unet-dropout")),
+    "latent-flow": lambda: Amortised(make_model("latent-flow"), make_problem()),
+    "latent-spline": lambda: Amortised(make_model("latent-spline"), None),
+    "wiener": lambda: WienerSolver.fit(make_problem(), *make_pairs(20)),
+    "wiener-dense": lambda: WienerSolver.fit(zero_boundary(), *make_pairs(20)),
+    "wiener-iterative": wiener_iterative,
 }
 POINTS = {
     "tikhonov": lambda: TikhonovSolver.fit(make_problem(), *make_pairs(20)),
+    "tv": lambda: TotalVariationSolver(make_problem(), 0.01),
     "regression": lambda: Regression(make_model("unet")),
     "function": lambda: as_solver(lambda y: 2 * y),
     "ensemble": lambda: Ensemble([as_solver(lambda y: y), as_solver(lambda y: 3 * y)]),

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,15 @@ import latens.problems
 from latens.data import Source
 from latens.errors import ConfigError
 from latens.models import Model
-from latens.nets import Architecture
+from latens.nets import Architecture, Flow
 from latens.problems import NoiseModel, Operator
-from latens.studies.configure import construct, construct_object, presets, read_preset, resolve
+from latens.studies.configure import (
+    construct,
+    construct_object,
+    load_layers,
+    presets,
+    resolve,
+)
 from latens.studies.scarcity import Scarcity
 from latens.training import Training
 from latens.types import Shape
@@ -27,19 +34,35 @@ KINDS = {
     "noises": (latens.problems, NoiseModel, NoiseModel),
     "models": (latens.models, Model, Callable[[Shape, Shape], Model]),
     "nets": (latens.nets, Architecture, Architecture),
+    "flows": (latens.nets, Flow, Flow),
 }
 ARGUMENTS: dict[str, str] = {
     "IdxImages": "{images: folder, limit: 3}",
-    "MedMnist": "{path: file.npz}",
+    "MedMnist": "{path: file.npz, block: 2}",
+    "NiftiFolder": "{path: folder, pattern: ./*/*.nii.gz, size: [64, 64], slices: 8, scale: unit}",
     "NpyFolder": "{path: folder, data_range: [0, 1e+3]}",
     "PairedFolder": "{path: folder, groups: groups.csv}",
-    "Phantoms": "{size: [16, 24], count: 3}",
+    "Phantoms": "{size: [16, 24, 20], count: 3}",
+    "Tiles": "{path: folder, files: [a.npy, b.npy], window: [0, 1e+3], region: 128}",
+    "Chain": "{steps: [{class_path: latens.problems.Identity}]}",
+    "Composition": "{steps: [{class_path: latens.problems.GaussianBlur, init_args: {width: 1}}, "
+    "{class_path: latens.problems.Downsampling, init_args: {factor: 2}}]}",
+    "Downsampling": "{factor: [2, 4], method: decimate}",
+    "FourierSampling": "{acceleration: 4, pattern: points, decay: 1e-1, coils: 3}",
     "GaussianBlur": "{width: 1}",
+    "Inpainting": "{kept: 5e-1, pattern: lines}",
+    "MotionBlur": "{displacement: [2, 1.5]}",
+    "Radon": "{angles: [0, 45.5, 9e+1], detectors: 9}",
+    "Stack": "{operators: [{class_path: latens.problems.Identity}]}",
     "GaussianNoise": "{scale: 5e-2}",
+    "PoissonGaussianNoise": "{gain: 1e-2, scale: null}",
+    "RicianNoise": "{scale: 5e-2}",
     "CVAE": "{dim: 3, architecture: {class_path: latens.nets.Conv, init_args: {width: 4}}}",
-    "Latent": "{dim: 3, scale: shared, architecture: {class_path: latens.nets.Linear}}",
+    "Latent": "{dim: 3, scale: shared, architecture: {class_path: latens.nets.Linear}, "
+    "consistency: 1e-1, flow: {class_path: latens.nets.AffineFlow, init_args: {width: 8}}}",
     "Direct": "{dim: 1, architecture: {class_path: latens.nets.ConvMap, init_args: {width: 8}}}",
-    "UNet": "{width: 4}",
+    "UNet": "{width: 4, dropout: 0.1, consistency: 1e-2}",
+    "SplineFlow": "{couplings: 2, bins: 4}",
     "ConvMap": "{width: 8}",
 }
 NOT_FROM_TEXT = {"Convolution"}
@@ -86,15 +109,49 @@ def test_training_from_yaml() -> None:
     assert construct(Scarcity, config).training == Training(**fields, patience=3)
 
 
+FILES = {
+    "breastmnist": ["--data.path", "x.npz"],
+    "mnist": ["--data.images", "x"],
+    "pairs": ["--data.path", "x"],
+    "slices": ["--data.path", "x"],
+    "adrenal": ["--data.path", "x.npz"],
+}
+OPERATORS = ("deblurring", "super-resolution", "mri", "ct", "inpainting")
+
+
 @pytest.mark.parametrize("name", presets("scarcity"))
 def test_presets(name: str) -> None:
-    missing = {"breastmnist": ["--data.path", "x.npz"], "mnist": ["--data.images", "x"]}
-    missing["pairs"] = ["--data.path", "x"]
-    config = resolve(Scarcity, [read_preset("scarcity", name)], missing.get(name, []))
+    missing = FILES.get(name, [])
+    config = resolve(Scarcity, load_layers("scarcity", [name], []), missing)
     assert resolve(Scarcity, [config], []) == config
     assert construct(Scarcity, config).sizes == config["sizes"]
 
 
+@pytest.mark.parametrize("operator", OPERATORS)
+@pytest.mark.parametrize("data", ["phantoms-3d", *sorted(set(FILES) - {"pairs"})])
+def test_presets_combine(operator: str, data: str) -> None:
+    """An operator, data and a budget each leave to the others what is theirs."""
+    names = [operator, data, "quick"]
+    config = resolve(Scarcity, load_layers("scarcity", names, []), FILES.get(data, []))
+    alone = {
+        name: resolve(Scarcity, load_layers("scarcity", [name], []), FILES.get(name, []))
+        for name in names
+    }
+    assert config["operator"] == alone[operator]["operator"]
+    assert config["noise"] == alone[operator]["noise"]
+    assert config["data"] == alone[data]["data"]
+    assert config["training"] == alone["quick"]["training"]
+    assert config["data_seeds"] == alone["quick"]["data_seeds"]
+
+
+def test_a_file_lies_over_the_presets(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("test_images: 7\n")
+    config = resolve(Scarcity, load_layers("scarcity", ["mri", "quick"], [file]), [])
+    assert config["test_images"] == 7
+    assert config["operator"]["class_path"].endswith("FourierSampling")
+
+
 def test_a_preset_says_what_is_missing() -> None:
     with pytest.raises(ConfigError, match="path"):
-        resolve(Scarcity, [read_preset("scarcity", "breastmnist")], [])
+        resolve(Scarcity, load_layers("scarcity", ["breastmnist"], []), [])

@@ -239,7 +239,7 @@ def simulate(problem: InverseProblem | None, x: Tensor, seed: int) -> Tensor:
             None,
             "Pass `y=`, or an InverseProblem.",
         )
-    noise = row_noise((seed, 2), range(len(x)), (1, *problem.measurement_shape), x.dtype)
+    noise = row_noise((seed, 2), range(len(x)), (1, *problem.noise_shape), x.dtype)
     with torch.no_grad():
         return problem.simulate(x, noise[0])
 

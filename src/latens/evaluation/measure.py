@@ -123,7 +123,7 @@ def measure(
         blocks.append(image_rows(estimate, x[block], y[block], context))
         local = [i - start for i in chosen if start <= i < stop]
         if local:
-            shown.append(_example_arrays(estimate, x[block], y[block], local))
+            shown.append(_example_arrays(estimate, x[block], y[block], context.problem, local))
     rows = {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
     axis = {"draws": 1}
     arrays = {
@@ -184,9 +184,12 @@ def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
 
 
 def _example_arrays(
-    estimate: Estimate, x: Tensor, y: Tensor, rows: list[int]
+    estimate: Estimate, x: Tensor, y: Tensor, problem: InverseProblem | None, rows: list[int]
 ) -> dict[str, NDArray]:
-    arrays = {"truth": x[rows], "measurement": y[rows], "mean": estimate.mean[rows]}
+    pictured = y[rows]
+    if problem is not None and y.ndim != x.ndim:  # a list of numbers is no picture
+        pictured = problem.operator.view(pictured)
+    arrays = {"truth": x[rows], "measurement": pictured, "mean": estimate.mean[rows]}
     if isinstance(estimate, Posterior):
         interval = estimate.interval(LEVEL)
         arrays |= {

@@ -60,7 +60,7 @@ class AmortisedPosterior(Posterior):
         if not conditions_on_measurement(self.model, self.problem):
             return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
         assert self.problem is not None
-        shape = self.model.measurement_shape
+        shape = self.problem.measurement_shape
         given = condition(decoded.mean, _spatially_constant(decoded), self.y, self.problem)
         values = given.draw(noise, self._noise(MEASUREMENT_NOISE, count, shape))
         if isinstance(given.innovation, GeneralInnovation):  # its variance is a dense matrix

@@ -91,8 +91,13 @@ class PointEstimate(Estimate):
 
     is_posterior = False
 
-    def __init__(self, mean: Tensor, status: Status = Status.CONVERGED) -> None:
-        super().__init__(status)
+    def __init__(
+        self,
+        mean: Tensor,
+        status: Status = Status.CONVERGED,
+        diagnostics: dict[str, float] | None = None,
+    ) -> None:
+        super().__init__(status, diagnostics)
         self._mean = mean
 
     @property

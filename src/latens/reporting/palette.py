@@ -48,6 +48,7 @@ KNOWN: dict[str, tuple[str, str, Line]] = {
     "unet": ("purple", "D", DOTTED),
     "tv": ("ochre", "v", DOTTED),
     "tikhonov": ("grey", "X", DOTTED),
+    "wiener": ("wine", "o", DOTTED),
 }
 
 # for names that are not known: every pair differs from the others in hue, marker or both

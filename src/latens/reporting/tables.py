@@ -208,6 +208,19 @@ def cost_rows(results: Results) -> list[CostRow]:
     return rows
 
 
+FIRST = (
+    "psnr",
+    "data_chi2",
+    "coverage_pixel",
+    "coverage_region",
+    "coverage_principal",
+    "spread_skill",
+)
+"""Metrics that the terminal shows."""
+CELL_WIDTH = 13
+"""Characters of an interval such as `0.0123…0.0456`."""
+
+
 def summary_text(run: RunFolder, width: int = 110) -> str:
     """The summary at the largest N for a terminal, without colour.
 
@@ -216,7 +229,9 @@ def summary_text(run: RunFolder, width: int = 110) -> str:
         width: Columns of the terminal, characters.
 
     Returns:
-        A table with one row per metric and one column per solver, and what it leaves out.
+        A table with one row per solver and a column for each of the metrics that one reads
+        first, as many as the terminal has room for, and what it leaves out. The report has
+        them all.
     """
     from rich import box
     from rich.console import Console
@@ -228,19 +243,22 @@ def summary_text(run: RunFolder, width: int = 110) -> str:
         return "No results yet: the run holds no learning curves.\n"
     n, buffer = results.sizes[-1], io.StringIO()
     rows = summary(results, n)
-    table = Table(box=box.SIMPLE_HEAD, title=f"N = {n}", title_justify="left")
-    table.add_column("metric")
-    for row in rows:
-        table.add_column(Text(row.solver), justify="right")
-    for metric in results.measured:
+    box_style, title = box.SIMPLE_HEAD, f"N = {n}"
+    table = Table(box=box_style, title=title, title_justify="left", padding=(0, 1, 0, 0))
+    table.add_column("solver", no_wrap=True)
+    shown = [metric for metric in FIRST if metric in results.measured] or results.measured
+    room = width - 2 - max(len(row.solver) for row in rows)
+    for metric in (shown := shown[: max(1, room // (CELL_WIDTH + 1))]):
         definition = results.definitions[metric]
         aim = f"→ {definition.aim:g}" if math.isfinite(definition.aim) else definition.better
-        label = Text(f"{definition.label}\n").append(aim, style="dim")
-        table.add_row(label, *(Text(_lines(row.cells[metric])) for row in rows))
+        heading = Text(f"{definition.label}\n").append(aim, style="dim")
+        table.add_column(heading, justify="right", min_width=CELL_WIDTH)
+    for row in rows:
+        table.add_row(Text(row.solver), *(Text(_lines(row.cells[metric])) for metric in shown))
     console = Console(file=buffer, width=width, color_system=None)
     console.print(table)
     level = f"{100 * results.level:g} % " if math.isfinite(results.level) else ""
-    console.print(f"[interval] is the {level}interval.  * contains the target.", markup=False)
+    console.print(f"Below each value its {level}interval.  * contains the target.", markup=False)
     for solver in results.solvers:
         if results.note(solver):
             console.print(Text(f"{solver}: {results.note(solver)}"))
@@ -255,7 +273,8 @@ def _lines(cell: Cell) -> str:
     """A cell on two lines."""
     star = " *" if cell.meets else ""
     note = cell.mark if cell.kind in {"value", "status"} else ""
-    return "\n".join(part for part in (cell.text + star, cell.interval, note) if part)
+    interval = cell.interval.strip("[]").replace(", ", "…")
+    return "\n".join(part for part in (cell.text + star, interval, note) if part)
 
 
 def _tally(found: list[Failure]) -> list[tuple[str, int]]:

@@ -16,7 +16,7 @@ from rich.progress import (
 
 from latens.reporting import summary_text
 from latens.store import Status, content_hash
-from latens.studies.configure import load_layers, resolve
+from latens.studies.configure import load_layers, preset_names, resolve
 from latens.studies.run import Estimate, available_cores, place, run_scarcity
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import Unit
@@ -83,20 +83,20 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     Returns:
         Exit code 0, also if single fits failed: they are named, and marked in every table.
     """
-    layers = load_layers(options.study, options.preset, options.config)
+    names = preset_names(options.preset)
+    layers = load_layers(options.study, names, options.config)
     config = resolve(Scarcity, layers, overrides, options.trust)
     if options.show:
         import yaml
 
         sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
         return 0
-    name = f"{options.study} {options.preset}"
-    default = Path("runs") / f"{options.study}-{options.preset}-{content_hash(config, 8)}"
+    default = Path("runs") / "-".join([options.study, *names, content_hash(config, 8)])
     out = Path(options.out) if options.out else default
     jobs = options.jobs if options.jobs is not None else available_cores()
     bar = Bar()
     try:
-        finished = run_scarcity(config, out, name, jobs, bar)
+        finished = run_scarcity(config, out, ", ".join(names) or "phantoms", jobs, bar)
     finally:
         bar.stop()
     print(summary_text(finished.run))

@@ -25,11 +25,18 @@ T = TypeVar("T")
 Tree = dict[str, Any]
 
 
+BASE = "_base"
+"""Preset that lies below all others."""
+
+
 def presets(study: str) -> dict[str, Path]:
     """Preset files of a study by name."""
+    return {name: file for name, file in _files(study).items() if name != BASE}
+
+
+def _files(study: str) -> dict[str, Path]:
     folder = resources.files("latens.studies") / "configs" / study
-    files = sorted(Path(str(folder)).glob("*.yaml"))
-    return {file.stem: file for file in files}
+    return {file.stem: file for file in sorted(Path(str(folder)).glob("*.yaml"))}
 
 
 def read_preset(study: str, name: str) -> Tree:
@@ -42,6 +49,11 @@ def read_preset(study: str, name: str) -> Tree:
     if name not in known:
         raise ConfigError("preset", f"one of {', '.join(known)}", name, nearest(name, list(known)))
     return read_yaml(known[name])
+
+
+def preset_names(text: str) -> list[str]:
+    """Names in `mri,breastmnist,quick`."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 def resolve(
@@ -224,9 +236,9 @@ def _settings_below(tree: Any) -> set[str]:
     return names
 
 
-def load_layers(study: str, preset: str | None, files: Sequence[PathLike]) -> list[Tree]:
-    """Configuration layers of a command line: the preset, then each file."""
-    layers = [] if preset is None else [read_preset(study, preset)]
+def load_layers(study: str, names: Sequence[str], files: Sequence[PathLike]) -> list[Tree]:
+    """Configuration layers of a command line: what all share, the presets, then each file."""
+    layers = [read_yaml(_files(study)[BASE]), *(read_preset(study, name) for name in names)]
     for file in files:
         tree = read_yaml(file)
         if not isinstance(tree, dict):

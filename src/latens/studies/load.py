@@ -11,7 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from latens.errors import ConfigError, DataError, LatensError, SolverError
-from latens.inference import Amortised, Ensemble, Regression, Solver, TikhonovSolver
+from latens.inference import (
+    CLASSICAL,
+    Amortised,
+    Classical,
+    Ensemble,
+    MonteCarloDropout,
+    Predictive,
+    Regression,
+    Solver,
+)
 from latens.models import LatentModel, Model, UNet
 from latens.problems import InverseProblem, NoiseModel, Operator
 from latens.store import Outcome, RunFolder, read_json
@@ -19,7 +28,7 @@ from latens.studies.configure import construct_object
 from latens.types import PathLike, Shape
 
 WEIGHTS = "weights.safetensors"
-TIKHONOV = "tikhonov.safetensors"
+CLASSICAL_ARRAYS = "classical.safetensors"
 
 
 @dataclass(frozen=True)
@@ -151,11 +160,12 @@ def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loa
     signal = tuple(description["signal_shape"])
     measurement = tuple(description["measurement_shape"])
     problem = _problem(entry["problem"], signal, trust)
-    if entry["algorithm"] == "tikhonov" and problem is not None:
-        solver: Solver = _load_tikhonov(folder, problem)
+    algorithm = entry["algorithm"]
+    if algorithm in CLASSICAL and problem is not None:
+        solver: Solver = _load_classical(folder, algorithm, problem)
     else:
-        members = [_member(run.fit(fit), problem, trust) for fit in entry["fits"]]
-        solver = members[0] if entry["algorithm"] != "ensemble" else Ensemble(members)
+        members = [_member(run.fit(fit), problem, algorithm, trust) for fit in entry["fits"]]
+        solver = members[0] if algorithm != "ensemble" else Ensemble(members)
     return Loaded(
         solver,
         problem,
@@ -181,21 +191,32 @@ def _problem(
     return InverseProblem(operator(signal_shape), noise)
 
 
-def _member(folder: Path, problem: InverseProblem | None, trust: Collection[str]) -> Solver:
+def _member(
+    folder: Path, problem: InverseProblem | None, algorithm: str, trust: Collection[str]
+) -> Solver:
     fit = read_json(folder / "fit.json")
     make = construct_object(Callable[[Shape, Shape], Model], fit["model"], trust)
+    signal, measurement = tuple(fit["signal_shape"]), tuple(fit["measurement_shape"])
     with torch.random.fork_rng(devices=[]):
-        model = make(tuple(fit["signal_shape"]), tuple(fit["measurement_shape"]))
-    return trained_solver(folder, model, problem)
+        if problem is None:
+            model = make(signal, measurement)
+        else:
+            operator = problem.operator
+            model = make(signal, operator.view_shape).look_through(operator)
+    return trained_solver(folder, model, problem, algorithm)
 
 
-def trained_solver(folder: Path, model: Model, problem: InverseProblem | None) -> Solver:
+def trained_solver(
+    folder: Path, model: Model, problem: InverseProblem | None, algorithm: str
+) -> Solver:
     """The solver of a fit.
 
     Args:
         folder: Folder of the fit.
         model: Its untrained model; gets the weights.
         problem: Operator and noise, or None.
+        algorithm: What the solver is made for; members of an ensemble of regressors have the
+            spread that their likelihood learned.
 
     Raises:
         SolverError: If the fit failed and left no weights.
@@ -215,19 +236,19 @@ def trained_solver(folder: Path, model: Model, problem: InverseProblem | None) -
     if isinstance(model, LatentModel):
         return Amortised(model, problem, outcome.status)
     assert isinstance(model, UNet)
-    return Regression(model, outcome.status)
+    if model.dropout > 0:
+        return MonteCarloDropout(model, outcome.status)
+    return (Predictive if algorithm == "ensemble" else Regression)(model, outcome.status)
 
 
-def save_tikhonov(solver: TikhonovSolver, folder: Path) -> None:
-    """Write mean image and weight, so that the solver can be loaded without its data."""
-    weight = torch.tensor(solver.weight, dtype=torch.float64)
-    save_file({"mean": solver.mean.contiguous(), "weight": weight}, folder / TIKHONOV)
+def save_classical(solver: Classical, folder: Path) -> None:
+    """Write what a classical solver learned, so that it can be loaded without its data."""
+    save_file({k: v.contiguous() for k, v in solver.arrays().items()}, folder / CLASSICAL_ARRAYS)
 
 
-def _load_tikhonov(folder: Path, problem: InverseProblem) -> TikhonovSolver:
-    with _weights_of(folder / TIKHONOV):
-        arrays = load_file(folder / TIKHONOV)
-        return TikhonovSolver(problem, arrays["mean"], float(arrays["weight"]))
+def _load_classical(folder: Path, algorithm: str, problem: InverseProblem) -> Classical:
+    with _weights_of(folder / CLASSICAL_ARRAYS):
+        return CLASSICAL[algorithm].from_arrays(problem, load_file(folder / CLASSICAL_ARRAYS))
 
 
 @contextmanager

@@ -60,7 +60,8 @@ class Scarcity:
         data: Images, or pairs of images and measurements.
         operator: Measurement operator; the shape of the signal is filled in. None if it is
             unknown, which needs data that bring their measurements.
-        noise: Noise model; None if it is unknown.
+        noise: Noise model; None if it is unknown. A model whose level is left out is estimated
+            from the pairs of each subset.
         models: Models to train, by the name that tables show.
         ensembles: Names of models of which an ensemble over initialisations is evaluated too.
         baselines: Classical algorithms evaluated beside the models.
@@ -80,7 +81,7 @@ class Scarcity:
         operator: Callable[[Shape], Operator] | None = None,
         noise: NoiseModel | None = None,
         ensembles: list[str] = [],  # noqa: B006
-        baselines: list[Literal["tikhonov"]] = [],  # noqa: B006
+        baselines: list[Literal["tikhonov", "wiener", "tv"]] = [],  # noqa: B006
         sizes: list[int] = [32, 64, 128, 256, 512],  # noqa: B006
         data_seeds: int = 3,
         init_seeds: int = 2,
@@ -161,6 +162,7 @@ class Scarcity:
         nested_subsets(images.groups, pool, self.sizes, seed=0)  # sizes at fault are named first
         with one_thread():  # the same bits in every process
             if images.y is None:
+                _require_level(problem)
                 images = replace(images, y=simulate(problem, images.x, NOISE_SEED))
             corpus = Corpus(images, pool, test, problem, fit_directions(images.x[pool]))
         if problem is not None:
@@ -188,7 +190,19 @@ class Scarcity:
 
     def build(self, name: str) -> Model:
         """An untrained model of this study; its weights come from torch's generator."""
-        return self.models[name](*self.shapes)
+        signal, measurement = self.shapes
+        problem = self.corpus.problem
+        if problem is None:
+            return self.models[name](signal, measurement)
+        model = self.models[name](signal, problem.operator.view_shape)
+        return model.look_through(problem.operator)
+
+    def problem(self, n: int, data_seed: int) -> InverseProblem | None:
+        """Operator and noise as they are known from one subset."""
+        corpus = self.corpus
+        if corpus.problem is None or corpus.problem.noise.is_known:
+            return corpus.problem
+        return estimated(corpus.problem, *corpus.pairs(self.subset(n, data_seed).indices))
 
     def subset(self, n: int, data_seed: int) -> Subset:
         """The subset of a size and data seed, with its roles."""
@@ -211,12 +225,12 @@ class Scarcity:
         problem = self.corpus.problem
         for data_seed in range(self.data_seeds):
             self._subsets(data_seed)
-        if "tikhonov" in self.baselines and (
+        if self.baselines and (
             problem is None or not isinstance(problem.operator, LinearOperator)
         ):
             raise ConfigError(
                 "baselines",
-                "a known linear operator for `tikhonov`",
+                f"a known linear operator for {', '.join(self.baselines)}",
                 "none" if problem is None else type(problem.operator).__name__,
                 "Set --baselines [], or state the operator.",
             )
@@ -306,7 +320,7 @@ class Scarcity:
     ) -> list[EvaluationUnit]:
         model = self._examples[name]
         latent = isinstance(model, LatentModel)
-        algorithm = "amortised" if latent else "regression"
+        algorithm = "amortised" if latent else _algorithm(model)
         note = NOT_A_POSTERIOR if latent and not model.is_posterior else ""
         n, data_seed = members[0].n, members[0].data_seed
         units = [
@@ -321,6 +335,27 @@ class Scarcity:
         return units
 
 
+def _algorithm(model: Model) -> str:
+    """What a regressor is evaluated as."""
+    return "dropout" if isinstance(model, UNet) and model.dropout > 0 else "regression"
+
+
+def estimated(problem: InverseProblem, x: Tensor, y: Tensor) -> InverseProblem:
+    """The problem with the noise level that its pairs show, `(n, *shape)` each."""
+    with torch.no_grad():
+        return InverseProblem(problem.operator, problem.noise.estimate(y, problem.operator(x)))
+
+
+def _require_level(problem: InverseProblem | None) -> None:
+    if problem is not None and not problem.noise.is_known:
+        raise ConfigError(
+            "noise",
+            "a noise level, since the data hold no measurements from which to estimate it",
+            None,
+            "Give the level, such as --noise.scale 0.05.",
+        )
+
+
 def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
     """Refuse measurements that the stated operator and noise do not explain."""
     x, y = corpus.pairs(corpus.pool[:64])
@@ -331,6 +366,8 @@ def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
             problem.measurement_shape,
             "State the operator that made them, or set operator and noise to null.",
         )
+    if not problem.noise.is_known:
+        problem = estimated(problem, x, y)
     chi2 = float(problem.chi2(y, x).mean())
     if not 0.5 < chi2 < 2:
         raise ConfigError(

@@ -11,7 +11,7 @@ from typing import Any
 from latens.evaluation import Cell
 from latens.store import content_hash, major_versions
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 """Raised when a change of latens changes numbers of equal configurations."""
 
 
@@ -99,7 +99,7 @@ class EvaluationUnit:
 
     Attributes:
         solver: Name of the solver in every table.
-        algorithm: `amortised`, `regression`, `ensemble` or `tikhonov`.
+        algorithm: `amortised`, `regression`, `dropout`, `ensemble` or a classical one.
         fits: The fits it is made of, in order of their initialisation.
         n: Size asked for.
         data_seed: Seed of the subset.

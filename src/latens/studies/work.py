@@ -4,6 +4,7 @@ import resource
 import shutil
 import time
 import traceback
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from safetensors.torch import save_file
 from latens.data import Subset
 from latens.errors import LatensError, NumericalError
 from latens.evaluation import Context, evaluate_cell, save_evaluation
-from latens.inference import Ensemble, Solver, TikhonovSolver
+from latens.inference import CLASSICAL, Classical, Ensemble, Solver
 from latens.models import Model
+from latens.problems import InverseProblem
 from latens.store import (
     HISTORY,
     Outcome,
@@ -26,7 +28,7 @@ from latens.store import (
     write_json,
 )
 from latens.store.atomic import storage_error
-from latens.studies.load import WEIGHTS, save_tikhonov, trained_solver
+from latens.studies.load import WEIGHTS, save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.training import fit_model, one_thread
@@ -105,7 +107,7 @@ def _fit(study: Scarcity, run: RunFolder, unit: FitUnit, target: Path) -> None:
             corpus.pairs(subset.validation),
             study.training,
             seed=1000 * unit.data_seed + unit.init_seed,
-            problem=corpus.problem,
+            problem=study.problem(unit.n, unit.data_seed),
             resume=resume,
         )
         outcome, history = result.outcome, result.history
@@ -152,34 +154,49 @@ def _failure(error: Exception) -> Outcome:
 
 def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
     corpus = study.corpus
-    solver = evaluation = outcome = None
+    solver = evaluation = outcome = problem = None
     try:
         outcome = combined_outcome(run, unit)
-        solver = make_solver(study, run, unit)
+        problem = study.problem(unit.n, unit.data_seed)
+        solver = make_solver(study, run, unit, problem)
         test = corpus.images.select(corpus.test)
         low, high = test.data_range
-        context = Context(high - low, corpus.directions, corpus.problem)
+        context = Context(high - low, corpus.directions, problem)
         evaluation = evaluate_cell(unit.cell, solver, test, context, outcome)
         _ = evaluation.metrics  # computed here, where its errors belong to the unit
     except Exception as error:
         evaluation = None
-        if outcome is None or outcome.usable:  # else the fits behind it say what went wrong
+        if outcome is None or outcome.usable:  # otherwise the fits behind it say what went wrong
             outcome = _failure(error)
     with new_folder(target) as temporary:
         if evaluation is None:
+            assert outcome is not None
             write_json(temporary / "evaluation.json", {**unit.description(), "kind": "none"})
             outcome.write(temporary)
             return
-        save_evaluation(evaluation, temporary, unit.description())
-        if isinstance(solver, TikhonovSolver):
-            save_tikhonov(solver, temporary)
+        save_evaluation(evaluation, temporary, _description(unit, problem))
+        if isinstance(solver, Classical):
+            save_classical(solver, temporary)
 
 
-def combined_outcome(run: RunFolder, unit: EvaluationUnit) -> Outcome:
-    """The worst outcome of the fits behind an evaluation."""
+def _description(unit: EvaluationUnit, problem: InverseProblem | None) -> dict[str, Any]:
+    """Description of a unit, with the noise level that was used where one was estimated."""
+    description = unit.description()
+    if problem is None:
+        return description
+    noise = description["problem"]["noise"]
+    levels = {
+        name: getattr(problem.noise, name) for name in signature(type(problem.noise)).parameters
+    }
+    stated = {**noise, "init_args": {**noise.get("init_args", {}), **levels}}
+    return {**description, "problem": {**description["problem"], "noise": stated}}
+
+
+def combined_outcome(run: RunFolder, unit: EvaluationUnit) -> Outcome | None:
+    """The worst outcome of the fits behind an evaluation; None if there are none."""
     outcomes = [Outcome.read(run.fit(fit.hash)) for fit in unit.fits]
     if not outcomes:
-        return Outcome(Status.CONVERGED)
+        return None
     order = list(Status)
     worst = max(outcomes, key=lambda o: order.index(o.status))
     bad = sum(o.status is worst.status for o in outcomes)
@@ -189,21 +206,21 @@ def combined_outcome(run: RunFolder, unit: EvaluationUnit) -> Outcome:
     return worst
 
 
-def make_solver(study: Scarcity, run: RunFolder, unit: EvaluationUnit) -> Solver:
+def make_solver(
+    study: Scarcity, run: RunFolder, unit: EvaluationUnit, problem: InverseProblem | None
+) -> Solver:
     """The solver of an evaluation, from the weights in the run folder.
 
     Raises:
         DataError: If weights are missing or damaged.
         SolverError: If a fit behind it has no weights, because it failed.
     """
-    if unit.algorithm == "tikhonov":
-        corpus = study.corpus
-        assert corpus.problem is not None
-        subset = study.subset(unit.n, unit.data_seed)
-        return TikhonovSolver.fit(corpus.problem, *corpus.pairs(subset.indices))
-    models = [initialise(study, fit) for fit in unit.fits]
+    if unit.algorithm in CLASSICAL:
+        assert problem is not None
+        pairs = study.corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
+        return CLASSICAL[unit.algorithm].fit(problem, *pairs)
     members = [
-        trained_solver(run.fit(fit.hash), model, study.corpus.problem)
-        for fit, model in zip(unit.fits, models, strict=True)
+        trained_solver(run.fit(fit.hash), initialise(study, fit), problem, unit.algorithm)
+        for fit in unit.fits
     ]
     return members[0] if unit.algorithm != "ensemble" else Ensemble(members)

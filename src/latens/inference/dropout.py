@@ -1,0 +1,79 @@
+"""Monte Carlo dropout: every draw has a mask of its own.
+
+    mask_m ~ Bernoulli,   x_m ~ N(f(y; mask_m), σ²),   m = 1, …, M
+
+Gal, Ghahramani (2016), Dropout as a Bayesian approximation, https://arxiv.org/abs/1506.02142.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latens.distributions import draw, row_noise
+from latens.errors import ConfigError
+from latens.inference.amortised import SIGNAL_NOISE
+from latens.inference.estimates import Draws, Posterior
+from latens.inference.solver import Solver
+from latens.models import UNet
+from latens.store import Status
+
+MASK_NOISE = 5
+"""Purpose of the noise behind the masks; the others stand in `latens.inference.amortised`."""
+
+
+class DropoutPosterior(Posterior):
+    """f(y; mask_m) + σ·noise; the mask of a draw depends on its row's key and its number alone."""
+
+    def __init__(
+        self, model: UNet, y: Tensor, keys: Sequence[int], seed: int, status: Status
+    ) -> None:
+        super().__init__(keys, seed, includes_decoder_spread=True, status=status)
+        self.model = model
+        self.y = y
+
+    def _noise(self, purpose: int, shape: Sequence[int]) -> Tensor:
+        return row_noise((self.seed, purpose), self.keys, shape, self.y.dtype, self.y.device)
+
+    @torch.no_grad()
+    def make_draws(self, count: int) -> Draws:
+        """One pass of the network for each draw."""
+        masks = self._noise(MASK_NOISE, (count, self.model.maps))  # (M, B, maps)
+        loc = torch.stack([self.model.reconstruct_dropped(self.y, mask) for mask in masks])
+        noise = self._noise(SIGNAL_NOISE, (count, *loc.shape[2:]))
+        around = self.model.around(loc)
+        return Draws(draw(around, noise), loc, around.variance)
+
+
+class MonteCarloDropout(Solver):
+    """Predictive distribution of a U-Net trained with dropout.
+
+    The mean averages over masks and the variance is σ² + Var_mask f, as in the paper. Three known
+    limits. σ² is noise of every pixel on its own, so region means are too certain but for what
+    the masks add. The dropout rate is a setting and not fitted, so Var_mask f does not vanish as
+    pairs are added. And σ² was fitted with masks in place, so it already holds their spread: the
+    variance of a pixel errs on the large side.
+
+    Args:
+        model: Trained U-Net with `dropout` above 0.
+        status: Status of the fit.
+
+    Raises:
+        ConfigError: If the model has no dropout.
+    """
+
+    def __init__(self, model: UNet, status: Status = Status.CONVERGED) -> None:
+        if model.dropout == 0:
+            raise ConfigError(
+                "model",
+                "a U-Net trained with dropout",
+                "dropout 0",
+                "Set `dropout` of the model to 0.1 or so and train it, or use `Predictive`.",
+            )
+        self.model = model.eval()
+        self.status = status
+
+    @torch.no_grad()
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> DropoutPosterior:
+        """Posterior of each measurement, `(B, *measurement_shape)`."""
+        return DropoutPosterior(self.model, y, keys, seed, self.status)
