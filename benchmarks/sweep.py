@@ -80,7 +80,9 @@ def plain_loop(study, fits) -> float:
         model = study.build(unit.name)
         train = study.corpus.pairs(subset.train)
         model.fit_units(*train)
-        loader = DataLoader(TensorDataset(*train), batch_size=32, shuffle=True)
+        loader = DataLoader(
+            TensorDataset(*train), batch_size=study.training.batch_size, shuffle=True
+        )
         held_out = TensorDataset(*study.corpus.pairs(subset.validation))
         for stage in model.stages:
             module = PlainModule(model, stage, study.corpus.problem, study.training)
@@ -113,7 +115,7 @@ def engine(study, config, fits) -> float:
 
 def main() -> None:
     """Measure both in turn, twice, and write the rows."""
-    config = resolve(Scarcity, load_layers("scarcity", "phantoms", []), OVERRIDES)
+    config = resolve(Scarcity, load_layers("scarcity", ["phantoms"], []), OVERRIDES)
     study = construct(Scarcity, config)
     fits, _ = study.units(config)
     rows = []
