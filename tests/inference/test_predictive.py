@@ -30,7 +30,7 @@ def unet(name: str = "unet", seed: int = 0, free: float = -1.0) -> UNet:
     """A U-Net whose σ is not the initial one."""
     model = make_model(name, seed)
     assert isinstance(model, UNet)
-    torch.nn.init.constant_(model.scale.free, free)
+    torch.nn.init.constant_(model.scale.free, free / 10)
     return model.eval()
 
 

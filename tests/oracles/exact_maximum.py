@@ -59,15 +59,15 @@ def _representation(model: CVAE | Latent, field: FewModes, pairs: int, seed: int
     trunk, head = model.decoder_net.trunk.linear, model.decoder_net.scale
     trunk.weight.copy_(directions * (values - rest).clamp_min(0).sqrt())
     trunk.bias.copy_(mean)
-    head.free.copy_(head.unbounded(rest.sqrt()))
+    head.set(rest.sqrt())
     if isinstance(model, Latent):
         _set_encoder(model, torch.zeros(0, dim), torch.zeros(dim), torch.ones(dim))
 
 
 def _set_encoder(model: CVAE | Latent, weights: Tensor, bias: Tensor, variance: Tensor) -> None:
     """q(z | x, y), the posterior under the decoder and a prior N(weightsᵀ y + bias, variance)."""
-    trunk, noise = model.decoder_net.trunk.linear, model.decoder_net.scale.bounded
-    rest = noise(model.decoder_net.scale.free).square()
+    trunk = model.decoder_net.trunk.linear
+    rest = model.decoder_net.scale.value.square()
     precision = 1 / variance + trunk.weight.square().sum(0) / rest
     project = (trunk.weight / (precision * rest)).mT  # (dim, D)
     net = model.encoder_net
@@ -114,7 +114,7 @@ def _regression(model: CVAE | Latent, field: FewModes, pairs: int, seed: int) ->
     variance = fitted * count / (count - width) * (1 + width / count)
     weights, bias = solution[:-1].float(), solution[-1].float()
     if isinstance(model, CVAE):
-        rest = model.decoder_net.scale.bounded(model.decoder_net.scale.free).square()
+        rest = model.decoder_net.scale.value.square()
         variance = variance.float() - rest / lengths
         _set_encoder(model, weights, bias, variance)
     amortised.head.weight.copy_(weights.mT * amortised.head.in_features**0.5)

@@ -71,9 +71,7 @@ def set_decoder(net: nn.Module, weight: Tensor, scale: float) -> None:
     """Make a `Linear` decoder N(weight z, scale² I)."""
     net.trunk.linear.weight.copy_(weight)
     net.trunk.linear.bias.zero_()
-    head = net.scale
-    share = math.log(scale / head.lower) / math.log(head.upper / head.lower)
-    head.free.fill_(math.log(share / (1 - share)) - head._offset)
+    net.scale.set(scale)
 
 
 def modal(field: FewModes, response: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch.distributions import MultivariateNormal, Normal
 from latens.distributions import NoiseStream, draw
 from latens.models import Latent
 from latens.nets import AffineFlow, Flow, Linear, SplineFlow
+from latens.nets.scale import GAIN
 from latens.problems import GaussianNoise, Identity, InverseProblem, Operator
 from latens.training import Training, fit_model
 
@@ -74,7 +75,7 @@ def fit(weight: Tensor, free_scale: float, problem: InverseProblem, flow: Flow |
     with torch.no_grad():
         model.decoder_net.trunk.linear.weight.copy_(weight)
         model.decoder_net.trunk.linear.bias.zero_()
-        model.decoder_net.scale.free.fill_(free_scale)
+        model.decoder_net.scale.free.fill_(free_scale / GAIN)
         half = (normal(250, dim, seed=1) @ weight.mT)[:, None]
         x = torch.cat([half, -half])  # data of mean 0 that set the units and nothing else
         y = problem.simulate(x, normal(500, 1, size, seed=2))

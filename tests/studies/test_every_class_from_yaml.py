@@ -115,6 +115,7 @@ FILES = {
     "pairs": ["--data.path", "x"],
     "slices": ["--data.path", "x"],
     "adrenal": ["--data.path", "x.npz"],
+    "brain": ["--data.path", "x"],
 }
 OPERATORS = ("deblurring", "super-resolution", "mri", "ct", "inpainting")
 

@@ -63,7 +63,7 @@ def test_blocks_hold_everything_once(n, size):
 
 @pytest.mark.parametrize("name", list(MODELS))
 def test_every_model_learns(name):
-    settings = replace(SHORT, max_steps=40, validate_every=10, learning_rate=5e-3)
+    settings = replace(SHORT, max_steps=120, validate_every=30, learning_rate=5e-3)
     before = make_model(name).state_dict()
     model, result = fit(name, settings)
     assert not model.training

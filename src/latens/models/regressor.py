@@ -143,7 +143,7 @@ class UNet(Model):
             loc = self._reconstruct_for_training(measurement, noise)
             total += (signal - loc).double().square().sum()
         scale = (total / x.numel()).sqrt().to(x.dtype) / self.signal_units.scale
-        self.scale.free.copy_(self.scale.unbounded(scale))
+        self.scale.set(scale)
 
     def terms(
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None

@@ -7,6 +7,12 @@ and never a weight. All heads map a free number s to
     σ = lower · (upper / lower)^sigmoid(s),
 
 which stays between its bounds and has a gradient everywhere (a hard clip has none outside).
+
+Adam moves every parameter by at most its learning rate a step, a weight and the logarithm of σ
+alike. But σ starts e-folds from where it must go, and while it is too large the KL outweighs the
+likelihood and latents stay unused. So the constant part of s is `GAIN` times its parameter. On
+blurred phantoms with 400 pairs and 250 steps, `cvae` without it has a spread of 1.7 to 1.9 times
+its error, 5 nats in z and 25.7 dB; with it 1.00 times, 15 nats and 26.3 dB.
 """
 
 from typing import Literal
@@ -16,6 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from latens.errors import ConfigError
+
+GAIN = 10.0
+"""Factor by which the constant part of s moves faster than its parameter."""
 
 Scale = Literal["shared", "per_image", "per_pixel"]
 
@@ -62,9 +71,19 @@ class SharedScale(ScaleHead):
         super().__init__(lower, upper, start)
         self.free = nn.Parameter(torch.zeros(()))
 
+    @property
+    def value(self) -> Tensor:
+        """σ, a scalar."""
+        return self.bounded(GAIN * self.free)
+
+    @torch.no_grad()
+    def set(self, scale: Tensor | float) -> None:
+        """Set σ; outside the bounds it is moved inside."""
+        self.free.copy_(self.unbounded(torch.as_tensor(scale, dtype=self.free.dtype)) / GAIN)
+
     def forward(self, features: Tensor) -> Tensor:
         """σ, `(N, 1, …, 1)`, from features `(N, H, *spatial)` (only their rank is used)."""
-        return self.bounded(self.free).expand(features.shape[0], *[1] * (features.ndim - 1))
+        return self.value.expand(features.shape[0], *[1] * (features.ndim - 1))
 
 
 class PerImageScale(ScaleHead):
@@ -81,7 +100,8 @@ class PerImageScale(ScaleHead):
     def forward(self, features: Tensor) -> Tensor:
         """σ, `(N, 1, …, 1)`, from features `(N, H, *spatial)`."""
         pooled = features.flatten(2).mean(-1)  # (N, H)
-        return self.bounded(self.linear(pooled)).reshape(-1, *[1] * (features.ndim - 1))
+        free = self.linear(pooled) + (GAIN - 1) * self.linear.bias
+        return self.bounded(free).reshape(-1, *[1] * (features.ndim - 1))
 
 
 class PerPixelScale(ScaleHead):
@@ -102,7 +122,7 @@ class PerPixelScale(ScaleHead):
     def forward(self, features: Tensor) -> Tensor:
         """σ, `(N, C, *spatial)`, from features `(N, H, *spatial)`."""
         flat = features.flatten(2)  # (N, H, P)
-        free = F.conv1d(flat, self.weight[..., None], self.bias)  # (N, C, P)
+        free = F.conv1d(flat, self.weight[..., None], GAIN * self.bias)  # (N, C, P)
         return self.bounded(free).reshape(free.shape[0], -1, *features.shape[2:])
 
 

@@ -1,0 +1,161 @@
+"""Every preset of the scarcity study on phantoms and on real images, from the command line.
+
+    python benchmarks/presets.py --data FOLDER [--runs DIR]
+
+runs `latens run scarcity --preset OPERATOR,DATA,quick` for each pair below, one after another,
+notes the minutes in `benchmarks/data/presets.json`, and writes `docs/presets.md` with a table and
+a figure for each. FOLDER holds `medmnist/`, `mnist/`, `slices/` and `brain_mri/`. A run that is
+finished is not repeated. About an hour on two free cores.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from latens.reporting.gallery import choose_examples, examples
+from latens.reporting.results import Results, read_results
+from latens.reporting.tables import FIRST, Cell, summary
+from latens.store import RunFolder
+
+ROOT = Path(__file__).resolve().parents[1]
+MINUTES = ROOT / "benchmarks" / "data" / "presets.json"
+DOCS = ROOT / "docs"
+
+FILES = {
+    "breastmnist": ["--data.path", "medmnist/BreastMNIST.npz"],
+    "mnist": ["--data.images", "mnist", "--data.limit", "1000"],
+    "brain": ["--data.path", "brain_mri"],
+    "slices": ["--data.path", "slices"],
+    "adrenal": ["--data.path", "medmnist/adrenalmnist3d_64.npz"],
+}
+CT = ["--data.files", "[CT0.npy,CT1.npy]", "--data.stride", "8"]
+PAIRS = [
+    ("deblurring", "phantoms", []),
+    ("deblurring", "breastmnist", []),
+    ("super-resolution", "phantoms", []),
+    ("super-resolution", "slices", []),
+    ("mri", "phantoms", []),
+    ("mri", "brain", []),
+    ("ct", "phantoms", []),
+    ("ct", "slices", CT),
+    ("inpainting", "phantoms", []),
+    ("inpainting", "mnist", []),
+    ("super-resolution", "phantoms-3d", []),
+    ("super-resolution", "adrenal", []),
+]
+INTRODUCTION = """# Presets
+
+    latens run scarcity --preset OPERATOR,DATA,quick
+
+An operator, data and a budget, each left to its default where it is not named. Of what follows
+every run has {sizes} pairs, two data seeds, one initialisation and 250 steps per stage: enough to
+see what a problem looks like, too little to judge a model. Leave out `quick` for the whole budget.
+Intervals are 95 %. Written by `python benchmarks/presets.py --data FOLDER`.
+
+| operator | what it does |
+|---|---|
+| `deblurring` | Gaussian blur, width 1.5 pixels; noise .05 |
+| `super-resolution` | blur of .8 pixels, then means over blocks of edge 2; noise .03 |
+| `mri` | a quarter of the lines of k-space; noise .03 in each part of a unitary transform |
+| `ct` | parallel-beam projections from 12 angles, in pixels times intensity; noise .2 |
+| `inpainting` | a third of the pixels; noise .05 |
+
+| data | what they are | needs |
+|---|---|---|
+| `phantoms`, `phantoms-3d` | schematic anatomy, made on the spot | – |
+| `breastmnist` | breast ultrasound, 28 × 28 | `--data.path BreastMNIST.npz` |
+| `mnist` | digits, 28 × 28 | `--data.images FOLDER` |
+| `brain` | axial slices of brain MRI, NIfTI, 32 × 32 pixels of 6 mm | `--data.path FOLDER` |
+| `slices` | tiles of 32 × 32 pixels from large slices, npy | `--data.path FOLDER` |
+| `adrenal` | adrenal glands, shapes from CT, 16 × 16 × 16 | `--data.path adrenalmnist3d_64.npz` |
+"""
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real images")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "presets")
+    arguments = parser.parse_args()
+    minutes = json.loads(MINUTES.read_text()) if MINUTES.is_file() else {}
+    for operator, data, extra in PAIRS:
+        name = f"{operator}-{data}"
+        folder = arguments.runs / name
+        if name in minutes and (folder / "report.html").is_file():
+            continue
+        start = time.perf_counter()
+        command = ["latens", "run", "scarcity", "--preset", f"{operator},{data},quick"]
+        place = FILES.get(data, [])
+        where = [place[0], str(arguments.data / place[1]), *place[2:]] if place else []
+        with open(ROOT / "runs" / f"{name}.log", "w") as log:
+            code = subprocess.call(
+                [*command, *where, *extra, "--out", str(folder)], stdout=log, stderr=log
+            )
+        if code != 0:
+            print(f"{name}: exit code {code}, see runs/{name}.log", file=sys.stderr)
+            continue
+        minutes[name] = round((time.perf_counter() - start) / 60, 2)
+        MINUTES.write_text(json.dumps(minutes, indent=1) + "\n")
+        print(f"{name}: {minutes[name]} min", flush=True)
+    write_page(arguments.runs, minutes)
+
+
+def write_page(runs: Path, minutes: dict[str, float]) -> None:
+    """`docs/presets.md` and its figures."""
+    (DOCS / "presets").mkdir(exist_ok=True)
+    parts: list[str] = []
+    sizes: list[int] = []
+    for operator, data, extra in PAIRS:
+        name = f"{operator}-{data}"
+        if name not in minutes:
+            continue
+        results = read_results(RunFolder.open(runs / name))
+        sizes = results.sizes
+        picture = DOCS / "presets" / f"{name}.png"
+        figure = examples(choose_examples(results)[sizes[-1]])
+        figure.savefig(picture, dpi=90)
+        options = " ".join(
+            [*(w for w in FILES.get(data, [])[:1]), *(["…"] if FILES.get(data) else []), *extra]
+        )
+        parts += [
+            f"## {operator}: {data}",
+            f"    latens run scarcity --preset {operator},{data},quick {options}".rstrip(),
+            table(results),
+            f"![Reconstructions](presets/{picture.name})",
+            f"*N = {sizes[-1]}. {minutes[name]:.1f} minutes.*",
+        ]
+    listed = ", ".join(map(str, sizes[:-1])) + f" and {sizes[-1]}" if sizes else ""
+    text = "\n\n".join([INTRODUCTION.format(sizes=listed).rstrip(), *parts])
+    (DOCS / "presets.md").write_text(text + "\n")
+
+
+def table(results: Results) -> str:
+    """First metrics at the largest N, and PSNR at the smallest, as Markdown."""
+    small, large = results.sizes[0], results.sizes[-1]
+    at_small = {row.solver: row.cells for row in summary(results, small)}
+    shown = [metric for metric in FIRST if metric in results.measured]
+    labels = [results.definitions[metric].label for metric in shown]
+    lines = [
+        f"| solver | PSNR, N = {small} | "
+        + " | ".join(
+            f"{label}, N = {large}" if i == 0 else label for i, label in enumerate(labels)
+        )
+        + " |",
+        "|---" * (len(shown) + 2) + "|",
+    ]
+    for row in summary(results, large):
+        cells = [at_small[row.solver]["psnr"], *(row.cells[metric] for metric in shown)]
+        lines.append(f"| `{row.solver}` | " + " | ".join(map(text_of, cells)) + " |")
+    return "\n".join(lines)
+
+
+def text_of(cell: Cell) -> str:
+    """Value and interval of a cell."""
+    return " ".join(part for part in (cell.text, cell.interval) if part)
+
+
+if __name__ == "__main__":
+    main()
