@@ -10,6 +10,7 @@ import pytest
 
 import latens
 from latens.cli import main
+from latens.studies.command import run_title
 
 
 def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,6 +46,20 @@ def test_nothing_heavy_is_imported_before_a_worker_watches_its_parent() -> None:
     code = f"import sys, latens.studies.workers\nprint([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("names", "stated", "overrides", "title"),
+    [
+        (["quick"], {}, [], "deblurring, phantoms, quick"),
+        (["mri", "quick"], {"operator": {}}, ["--data.count", "9"], "phantoms, mri, quick"),
+        ([], {}, ["--data=latens.data.NpyFolder", "--data.path=x"], "deblurring"),
+    ],
+)
+def test_a_run_is_named_after_what_it_does(
+    names: list[str], stated: dict[str, object], overrides: list[str], title: str
+) -> None:
+    assert run_title(names, [{"operator": {}, "data": {}}, stated], overrides) == title
 
 
 def test_data_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

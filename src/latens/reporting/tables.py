@@ -98,7 +98,7 @@ def format_value(value: float, lower: float = math.nan, upper: float = math.nan)
         text = f"{value:.4g}" if not math.isfinite(half) or half <= 0 else f"{value:.3g}"
     else:
         text = f"{value:.{min(max(0, 1 - math.floor(math.log10(half))), 6)}f}"
-    return text.replace("-", "−")
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", "−")
 
 
 def format_interval(value: float, lower: float, upper: float) -> str:

@@ -16,7 +16,7 @@ from rich.progress import (
 
 from latens.reporting import summary_text
 from latens.store import Status, content_hash
-from latens.studies.configure import load_layers, preset_names, resolve
+from latens.studies.configure import Tree, load_layers, pairs, preset_names, resolve
 from latens.studies.run import Estimate, available_cores, place, run_scarcity
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import Unit
@@ -77,6 +77,14 @@ def _minutes(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
+def run_title(names: list[str], layers: list[Tree], overrides: list[str]) -> str:
+    """Presets of a run, with those that it has by default where nothing else was stated."""
+    stated = {key for layer in layers[1:] for key in layer}
+    stated |= {key for key, _ in pairs(overrides)}
+    defaults = {"operator": "deblurring", "data": "phantoms"}
+    return ", ".join([word for key, word in defaults.items() if key not in stated] + names)
+
+
 def run_command(options: Namespace, overrides: list[str]) -> int:
     """Run a study from command-line options.
 
@@ -96,7 +104,7 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     jobs = options.jobs if options.jobs is not None else available_cores()
     bar = Bar()
     try:
-        finished = run_scarcity(config, out, ", ".join(names) or "phantoms", jobs, bar)
+        finished = run_scarcity(config, out, run_title(names, layers, overrides), jobs, bar)
     finally:
         bar.stop()
     print(summary_text(finished.run))
