@@ -34,7 +34,7 @@ from reporting.synthetic_run import POINTS, SIZES, SOLVERS, UNCERTAIN, curves
         (math.nan, math.nan, math.nan, "–"),
         (math.inf, math.nan, math.nan, "∞"),
         (3.21e-7, 1e-7, 5e-7, "3.21e−07"),
-        (-1e-9, -50.0, 50.0, "0"),
+        (-0.3, -600.0, 600.0, "0"),
     ],
 )
 def test_digits_follow_the_interval(value: float, lower: float, upper: float, text: str) -> None:
