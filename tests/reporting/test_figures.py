@@ -169,7 +169,11 @@ def test_history_has_a_panel_per_quantity() -> None:
 def test_written_figures_are_pdf_and_svg(run: store.RunFolder) -> None:
     paths = write_figures(run)
     stems = {p.stem for p in paths}
-    assert stems == {"learning_curves", "training_history", *(f"examples_n{n}" for n in SIZES)}
+    assert stems == {
+        "learning_curves",
+        "training_history",
+        *(f"examples_n{n}" for n in (SIZES[0], SIZES[-1])),
+    }
     curves = next(p for p in paths if p.name == "learning_curves.svg")
     assert "direct (not a posterior)</text>" in curves.read_text("utf-8")
     for path in paths:

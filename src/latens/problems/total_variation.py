@@ -52,7 +52,7 @@ CHECK_EVERY = 25
 FIRST_RESCALING = 200
 """Iteration at which step sizes are balanced for the first time; then at 400, 800, ...."""
 
-PAIRS = 32
+PAIRS = 16
 """Most pairs that the choice of a weight looks at."""
 
 
@@ -167,7 +167,7 @@ def choose_tv_weight(
 ) -> float:
     """Weight of the total variation with the smallest mean squared error over given pairs.
 
-    Searched as in `best_weight`, with minimisers to a relative gap of 1e-3. At most 32 pairs are
+    Searched as in `best_weight`, with minimisers to a relative gap of 1e-3. At most 16 pairs are
     used, fewer of large images (2¹⁶ elements in all, but at least 4 pairs), evenly spaced in the
     order given. They count as used data: take them from the training part, never from the test
     set. Where the error still falls at the smallest candidate (missing pixels and little noise),

@@ -73,6 +73,8 @@ def write_report(run: RunFolder) -> Path:
 def write_figures(run: RunFolder) -> list[Path]:
     """Writes every figure that the run allows as PDF and SVG into `figures/`.
 
+    Of the reconstructions, those at the smallest and the largest N.
+
     Args:
         run: The run folder.
 
@@ -93,7 +95,8 @@ def write_figures(run: RunFolder) -> list[Path]:
             results.notes,
         )
     chosen = choose_examples(results)
-    drawn |= {f"examples_n{n}": examples(sets) for n, sets in chosen.items()}
+    ends = {n for n in chosen if n in (min(chosen), max(chosen))}
+    drawn |= {f"examples_n{n}": examples(chosen[n]) for n in sorted(ends)}
     histories = read_histories(results)
     if histories:
         drawn["training_history"] = training_history(histories, results.notes)
