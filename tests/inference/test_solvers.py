@@ -25,7 +25,7 @@ from latens.inference import (
     WienerSolver,
     as_solver,
 )
-from latens.inference.amortised import LATENT_NOISE, MEASUREMENT_NOISE, SIGNAL_NOISE
+from latens.inference.amortised import LATENT_NOISE, MEASUREMENT_NOISE, SIGNAL_NOISE, _collapsed
 from latens.models import Latent
 from latens.nets import Linear
 from latens.problems import (
@@ -46,6 +46,19 @@ X, Y = make_pairs(10, seed=1)
 def gaussian(shift: float = 0.0, scale: float = 0.3):
     """y → N(y + shift, scale²)."""
     return as_solver(lambda y: diagonal_normal(y + shift, torch.full_like(y, scale), 3))
+
+
+@pytest.mark.parametrize(
+    ("varying", "expected"),
+    [((), (1, 1, 1)), ((0,), (2, 1, 1)), ((1,), (2, 4, 6)), ((0, 2), (2, 4, 6))],
+)
+def test_the_variance_of_a_decoder_is_kept_no_larger_than_it_varies(varying, expected):
+    scale = torch.ones(3, 2, 4, 6)  # (B, C, *spatial)
+    for axis in varying:
+        size = scale.shape[axis + 1]
+        scale = scale * torch.arange(1, size + 1).reshape(-1, *[1] * (2 - axis))
+    found = _collapsed(diagonal_normal(torch.zeros(5, 3, 2, 4, 6), scale, 3))
+    assert found.shape == (5, 3, *expected)
 
 
 def zero_boundary() -> InverseProblem:

@@ -61,7 +61,7 @@ class AmortisedPosterior(Posterior):
             return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
         assert self.problem is not None
         shape = self.problem.measurement_shape
-        given = condition(decoded.mean, _spatially_constant(decoded), self.y, self.problem)
+        given = condition(decoded.mean, _collapsed(decoded), self.y, self.problem)
         values = given.draw(noise, self._noise(MEASUREMENT_NOISE, count, shape))
         if isinstance(given.innovation, GeneralInnovation):  # its variance is a dense matrix
             return Draws(values, values, torch.zeros((), dtype=values.dtype))
@@ -78,11 +78,17 @@ def conditions_on_measurement(model: LatentModel, problem: InverseProblem | None
     )
 
 
-def _spatially_constant(decoded: Distribution) -> Tensor:
-    """Variance of the decoder, with spatial axes of length 1 where it is constant over them."""
-    variance = decoded.variance
-    corner = variance[(..., *[slice(0, 1)] * (variance.ndim - 3))]
-    return corner if bool((variance == corner).all()) else variance
+def _collapsed(decoded: Distribution) -> Tensor:
+    """Variance of the decoder, of length 1 along its spatial axes, or all, where it is constant.
+
+    Closed forms apply to such a variance that they have not for others.
+    """
+    variance, axes = decoded.variance, len(decoded.event_shape)
+    for kept in (0, 1):
+        corner = variance[(..., *[slice(None)] * kept, *[slice(0, 1)] * (axes - kept))]
+        if bool((variance == corner).all()):
+            return corner
+    return variance
 
 
 class Amortised(Solver):
