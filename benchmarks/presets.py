@@ -31,18 +31,20 @@ FILES = {
     "slices": ["--data.path", "slices"],
     "adrenal": ["--data.path", "medmnist/adrenalmnist3d_64.npz"],
 }
-CT = ["--data.files", "[CT0.npy,CT1.npy]", "--data.stride", "8"]
-PAIRS = [
-    ("deblurring", "phantoms", []),
-    ("deblurring", "breastmnist", []),
-    ("super-resolution", "phantoms", []),
-    ("super-resolution", "slices", []),
-    ("mri", "phantoms", []),
+SLICES = ["--data.files", "[CT0.npy,CT1.npy,MR2.npy,example_mri_ref_image_2d.npy]"]
+CT = ["--data.files", "[CT0.npy,CT1.npy]", "--data.stride", "8", "--data.region", "40"]
+TV = ["--baselines", "[tikhonov,wiener,tv]"]
+PAIRS: list[tuple[str, str, list[str]]] = [
+    ("deblurring", "phantoms", TV),
+    ("deblurring", "breastmnist", TV),
+    ("super-resolution", "phantoms", TV),
+    ("super-resolution", "slices", SLICES),
+    ("mri", "phantoms", TV),
     ("mri", "brain", []),
     ("ct", "phantoms", []),
     ("ct", "slices", CT),
-    ("inpainting", "phantoms", []),
-    ("inpainting", "mnist", []),
+    ("inpainting", "phantoms", TV),
+    ("inpainting", "mnist", TV),
     ("super-resolution", "phantoms-3d", []),
     ("super-resolution", "adrenal", []),
 ]
@@ -51,7 +53,7 @@ INTRODUCTION = """# Presets
     latens run scarcity --preset OPERATOR,DATA,quick
 
 An operator, data and a budget, each left to its default where it is not named. Of what follows
-every run has {sizes} pairs, two data seeds, one initialisation and 250 steps per stage: enough to
+every run has four sizes, two data seeds, one initialisation and 250 steps per stage: enough to
 see what a problem looks like, too little to judge a model. Leave out `quick` for the whole budget.
 Intervals are 95 %. Written by `python benchmarks/presets.py --data FOLDER`.
 
@@ -82,17 +84,16 @@ def main() -> None:
     arguments = parser.parse_args()
     minutes = json.loads(MINUTES.read_text()) if MINUTES.is_file() else {}
     for operator, data, extra in PAIRS:
-        name = f"{operator}-{data}"
+        name, chosen = names_of(operator, data)
         folder = arguments.runs / name
         if name in minutes and (folder / "report.html").is_file():
             continue
         start = time.perf_counter()
-        command = ["latens", "run", "scarcity", "--preset", f"{operator},{data},quick"]
-        place = FILES.get(data, [])
-        where = [place[0], str(arguments.data / place[1]), *place[2:]] if place else []
+        command = ["latens", "run", "scarcity", "--preset", chosen]
+        where = [*options(data, arguments.data), *extra]
         with open(ROOT / "runs" / f"{name}.log", "w") as log:
             code = subprocess.call(
-                [*command, *where, *extra, "--out", str(folder)], stdout=log, stderr=log
+                [*command, *where, "--out", str(folder)], stdout=log, stderr=log
             )
         if code != 0:
             print(f"{name}: exit code {code}, see runs/{name}.log", file=sys.stderr)
@@ -103,32 +104,40 @@ def main() -> None:
     write_page(arguments.runs, minutes)
 
 
+def names_of(operator: str, data: str) -> tuple[str, str]:
+    """Name of a run, and its presets: `brain` states its own sizes and so comes last."""
+    order = [operator, "quick", data] if data == "brain" else [operator, data, "quick"]
+    return f"{operator}-{data}", ",".join(order)
+
+
+def options(data: str, folder: Path) -> list[str]:
+    """Options that say where the files of a data set are."""
+    found = FILES.get(data, [])
+    return [*found[:1], *(str(folder / word) for word in found[1:2]), *found[2:]]
+
+
 def write_page(runs: Path, minutes: dict[str, float]) -> None:
     """`docs/presets.md` and its figures."""
     (DOCS / "presets").mkdir(exist_ok=True)
     parts: list[str] = []
-    sizes: list[int] = []
     for operator, data, extra in PAIRS:
-        name = f"{operator}-{data}"
+        name, chosen = names_of(operator, data)
         if name not in minutes:
             continue
         results = read_results(RunFolder.open(runs / name))
-        sizes = results.sizes
+        largest = results.sizes[-1]
         picture = DOCS / "presets" / f"{name}.png"
-        figure = examples(choose_examples(results)[sizes[-1]])
-        figure.savefig(picture, dpi=90)
-        options = " ".join(
-            [*(w for w in FILES.get(data, [])[:1]), *(["…"] if FILES.get(data) else []), *extra]
-        )
+        figure = examples(choose_examples(results)[largest], positions=(0,))
+        figure.savefig(picture, dpi=130)
+        where = " ".join([*options(data, Path("…")), *extra])
         parts += [
             f"## {operator}: {data}",
-            f"    latens run scarcity --preset {operator},{data},quick {options}".rstrip(),
+            f"    latens run scarcity --preset {chosen} {where}".rstrip(),
             table(results),
             f"![Reconstructions](presets/{picture.name})",
-            f"*N = {sizes[-1]}. {minutes[name]:.1f} minutes.*",
+            f"*N = {largest}. {minutes[name]:.1f} minutes.*",
         ]
-    listed = ", ".join(map(str, sizes[:-1])) + f" and {sizes[-1]}" if sizes else ""
-    text = "\n\n".join([INTRODUCTION.format(sizes=listed).rstrip(), *parts])
+    text = "\n\n".join([INTRODUCTION.rstrip(), *parts])
     (DOCS / "presets.md").write_text(text + "\n")
 
 

@@ -71,8 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         "--preset",
         default="",
         metavar="NAMES",
-        help="operator, data and budget, the later winning, such as mri,breastmnist,quick; "
-        "default: deblurring of phantoms",
+        help="operator (deblurring, super-resolution, mri, ct, inpainting), data (phantoms, "
+        "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
+        "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms",
     )
     run.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML over the presets"

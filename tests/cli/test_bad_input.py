@@ -245,6 +245,10 @@ def test_truncated_gzip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 PAIRS = {
     "unmatched names": ({}, "a file of the same name"),
     "unexplained measurements": ({}, "χ²/m ="),
+    "pattern beside an unknown level": (
+        {"noise": {"class_path": "latens.problems.GaussianNoise"}},
+        "residuals that average out",
+    ),
     "measurements of another shape": ({}, "as the data have"),
     "unknown operator for a simulator": (
         {"operator": None, "noise": None, "baselines": []},
@@ -262,7 +266,8 @@ def test_pairs(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     settings, fragment = PAIRS[name]
     x = images(60)
     fill(tmp_path / "pairs" / "x", x)
-    fill(tmp_path / "pairs" / "y", x[:, :12] if "shape" in name else x)
+    y = x + np.linspace(0, 5, 16, dtype=np.float32) if "pattern" in name else x
+    fill(tmp_path / "pairs" / "y", y[:, :12] if "shape" in name else y)
     if name == "unmatched names":
         (tmp_path / "pairs" / "y" / "image5.npy").unlink()
     spec = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from latens.data import Phantoms
 from latens.distributions import row_noise
 from latens.errors import ConfigError, UnsupportedError
 from latens.inference import (
@@ -219,13 +220,27 @@ def test_moments_of_noise_that_depends_on_the_signal(name):
     clean = problem.operator(x)
     y = problem.simulate(x, normal(300, *problem.noise_shape, seed=1))
     solver = WienerSolver.fit(problem, x, y)
-    residual = y - clean
+    assert (solver.gain < 0.98) == (name == "rician")
+    residual = y / solver.gain - clean
+    assert abs(torch.corrcoef(torch.stack([residual.flatten(), clean.flatten()]))[0, 1]) < 0.02
     assert solver.wiener.noise_variance == pytest.approx(residual.var().item(), rel=0.03)
     assert solver.wiener.offset == pytest.approx(residual.mean().item(), abs=0.01)
     assert (solver.wiener.offset > 0.02) == (name == "rician")
     posterior = solver(y[:100])
     error = (posterior.mean - x[:100]).square().mean() / posterior.variance.mean()
     assert error == pytest.approx(1, abs=0.1)
+    again = WienerSolver.from_arrays(problem, solver.arrays())(y[:3])
+    torch.testing.assert_close(again.mean, solver(y[:3]).mean)
+
+
+def test_a_dark_rician_image_is_better_than_the_mean_image():
+    x = Phantoms(size=(24, 24), count=200, seed=0).load().x
+    problem = InverseProblem(Identity(tuple(x.shape[1:])), RicianNoise(0.15))
+    y = problem.simulate(x, normal(200, *problem.noise_shape, dtype=torch.float32))
+    posterior = WienerSolver.fit(problem, x[:150], y[:150])(y[150:])
+    error = (posterior.mean - x[150:]).square().mean()
+    assert error < 0.9 * (x[:150].mean(0) - x[150:]).square().mean()
+    assert error == pytest.approx(posterior.variance.mean().item(), rel=0.15)
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])

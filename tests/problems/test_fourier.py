@@ -169,6 +169,7 @@ def test_mask_file(tmp_path):
         ({"acceleration": 4, "axis": 2}, ConfigError, "`axis`"),
         ({"acceleration": 4, "decay": -1}, ConfigError, "`decay`"),
         ({"acceleration": 4, "coils": 0}, ConfigError, "`coils`"),
+        ({"acceleration": 4, "coils": 2.5}, ConfigError, "`coils`"),
         ({"acceleration": 4, "coils": torch.ones(2, 8, 7)}, ShapeError, "`coils`"),
         ({"acceleration": 4, "coils": torch.zeros(2, 8, 8)}, DataError, "`coils`"),
         ({"acceleration": 4, "coils": "none.npy"}, DataError, "`none.npy`"),

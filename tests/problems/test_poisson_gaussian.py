@@ -176,6 +176,17 @@ def test_estimate_is_the_maximum():
         assert PoissonGaussianNoise(found.gain, found.scale * factor)(clean, 1).log_prob(y) < best
 
 
+def test_estimate_does_not_depend_on_where_the_bright_pixels_are():
+    # images of 64 × 64 with a dark first column, so many that most elements are left out
+    clean = torch.zeros(512, 64, 64, dtype=torch.float64)
+    clean[:, :, 1:] = torch.linspace(0.1, 1, 63, dtype=torch.float64)
+    truth = PoissonGaussianNoise(0.05, 0.02)
+    y = draw(truth(clean, 3), normal(512, 64, 64, 2, dtype=torch.float32).double())
+    found = PoissonGaussianNoise().estimate(y, clean)
+    assert found.gain == pytest.approx(0.05, rel=0.05)
+    assert found.scale == pytest.approx(0.02, rel=0.2)
+
+
 def test_bad_gain():
     with pytest.raises(ConfigError, match="`gain`: expected a positive number, got -1"):
         PoissonGaussianNoise(-1.0, 0.1)

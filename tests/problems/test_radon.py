@@ -173,6 +173,7 @@ def test_few_angles_lose_nothing_in_the_view():
         ({"angles": 0}, "`angles`: expected at least one angle, got 0"),
         ({"angles": []}, "`angles`"),
         ({"angles": [0.0, math.nan]}, "`angles`"),
+        ({"angles": ["a"]}, "`angles`"),
         ({"angles": 3, "detectors": 0}, "`detectors`"),
         ({"angles": 3, "spacing": 0.0}, "`spacing`"),
     ],
@@ -203,3 +204,15 @@ def test_agrees_with_deepinv():
     y = theirs.A(x).transpose(-2, -1)  # deepinv: (B, C, detectors, angles)
     assert y.shape[1:] == ours.measurement_shape
     assert (ours(x) - y).norm() < 0.02 * y.norm()  # they rotate with bilinear interpolation
+
+
+def test_repeated_angles_are_seen():
+    once, thrice = (Radon((1, 8, 8), [0.0, 60.0, 120.0] * k) for k in (1, 3))
+    x = normal(2, 1, 8, 8)
+    torch.testing.assert_close(thrice.view(thrice(x)), once.view(once(x)))
+
+
+def test_fine_detectors():
+    operator = Radon((1, 6, 6), 4, spacing=0.1)
+    area = operator(torch.ones(1, 1, 6, 6, dtype=torch.float64)).sum(-1) * 0.1
+    torch.testing.assert_close(area, torch.full_like(area, 36.0))

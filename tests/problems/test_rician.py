@@ -7,6 +7,7 @@ import torch
 from mpmath import besseli, hyp1f1, log, mp, mpf, sqrt
 
 from latens.distributions import draw
+from latens.errors import DataError
 from latens.problems import RicianNoise
 from problems.operator_cases import normal
 
@@ -105,3 +106,12 @@ def test_estimate_has_little_bias(ratio):
     found = torch.tensor([RicianNoise().estimate(y, clean).scale for y in draws]) / 0.3
     # At most 1/(4n) = 3 % below at n = 8, and 4 standard errors of 1/√(2·8·100) = 2.5 %.
     assert abs(found.mean().item() - 1) < 1 / 32 + 4 / math.sqrt(2 * 8 * 100)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.001])
+def test_no_estimate_from_what_is_no_magnitude(value):
+    clean = torch.ones(100)
+    y = clean.clone()
+    y[3] = value
+    with pytest.raises(DataError, match=r"`y`: expected magnitudes above 0.*1 elements"):
+        RicianNoise().estimate(y, clean)

@@ -100,6 +100,7 @@ def test_built_from_yaml(kind: str, name: str) -> None:
 def test_training_from_yaml() -> None:
     fields = {"max_steps": 70, "learning_rate": 1e-3, "kl_warmup_steps": 7, "warmup_steps": 3}
     tree: dict[str, Any] = {"models": {}, "baselines": ["tikhonov"], "training": fields}
+    tree["data"] = {"class_path": "latens.data.Phantoms"}
     tree["operator"] = {"class_path": "latens.problems.Identity"}
     tree["noise"] = {"class_path": "latens.problems.GaussianNoise", "init_args": {"scale": 1}}
     config = resolve(Scarcity, [tree], ["--training.patience", "3"])
@@ -151,6 +152,26 @@ def test_a_file_lies_over_the_presets(tmp_path: Path) -> None:
     config = resolve(Scarcity, load_layers("scarcity", ["mri", "quick"], [file]), [])
     assert config["test_images"] == 7
     assert config["operator"]["class_path"].endswith("FourierSampling")
+
+
+def test_two_presets_of_one_part_are_refused() -> None:
+    for names, key in ((["mri", "ct"], "noise"), (["direct", "adrenal"], "models")):
+        with pytest.raises(ConfigError, match=f"one preset that sets `{key}`"):
+            load_layers("scarcity", names, [])
+
+
+def test_another_class_inherits_no_arguments() -> None:
+    name = "latens.problems.RicianNoise"
+    layers = load_layers("scarcity", [], [])
+    found = resolve(Scarcity, layers, ["--noise", name])["noise"]
+    assert found == {"class_path": name, "init_args": {"scale": None}}
+    found = resolve(Scarcity, layers, ["--noise", name, "--noise.scale", "2"])["noise"]
+    assert found["init_args"] == {"scale": 2.0}
+    data = ["--data", "latens.data.NiftiFolder", "--data.path", "x"]
+    assert resolve(Scarcity, layers, data)["data"]["init_args"]["size"] is None
+    found = resolve(Scarcity, layers, ["--noise.scale", "2"])["noise"]
+    assert found["class_path"].endswith("GaussianNoise")
+    assert found["init_args"] == {"scale": 2.0}
 
 
 def test_a_preset_says_what_is_missing() -> None:

@@ -60,7 +60,13 @@ def _recognise(path: Path) -> str:
             return "NIfTI"
         if "idx" in path.name:
             return "idx"
-        got = "another file" if path.exists() else "nothing at this path"
+        if not path.exists():
+            raise DataError(str(path), "a folder or file", "nothing", "Correct the path.")
+        names, got = [path.name], "another file"
+    if any(name.lower().endswith((".dcm", ".ima")) for name in names):
+        raise DataError(
+            str(path), "NIfTI, npy, idx or MedMNIST", "DICOM", "Convert it with dcm2niix first."
+        )
     raise DataError(
         str(path),
         "a folder of npy files, of `x` and `y` sub-folders, of NIfTI or of idx files, or a file "

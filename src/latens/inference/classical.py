@@ -122,7 +122,7 @@ class TotalVariationSolver(Classical):
 
     @classmethod
     def fit(cls, problem: InverseProblem, x: Tensor, y: Tensor) -> Self:
-        """Choose the weight from at most 32 pairs inside N; see `Classical.fit`."""
+        """Choose the weight from at most 16 pairs inside N; see `Classical.fit`."""
         return cls(problem, choose_tv_weight(_linear(problem), x, y))
 
     def arrays(self) -> dict[str, Tensor]:
@@ -189,14 +189,16 @@ class WienerPosterior(Posterior):
 class WienerSolver(Classical):
     """Posterior of a stationary Gaussian prior learned from the training images.
 
-    For noise that is not Gaussian, mean and covariance are those of the best linear estimate,
-    with the mean noise variance over pairs and elements.
+    Other noise is replaced by the Gaussian one of the best affine description of a measured
+    element by its clean value, y ≈ gain · (A x + offset + n), with one variance of n for all
+    elements.
 
     Args:
         problem: Problem with a linear operator.
         prior: Mean image and power spectrum.
-        noise_variance: Variance of an element of y − A x.
-        offset: Mean of an element of y − A x.
+        noise_variance: Variance of an element of n.
+        offset: Mean of y/gain − A x.
+        gain: Slope of E[y | A x] over A x; 1 for Gaussian noise.
     """
 
     def __init__(
@@ -205,7 +207,9 @@ class WienerSolver(Classical):
         prior: StationaryPrior,
         noise_variance: float,
         offset: float,
+        gain: float = 1.0,
     ) -> None:
+        self.gain = gain
         self.wiener = wiener_filter(_linear(problem), prior, noise_variance, offset)
 
     @classmethod
@@ -214,13 +218,21 @@ class WienerSolver(Classical):
         """Mean, spectrum and noise variance from signals inside N; see `Classical.fit`."""
         clean = _linear(problem).A(x)
         noise = problem.noise.elementwise(clean)
-        bias = (noise.mean - clean).double()
-        variance = noise.variance.double().mean() + bias.var(correction=0)
-        return cls(problem, fit_stationary(x), variance.item(), bias.mean().item())
+        expected, clean = noise.mean.double(), clean.double()
+        centred = clean - clean.mean()
+        gain = (centred * expected).sum() / (centred * clean).sum()
+        unexplained = (expected - gain * clean).var(correction=0)
+        variance = (noise.variance.double().mean() + unexplained) / gain.square()
+        offset = expected.mean() / gain - clean.mean()
+        return cls(problem, fit_stationary(x), variance.item(), offset.item(), gain.item())
 
     def arrays(self) -> dict[str, Tensor]:
-        """`mean`, `power`, `noise_variance` and `offset`."""
-        numbers = {"noise_variance": self.wiener.noise_variance, "offset": self.wiener.offset}
+        """`mean`, `power`, `noise_variance`, `offset` and `gain`."""
+        numbers = {
+            "noise_variance": self.wiener.noise_variance,
+            "offset": self.wiener.offset,
+            "gain": self.gain,
+        }
         return {
             "mean": self.wiener.prior.mean,
             "power": self.wiener.prior.power,
@@ -230,12 +242,13 @@ class WienerSolver(Classical):
     @classmethod
     def from_arrays(cls, problem: InverseProblem, arrays: Mapping[str, Tensor]) -> Self:
         prior = StationaryPrior(arrays["mean"], arrays["power"])
-        return cls(problem, prior, arrays["noise_variance"].item(), arrays["offset"].item())
+        numbers = (arrays[name].item() for name in ("noise_variance", "offset", "gain"))
+        return cls(problem, prior, *numbers)
 
     @torch.no_grad()
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> WienerPosterior:
         """Gaussian posterior of each measurement."""
-        return WienerPosterior(self.wiener, y, keys, seed)
+        return WienerPosterior(self.wiener, y / self.gain, keys, seed)
 
 
 CLASSICAL: dict[str, type[Classical]] = {

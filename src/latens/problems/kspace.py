@@ -112,6 +112,13 @@ def coil_maps(coils: Tensor | str | int, spatial: Shape) -> Tensor:
         if coils < 1:
             raise ConfigError("coils", "at least 1", coils, "Leave it out for one ideal coil.")
         return _birdcage(coils, spatial)
+    if not isinstance(coils, str | Tensor):
+        raise ConfigError(
+            "coils",
+            "a whole number, a tensor or the path of a .npy file",
+            coils,
+            "Use for example 4.",
+        )
     name = coils if isinstance(coils, str) else "coils"
     maps = torch.from_numpy(read_array(coils)) if isinstance(coils, str) else coils.detach().cpu()
     if maps.ndim != len(spatial) + 1 or tuple(maps.shape[1:]) != spatial:

@@ -86,6 +86,12 @@ def _drawn(shape: Shape, kept: float, seed: int) -> Tensor:
     return keep.reshape(shape)
 
 
+def _on_numpy(mask: Tensor) -> np.ndarray:
+    """As an array; kinds of numbers that NumPy lacks become float32, which keeps 0 and 1."""
+    kept = mask.detach().cpu()
+    return (kept.float() if kept.is_floating_point() else kept).numpy()
+
+
 def read_mask(mask: Tensor | str, spatial: Shape) -> Tensor:
     """True where a mask of 0 and 1, or the `.npy` file at a path, is 1; `(*spatial)`.
 
@@ -94,7 +100,7 @@ def read_mask(mask: Tensor | str, spatial: Shape) -> Tensor:
         DataError: If it cannot be read, holds other values, or is 0 everywhere.
     """
     name = mask if isinstance(mask, str) else "mask"
-    values = read_array(mask) if isinstance(mask, str) else mask.detach().cpu().numpy()
+    values = read_array(mask) if isinstance(mask, str) else _on_numpy(mask)
     if values.shape != spatial:
         raise ShapeError(
             name, f"shape {spatial}", values.shape, "Give one value per pixel, without channels."

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from latens.distributions import NoiseStream
 from latens.distributions.draw import draw, require_noise
 from latens.problems.noise import NoiseModel, check_level, check_pairs, known_level
 from latens.problems.photon_sums import log_sum, photon_terms, poisson_quantile, posterior
@@ -164,7 +165,7 @@ class PoissonGaussianNoise(NoiseModel):
         return ((1 + excess) / (variance * self.gain**2)).to(clean.dtype)
 
     def estimate(self, y: Tensor, clean: Tensor) -> "PoissonGaussianNoise":
-        """Maximum likelihood, from at most `ESTIMATE_FROM` evenly spaced elements.
+        """Maximum likelihood, from at most `ESTIMATE_FROM` elements chosen at random.
 
         Gain and scale are told apart by clean values of different brightness; without these
         only gain·clean + scale² is found.
@@ -172,8 +173,9 @@ class PoissonGaussianNoise(NoiseModel):
         if self.is_known:
             return self
         y, clean = check_pairs(y, clean)
-        step = -(-len(y) // ESTIMATE_FROM)
-        y, clean = y[::step], clean[::step]
+        if len(y) > ESTIMATE_FROM:  # evenly spaced ones could be a column of every image
+            chosen = NoiseStream(0).permutation(len(y))[:ESTIMATE_FROM]
+            y, clean = y[chosen], clean[chosen]
         unknown = [level is None for level in (self._gain, self._scale)]
         start = np.log(_moment_levels(y, clean, self._gain, self._scale))
 

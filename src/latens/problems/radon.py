@@ -166,7 +166,10 @@ def _degrees(angles: int | list[float]) -> np.ndarray:
         if angles < 1:
             raise ConfigError("angles", "at least one angle", angles, "Use for example 60.")
         return np.arange(angles) * (180 / angles)
-    degrees = np.asarray(angles, dtype=np.float64)
+    try:
+        degrees = np.asarray(angles, dtype=np.float64)
+    except (TypeError, ValueError):
+        degrees = np.empty(0)
     if degrees.ndim != 1 or degrees.size == 0 or not np.isfinite(degrees).all():
         raise ConfigError(
             "angles", "a number of angles, or a list in degrees", angles, "Use for example 60."
@@ -219,7 +222,9 @@ def _trapezoid_integral(t: np.ndarray, sides: np.ndarray) -> np.ndarray:
     narrow, wide = sides
     half, flat = (wide + narrow) / 2, (wide - narrow) / 2
     u = np.minimum(np.abs(t), half)
-    slope = (half - u) ** 2 / max(2 * narrow * wide, np.finfo(float).tiny)
+    if narrow == 0:
+        return 0.5 + np.sign(t) * np.minimum(u / wide, 0.5)
+    slope = (half - u) ** 2 / (2 * narrow * wide)
     return 0.5 + np.sign(t) * np.where(u <= flat, u / wide, 0.5 - slope)
 
 
@@ -251,7 +256,7 @@ def _angle_weights(degrees: np.ndarray) -> np.ndarray:
     order = np.argsort(degrees % 180, kind="stable")
     sorted_degrees = (degrees % 180)[order]
     gaps = np.diff(sorted_degrees, append=sorted_degrees[0] + 180)
-    gaps = np.minimum(gaps, 2 * np.median(gaps))
+    gaps = np.minimum(gaps, 2 * np.median(gaps[gaps > 0]))
     weights = np.empty(len(degrees))
     weights[order] = (gaps + np.roll(gaps, 1)) / 2
     return np.deg2rad(weights)

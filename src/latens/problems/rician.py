@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 
 from latens.distributions.draw import draw, require_noise
+from latens.errors import DataError
 from latens.problems.noise import NoiseModel, check_level, check_pairs, known_level
 from latens.problems.smooth_table import SmoothTable
 
@@ -144,6 +145,13 @@ class RicianNoise(NoiseModel):
         if self.is_known:
             return self
         y, clean = check_pairs(y, clean)
+        if bool((y <= 0).any()):
+            raise DataError(
+                "y",
+                "magnitudes above 0, as Rician noise makes them",
+                f"{int((y <= 0).sum())} elements of 0 or below",
+                "Leave masked elements out, give the level, or use GaussianNoise.",
+            )
         # E(y − |c|)² lies between σ² and 2σ².
         guess = (y - clean.abs()).square().mean().sqrt().log().item()
 

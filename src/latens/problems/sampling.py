@@ -229,7 +229,10 @@ class _Scaled(LinearOperator):
 
 
 def _factors(factor: int | list[int], spatial: Shape) -> Shape:
-    factors = (factor,) * len(spatial) if isinstance(factor, int) else tuple(factor)
+    listed = [factor] * len(spatial) if isinstance(factor, int | float) else list(factor)
+    if any(f != int(f) for f in listed):
+        raise ConfigError("factor", "whole numbers of at least 1", factor, "Use for example 2.")
+    factors = tuple(int(f) for f in listed)
     if not factors or len(factors) != len(spatial):
         raise ShapeError(
             "factor",

@@ -199,6 +199,8 @@ def choose_tv_weight(
     if candidates is None:
         _require_settings(operator, 1.0, -math.inf, math.inf)
         top = Certificate(operator, 1.0, -math.inf, math.inf).constant_weight(y)
+        if not top > 0:
+            raise SolverError("y", "measurements that vary", "constant ones", "Check the pairs.")
         candidates = [top * 10 ** (-step / 2) for step in range(11, 0, -1)]
     try:
         return best_weight(error, candidates, tolerance, worse=1.05)

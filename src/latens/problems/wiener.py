@@ -6,7 +6,8 @@
 
 C is a periodic convolution in every channel, channels are uncorrelated. For noise that is not
 Gaussian, or depends on the signal, the same formulas are the best linear estimate and the
-covariance of its error (LMMSE), where n has the same variance in every element.
+covariance of its error (LMMSE), where n has the same variance in every element and is
+uncorrelated with x.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -209,10 +210,16 @@ class IterativeWiener(WienerFilter):
     @cached_property
     def variance(self) -> Tensor:
         """`(C, *spatial)`, from draws that no y enters."""
-        noise = NoiseStream(0, 1, device=self.prior.power.device)
-        x = noise.normal((VARIANCE_DRAWS, *self.operator.signal_shape), torch.float64)
-        n = noise.normal((VARIANCE_DRAWS, *self.operator.measurement_shape), torch.float64)
-        return self.deviation(x, n).square().mean(0)
+        signal, measurement = self.operator.signal_shape, self.operator.measurement_shape
+        rows = max(1, BLOCK_ELEMENTS // max(prod(signal), prod(measurement)))
+        total = torch.zeros(signal, dtype=torch.float64, device=self.prior.power.device)
+        for start in range(0, VARIANCE_DRAWS, rows):
+            count = min(rows, VARIANCE_DRAWS - start)
+            noise = NoiseStream(0, 1, start, device=total.device)
+            x = noise.normal((count, *signal), torch.float64)
+            n = noise.normal((count, *measurement), torch.float64)
+            total += self.deviation(x, n).square().sum(0)
+        return total / VARIANCE_DRAWS
 
 
 def wiener_filter(

@@ -258,7 +258,11 @@ def summary_text(run: RunFolder, width: int = 110) -> str:
     console = Console(file=buffer, width=width, color_system=None)
     console.print(table)
     level = f"{100 * results.level:g} % " if math.isfinite(results.level) else ""
-    console.print(f"Below each value its {level}interval.  * contains the target.", markup=False)
+    if any(cell.interval for row in rows for cell in row.cells.values()):
+        text = f"Below each value its {level}interval.  * contains the target."
+    else:
+        text = "One data seed: there is no interval over seeds."
+    console.print(text, markup=False)
     for solver in results.solvers:
         if results.note(solver):
             console.print(Text(f"{solver}: {results.note(solver)}"))

@@ -133,8 +133,15 @@ def _readable(path: PathLike) -> Iterator[None]:
         raise DataError(name, "few nested levels", "too many", _AGAIN) from error
     except Exception as error:
         # Parsers of json, zip, zlib and npy headers raise a dozen kinds of errors.
+        if _is_dicom(path):
+            raise DataError(name, "npy or NIfTI", "DICOM", "Convert it with dcm2niix.") from error
         got = " ".join(str(error).split()) or type(error).__name__
         raise DataError(name, "an intact, plain file of its kind", got, _AGAIN) from error
+
+
+def _is_dicom(path: PathLike) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _text(path: PathLike, limit: int) -> str:

@@ -27,6 +27,8 @@ Tree = dict[str, Any]
 
 BASE = "_base"
 """Preset that lies below all others."""
+PARTS = {"data", "operator", "noise", "models"}
+"""Settings of which a study has one, so that two presets would contradict each other."""
 
 
 def presets(study: str) -> dict[str, Path]:
@@ -66,7 +68,8 @@ def resolve(
 
     Args:
         kind: Class that the configuration constructs.
-        layers: Configurations, later ones winning key by key at the top level.
+        layers: Configurations, later ones winning key by key at the top level. An override that
+            names another class leaves nothing of what stood there.
         overrides: Arguments `--a.b=value` or `--a.b value`.
         trusted: Packages whose classes may be named besides those of latens.
 
@@ -82,6 +85,9 @@ def resolve(
         merged |= copy.deepcopy(dict(layer))
     for key, value in pairs(overrides):
         check_override(key, value, trusted)
+        before = merged.get(key)
+        if isinstance(before, Mapping) and value not in ("", before.get("class_path")):
+            del merged[key]  # another class: the arguments of the former are not its own
     parser = _parser(kind)
     with _plain_errors(kind, merged):
         base = ["--config", json.dumps(merged)]
@@ -190,26 +196,41 @@ def _as_config_error(text: str, kind: Callable[..., Any], tree: Mapping[str, Any
         text,
     )
     if unknown:
-        key = str(unknown[unknown.lastindex or 0]).lstrip("-").split("=")[0].split(".")[-1]
-        remedy = nearest(key, sorted(_settings(kind) | _settings_below(tree)))
+        key = str(unknown[unknown.lastindex or 0]).lstrip("-").split("=")[0]
+        last = key.rpartition(".")[2]
+        known = _settings(kind) | _settings_below(tree)
+        remedy = nearest(last, sorted(known - {last}))
         return ConfigError(key, "the name of a setting", "an unknown one", remedy)
     place = re.search(r'[Pp]arser key "([^"]+)"', text)
     missing = re.search(r'[Kk]ey "([^"]+)" is required|required: (\S+)', text)
     argument = place.group(1) if place else "configuration"
     if missing:
-        argument = missing.group(1) or missing.group(2)
+        name = missing.group(1) or missing.group(2)
+        above = f"{argument}." if place and not name.startswith(argument) else ""
         return ConfigError(
-            argument,
+            name,
             "a value",
             "none",
-            f"Give it in a configuration file or on the command line, such as --data.{argument}.",
+            f"Give it in a configuration file or on the command line: --{above}{name}.",
         )
+    models = list(tree.get("models") or {})
+    model = argument.split(".")[1] if argument.startswith("models.") else ""
+    if model and model not in models:
+        return ConfigError(argument, "a model of this study", model, nearest(model, models))
     detail = re.sub(r'^.*?[Pp]arser key "[^"]+": ?', "", line)
+    choices = re.search(r"typing\.Literal\[([^\]]*)\]", detail)
+    if choices:
+        rule = f"one of {choices.group(1)}"
+        return ConfigError(argument, rule, detail.rpartition(" ")[2].rstrip("."), "Choose one.")
+    if re.search(r"Expected a <class 'list'>", detail):
+        return ConfigError(
+            argument, "a list", "one value", f"Write it in brackets: --{argument} [1,2]."
+        )
     return ConfigError(
         argument,
         "a value that fits its type",
         detail[:300],
-        "Compare with `config.yaml` of a run.",
+        "Compare with `latens run scarcity --show`.",
     )
 
 
@@ -237,8 +258,24 @@ def _settings_below(tree: Any) -> set[str]:
 
 
 def load_layers(study: str, names: Sequence[str], files: Sequence[PathLike]) -> list[Tree]:
-    """Configuration layers of a command line: what all share, the presets, then each file."""
-    layers = [read_yaml(_files(study)[BASE]), *(read_preset(study, name) for name in names)]
+    """Configuration layers of a command line: what all share, the presets, then each file.
+
+    Raises:
+        ConfigError: For an unknown preset, two presets that set the same part, or a file that
+            is no configuration.
+    """
+    layers, owners = [read_yaml(_files(study)[BASE])], {}
+    for name in names:
+        layers.append(read_preset(study, name))
+        for key in sorted(PARTS & layers[-1].keys()):
+            if key in owners:
+                raise ConfigError(
+                    "preset",
+                    f"one preset that sets `{key}`",
+                    f"{owners[key]} and {name}",
+                    "Leave one of them out, or set the rest by hand.",
+                )
+            owners[key] = name
     for file in files:
         tree = read_yaml(file)
         if not isinstance(tree, dict):

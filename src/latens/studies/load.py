@@ -25,6 +25,7 @@ from latens.models import LatentModel, Model, UNet
 from latens.problems import InverseProblem, NoiseModel, Operator
 from latens.store import Outcome, RunFolder, read_json
 from latens.studies.configure import construct_object
+from latens.studies.units import RESULT_VERSION
 from latens.types import PathLike, Shape
 
 WEIGHTS = "weights.safetensors"
@@ -155,6 +156,14 @@ def _choose(
 
 
 def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loaded:
+    version = run.description["result_version"]
+    if version != RESULT_VERSION:
+        raise DataError(
+            str(run.path),
+            f"results of version {RESULT_VERSION}, whose weights this latens reads",
+            version,
+            "Run the study again, or load it with the latens that made it.",
+        )
     folder = run.evaluation(entry["hash"])
     description = run.description["data"]
     signal = tuple(description["signal_shape"])

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from scipy.stats import chi2 as chi2_distribution
 from torch import Tensor
 
-from latens.data import ImageSet, Phantoms, Source, Subset, hold_out, nested_subsets
+from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import fit_directions, simulate
 from latens.models import LatentModel, Model, UNet
@@ -76,8 +77,8 @@ class Scarcity:
 
     def __init__(
         self,
+        data: Source,
         models: dict[str, Callable[[Shape, Shape], Model]],
-        data: Source = Phantoms(),  # noqa: B008  (an immutable description, not the images)
         operator: Callable[[Shape], Operator] | None = None,
         noise: NoiseModel | None = None,
         ensembles: list[str] = [],  # noqa: B006
@@ -368,6 +369,7 @@ def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
         )
     if not problem.noise.is_known:
         problem = estimated(problem, x, y)
+        _check_mean_residual(problem, x, y)
     chi2 = float(problem.chi2(y, x).mean())
     if not 0.5 < chi2 < 2:
         raise ConfigError(
@@ -375,4 +377,26 @@ def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
             "a problem that explains the measurements (χ²/m about 1 at the true signals)",
             f"χ²/m = {chi2:.3g}",
             "Correct the operator or the noise level, or set both to null.",
+        )
+
+
+def _check_mean_residual(problem: InverseProblem, x: Tensor, y: Tensor) -> None:
+    """Refuse residuals that do not average out over images.
+
+    With an estimated level χ²/m is about 1 whatever the operator: its misfit counts as noise. But
+    n·mean(r̄²)/mean(r²) over the mean residual image r̄ of n images is about 1 only for noise that
+    is independent from image to image.
+    """
+    with torch.no_grad():
+        residual = problem.residual(y, x).double().flatten(1)  # (n, m)
+    n, m = residual.shape
+    ratio = float(n * residual.mean(0).square().mean() / residual.square().mean())
+    limit = max(3.0, float(chi2_distribution.isf(1e-6, m)) / m)
+    if ratio > limit:
+        raise ConfigError(
+            "operator",
+            f"residuals that average out over images (at most {limit:.3g} times the variance "
+            "that independent noise leaves)",
+            f"{ratio:.3g} times",
+            "Correct the operator or the alignment of x and y, or set operator and noise to null.",
         )

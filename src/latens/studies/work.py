@@ -154,7 +154,7 @@ def _failure(error: Exception) -> Outcome:
 
 def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
     corpus = study.corpus
-    solver = evaluation = outcome = problem = None
+    solver = evaluation = outcome = description = None
     try:
         outcome = combined_outcome(run, unit)
         problem = study.problem(unit.n, unit.data_seed)
@@ -164,32 +164,35 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         context = Context(high - low, corpus.directions, problem)
         evaluation = evaluate_cell(unit.cell, solver, test, context, outcome)
         _ = evaluation.metrics  # computed here, where its errors belong to the unit
+        description = _description(unit, corpus.problem, problem)
     except Exception as error:
         evaluation = None
         if outcome is None or outcome.usable:  # otherwise the fits behind it say what went wrong
             outcome = _failure(error)
     with new_folder(target) as temporary:
-        if evaluation is None:
+        if evaluation is None or description is None:
             assert outcome is not None
             write_json(temporary / "evaluation.json", {**unit.description(), "kind": "none"})
             outcome.write(temporary)
             return
-        save_evaluation(evaluation, temporary, _description(unit, problem))
+        save_evaluation(evaluation, temporary, description)
         if isinstance(solver, Classical):
             save_classical(solver, temporary)
 
 
-def _description(unit: EvaluationUnit, problem: InverseProblem | None) -> dict[str, Any]:
+def _description(
+    unit: EvaluationUnit, stated: InverseProblem | None, problem: InverseProblem | None
+) -> dict[str, Any]:
     """Description of a unit, with the noise level that was used where one was estimated."""
     description = unit.description()
-    if problem is None:
+    if stated is None or problem is None or stated.noise.is_known:
         return description
     noise = description["problem"]["noise"]
     levels = {
         name: getattr(problem.noise, name) for name in signature(type(problem.noise)).parameters
     }
-    stated = {**noise, "init_args": {**noise.get("init_args", {}), **levels}}
-    return {**description, "problem": {**description["problem"], "noise": stated}}
+    found = {**noise, "init_args": {**noise.get("init_args", {}), **levels}}
+    return {**description, "problem": {**description["problem"], "noise": found}}
 
 
 def combined_outcome(run: RunFolder, unit: EvaluationUnit) -> Outcome | None:
