@@ -10,6 +10,7 @@ finished is not repeated. About an hour on two free cores.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ from latens.store import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 MINUTES = ROOT / "benchmarks" / "data" / "presets.json"
+CURVES = ROOT / "benchmarks" / "data" / "presets"
 DOCS = ROOT / "docs"
 
 FILES = {
@@ -124,7 +126,10 @@ def write_page(runs: Path, minutes: dict[str, float]) -> None:
         name, chosen = names_of(operator, data)
         if name not in minutes:
             continue
-        results = read_results(RunFolder.open(runs / name))
+        run = RunFolder.open(runs / name)
+        CURVES.mkdir(exist_ok=True)
+        shutil.copyfile(run.tables / "curves.csv", CURVES / f"{name}.csv")
+        results = read_results(run)
         largest = results.sizes[-1]
         picture = DOCS / "presets" / f"{name}.png"
         figure = examples(choose_examples(results)[largest], positions=(0,))
