@@ -58,7 +58,8 @@ An operator, data and a budget, each left to its default where it is not named. 
 every run has four sizes, two data seeds, one initialisation and 250 steps per stage: enough to
 see what a problem looks like, too little to judge a model. Leave out `quick` for the whole budget.
 Total variation, which `quick` leaves out for its time, was asked for in some. Minutes are those of
-two cores, not always free of other work. Intervals are 95 %. Written by `python benchmarks/presets.py --data FOLDER`.
+two cores, not always free of other work. Intervals are 95 %. Written by
+`python benchmarks/presets.py --data FOLDER`.
 
 | operator | what it does |
 |---|---|
