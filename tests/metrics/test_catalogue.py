@@ -14,6 +14,7 @@ CORE = [
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio"),
+    *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 
 

@@ -8,6 +8,14 @@ from latens.metrics.catalogue import (
     Statistic,
     metric,
 )
+from latens.metrics.chains import (
+    bulk_ess,
+    e_bfmi,
+    mean_ess,
+    nested_rhat,
+    rhat,
+    tail_ess,
+)
 from latens.metrics.collapse import (
     CollapseDiagnosis,
     CollapseThresholds,
@@ -25,6 +33,7 @@ from latens.metrics.coverage import (
     rank,
 )
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
+from latens.metrics.gap import marginal_gap
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.spread import (
@@ -44,6 +53,7 @@ __all__ = [
     "Statistic",
     "active_units",
     "attainable_levels",
+    "bulk_ess",
     "central_interval",
     "coverage",
     "crps",
@@ -51,12 +61,16 @@ __all__ = [
     "data_chi2",
     "diagnose_collapse",
     "draw_mse_components",
+    "e_bfmi",
     "energy_score",
     "interval_score",
     "interval_width",
     "kl_per_unit",
+    "marginal_gap",
+    "mean_ess",
     "metric",
     "mse",
+    "nested_rhat",
     "nmse",
     "order_index",
     "principal_directions",
@@ -64,8 +78,10 @@ __all__ = [
     "psnr",
     "rank",
     "region_means",
+    "rhat",
     "spread_skill_components",
     "ssim",
+    "tail_ess",
     "unit_variance",
     "z_variance",
     "z_variance_divisor",

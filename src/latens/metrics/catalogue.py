@@ -105,6 +105,21 @@ def root_ratio(means: Array) -> Array:
         return np.sqrt(ratio(means))
 
 
+def root(means: Array) -> Array:
+    """Square root of the only component, 0 where it is negative."""
+    return np.sqrt(np.maximum(means[:, 0], 0.0))
+
+
+def exponential(means: Array) -> Array:
+    """exp of the only component: a geometric mean of what it is the logarithm of."""
+    return np.exp(means[:, 0])
+
+
+def difference(means: Array) -> Array:
+    """First component minus the second."""
+    return means[:, 0] - means[:, 1]
+
+
 def _coverage_metrics(functional: str, label: str, elements: str) -> tuple[Metric, ...]:
     """Signed error, absolute error and coverage at `LEVEL` of one kind of functional."""
     levels = tuple(f"coverage_minus_level_{level:.2f}" for level in CALIBRATION_LEVELS)
@@ -274,6 +289,76 @@ CATALOGUE: tuple[Metric, ...] = (
         ("mse_draw", "mse_mean"),
         ratio,
         (0.0, inf),
+    ),
+    Metric(
+        "gap_shift",
+        "amortisation gap, means",
+        "posterior std",
+        "target",
+        0.0,
+        "Root mean square over latents and images of (mean of q(z | y) − mean of the sampled "
+        "posterior)/its standard deviation, less the Monte Carlo error.",
+        ("square",),
+        root,
+        (0.0, inf),
+    ),
+    Metric(
+        "gap_w2",
+        "amortisation gap, W2",
+        "posterior std",
+        "target",
+        0.0,
+        "Root mean square over latents and images of the 2-Wasserstein distance of the Gaussian "
+        "marginals of q(z | y) and of the sampled posterior, in its standard deviations.",
+        ("square",),
+        root,
+        (0.0, inf),
+    ),
+    Metric(
+        "gap_spread",
+        "amortisation gap, spread",
+        "",
+        "target",
+        1.0,
+        "Geometric mean over latents and images of (standard deviation of q(z | y) / that of the "
+        "sampled posterior); below 1 = too sure.",
+        ("log_ratio",),
+        exponential,
+        (0.0, inf),
+    ),
+    Metric(
+        "gap_kl",
+        "amortisation gap, KL",
+        "nats",
+        "lower",
+        0.0,
+        "KL(sampled ‖ q) of Gaussian marginals, summed over latents, mean over images.",
+        ("kl",),
+        first,
+    ),
+    Metric(
+        "gap_crps",
+        "CRPS amortised / sampled",
+        "",
+        "target",
+        1.0,
+        "CRPS of the amortised posterior over that of the sampled one on the same images, means "
+        "over the event and images before the ratio; above 1 = sampling helps.",
+        ("crps_amortised", "crps_sampled"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "gap_coverage_region",
+        "coverage of region means, amortised − sampled",
+        "",
+        "target",
+        0.0,
+        f"Difference of the fractions of block means inside the {LEVEL:.0%} interval, amortised "
+        "less sampled, on the same images.",
+        ("amortised", "sampled"),
+        difference,
+        (-1.0, 1.0),
     ),
 )
 """Every core metric, in the order of the tables."""
