@@ -1,0 +1,207 @@
+"""Draws of many chains for many problems, with everything that says whether to believe them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from latens.errors import UnsupportedError
+from latens.metrics.chains import bulk_ess, e_bfmi, rhat, tail_ess
+
+MAX_RHAT = 1.01
+MIN_BULK_ESS = 100.0
+MIN_TAIL_ESS = 400.0
+MIN_E_BFMI = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """What a sampler returns: S draws of K chains for each of P problems, C = P K.
+
+    Attributes:
+        draws: `(S, C, d)`; the chains of problem p are p K, …, p K + K − 1.
+        log_density: log p(x) up to a constant, `(S, C)`.
+        energy: H before each trajectory, `(S, C)`.
+        acceptance: Mean Metropolis probability of each trajectory, `(S, C)`.
+        divergent: Trajectories that lost their energy, `(S, C)`.
+        moved: Transitions that changed the position, `(S, C)`.
+        steps: Integration steps of each trajectory, `(S, C)`.
+        trouble: Where divergent trajectories broke, `(n, d)`, and `trouble_at`, `(n, 2)`, the
+            draw and the chain.
+        problems: P.
+        step_size: ε after warm-up, `(P,)`.
+        restarted: Chains that warm-up moved to another's place because they were stuck, `(P,)`.
+        warmup_gradients: Gradients per chain that warm-up cost, counted in lockstep.
+        gradients: The same of the draws.
+    """
+
+    draws: Tensor
+    log_density: Tensor
+    energy: Tensor
+    acceptance: Tensor
+    divergent: Tensor
+    moved: Tensor
+    steps: Tensor
+    trouble: Tensor
+    trouble_at: Tensor
+    problems: int
+    step_size: Tensor
+    restarted: Tensor
+    warmup_gradients: int
+    gradients: int
+
+    @property
+    def of_problems(self) -> Tensor:
+        """Draws with the chains of each problem apart, `(S, K, P, d)`."""
+        return self._apart(self.draws)
+
+    def _apart(self, values: Tensor) -> Tensor:
+        """`(S, C, ...)` → `(S, K, P, ...)`."""
+        return values.unflatten(1, (self.problems, -1)).transpose(1, 2)
+
+    @cached_property
+    def _quantities(self) -> Tensor:
+        """Coordinates and log-density, `(S, K, P, d + 1)`."""
+        return torch.cat([self.of_problems, self._apart(self.log_density)[..., None]], -1)
+
+    @cached_property
+    def rhat(self) -> Tensor:
+        """Rank-normalised split R̂ of every coordinate and of log p, `(P, d + 1)`."""
+        return rhat(self._quantities)
+
+    @cached_property
+    def bulk_ess(self) -> Tensor:
+        """Bulk effective sample size of the same, `(P, d + 1)`."""
+        return bulk_ess(self._quantities)
+
+    @cached_property
+    def tail_ess(self) -> Tensor:
+        """Tail effective sample size of the same, `(P, d + 1)`."""
+        return tail_ess(self._quantities)
+
+    @cached_property
+    def e_bfmi(self) -> Tensor:
+        """Energy Bayesian fraction of missing information of every chain, `(P, K)`."""
+        return e_bfmi(self.energy).unflatten(0, (self.problems, -1))
+
+    @cached_property
+    def diagnoses(self) -> tuple["Diagnosis", ...]:
+        """One diagnosis per problem."""
+        frozen = ~self._apart(self.moved).any(0)  # (K, P)
+        divergent = self._apart(self.divergent).sum((0, 1))  # (P,)
+        acceptance = self._apart(self.acceptance).mean((0, 1))
+        return tuple(
+            Diagnosis(
+                rhat=_worst(self.rhat[p], largest=True),
+                bulk_ess=_worst(self.bulk_ess[p], largest=False),
+                tail_ess=_worst(self.tail_ess[p], largest=False),
+                e_bfmi=_worst(self.e_bfmi[p], largest=False),
+                divergences=int(divergent[p]),
+                frozen_chains=int(frozen[:, p].sum()),
+                acceptance=float(acceptance[p]),
+            )
+            for p in range(self.problems)
+        )
+
+    def to_inference_data(self, name: str = "z", keys: Sequence[int] | None = None):
+        """ArviZ `InferenceData`: dims chain, draw, problem, then the coordinate.
+
+        Args:
+            name: Name of the variable.
+            keys: Label of each problem; default 0, …, P − 1.
+
+        Raises:
+            UnsupportedError: If arviz is not installed.
+        """
+        try:
+            import arviz
+        except ImportError as error:
+            raise UnsupportedError(
+                "to_inference_data", "the package arviz", "none installed", "pip install arviz"
+            ) from error
+        statistics = {
+            "lp": self.log_density,
+            "energy": self.energy,
+            "acceptance_rate": self.acceptance,
+            "diverging": self.divergent,
+            "n_steps": self.steps,
+        }
+        labels = list(range(self.problems) if keys is None else keys)
+        return arviz.from_dict(
+            posterior={name: self._exported(self.draws)},
+            sample_stats={key: self._exported(value) for key, value in statistics.items()},
+            dims={name: ["problem", f"{name}_dim"], **{key: ["problem"] for key in statistics}},
+            coords={"problem": labels},
+        )
+
+    def _exported(self, values: Tensor):
+        """`(S, C, ...)` → `(K, S, P, ...)` as an array."""
+        return self._apart(values).transpose(0, 1).detach().cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether the chains of one problem can be believed.
+
+    Attributes:
+        rhat: Largest R̂ of all coordinates and of log p.
+        bulk_ess: Smallest bulk effective sample size of the same.
+        tail_ess: Smallest tail effective sample size.
+        e_bfmi: Smallest E-BFMI of all chains.
+        divergences: Number of divergent trajectories after warm-up.
+        frozen_chains: Chains that never moved.
+        acceptance: Mean Metropolis probability.
+    """
+
+    rhat: float
+    bulk_ess: float
+    tail_ess: float
+    e_bfmi: float
+    divergences: int
+    frozen_chains: int
+    acceptance: float
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong and what to do about it, a sentence each; empty if nothing is."""
+        found: list[str] = []
+        if self.frozen_chains:
+            found.append(
+                f"{self.frozen_chains} chains never moved: start them elsewhere, or raise "
+                "`target` so that steps are smaller."
+            )
+        if not self.rhat < MAX_RHAT:
+            found.append(
+                f"R̂ is {self.rhat:.3f}, not below {MAX_RHAT}: the chains disagree. Warm up "
+                "longer; if that changes nothing there are several modes, so start from many "
+                "places and read them apart."
+            )
+        if self.divergences:
+            found.append(
+                f"{self.divergences} divergent trajectories: a region of strong curvature is not "
+                "visited. Raise `target` to .95, or choose other coordinates."
+            )
+        if not self.e_bfmi >= MIN_E_BFMI:
+            found.append(
+                f"E-BFMI is {self.e_bfmi:.2f}, below {MIN_E_BFMI}: energies are explored slowly, "
+                "as in heavy tails and funnels. Choose other coordinates."
+            )
+        if not (self.bulk_ess >= MIN_BULK_ESS and self.tail_ess >= MIN_TAIL_ESS):
+            found.append(
+                f"effective sample size is {self.bulk_ess:.0f} in the bulk and "
+                f"{self.tail_ess:.0f} in the tails, less than {MIN_BULK_ESS:.0f} and "
+                f"{MIN_TAIL_ESS:.0f}: draw more."
+            )
+        return tuple(found)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.warnings
+
+
+def _worst(values: Tensor, *, largest: bool) -> float:
+    """Largest or smallest value; NaN if one is NaN."""
+    return float(values.max() if largest else values.min())

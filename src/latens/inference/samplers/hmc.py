@@ -1,0 +1,134 @@
+"""Hamiltonian Monte Carlo with jittered trajectories, all chains in lockstep.
+
+    r ~ N(0, I);   τ_t = T (1 − j + 2 j h_t),   T = length · (π/2) · reach
+
+`reach` is the largest posterior standard deviation in units of the metric, and (π/2)·reach the
+quarter period after which a Gaussian along that direction has forgotten its start. h_t is the
+van der Corput sequence in base 2, shared by all chains, so that no chain waits for another: the
+chains of a problem take equally many steps.
+
+Every eighth trajectory is cautious: as many steps, each a quarter as long. Where the curvature is
+far above average, as in the arms of a banana, a step of the tuned size is unstable, and a chain
+that has come there would stay for hundreds of transitions. It costs an eighth of the gradients.
+
+References:
+    Neal (2011), MCMC using Hamiltonian dynamics, https://arxiv.org/abs/1206.1901;
+    Hoffman, Radul, Sountsov (2021), An adaptive-MCMC scheme for setting trajectory lengths,
+    https://proceedings.mlr.press/v130/hoffman21a.html;
+    Sountsov, Hoffman (2021), Focusing on difficult directions,
+    https://arxiv.org/abs/2110.11576.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from latens.errors import ConfigError
+from latens.inference.samplers.integrator import LEAPFROG, Hamiltonian, Integrator, Phase, where
+from latens.inference.samplers.kernels import (
+    ENERGY_ERROR,
+    IterationNoise,
+    Kernel,
+    Transition,
+    Tuning,
+    check_count,
+    check_target,
+)
+
+CAUTIOUS_EVERY, CAUTION = 8, 0.25
+
+
+class HMC(Kernel):
+    """Hamiltonian Monte Carlo.
+
+    Args:
+        target: Mean acceptance that the step size is adapted to.
+        length: Mean trajectory in quarter periods of the widest direction.
+        jitter: Half width of the trajectory lengths, as a share of the mean.
+        max_steps: Bound on the steps of a trajectory.
+        integrator: Splitting.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: float = 0.87,
+        length: float = 1.1,
+        jitter: float = 0.6,
+        max_steps: int = 512,
+        integrator: Integrator = LEAPFROG,
+    ) -> None:
+        self.target = check_target(target)
+        if not 0 < length < math.inf:
+            raise ConfigError("length", "a positive number", length, "Choose about 1.")
+        if not 0 <= jitter <= 1:
+            raise ConfigError("jitter", "between 0 and 1", jitter, "Choose about 0.6.")
+        self.length = length
+        self.jitter = jitter
+        self.max_steps = check_count("max_steps", max_steps)
+        self.integrator = integrator
+
+    def transition(
+        self,
+        hamiltonian: Hamiltonian,
+        phase: Phase,
+        tuning: Tuning,
+        noise: IterationNoise,
+        iteration: int,
+    ) -> Transition:
+        chains, dim = phase.position.shape[1:]
+        start = hamiltonian.refreshed(phase, noise.normal(chains, dim))
+        steps = self.steps(tuning, iteration)  # (P,)
+        cautious = iteration % CAUTIOUS_EVERY == CAUTIOUS_EVERY - 1
+        step = tuning.step * CAUTION if cautious else tuning.step
+        energy = start.energy  # (P, K)
+        end = start
+        for i in range(int(steps.max())):
+            size = torch.where(i < steps, step, 0.0)[:, None]  # (P, 1)
+            end = hamiltonian.step(end, size.expand(-1, chains), tuning.metric)
+        error = _finite(end.energy - energy)
+        acceptance = torch.exp(-error.clamp(min=0))
+        accepted = noise.uniform(chains) < acceptance
+        return Transition(
+            where(accepted, end, start),
+            energy,
+            acceptance,
+            error > ENERGY_ERROR,
+            accepted & (end.position != start.position).any(-1),
+            steps[:, None].expand(-1, chains),
+            end.position,
+            informative=not cautious,
+        )
+
+    def largest_step(self, reach: Tensor) -> Tensor:
+        """Half the mean trajectory.
+
+        In a few dimensions the acceptance stays high up to the edge of stability. A trajectory
+        would then be one step whatever the jitter, and each step nearly a reflection.
+        """
+        return self._mean_time(reach) / 2
+
+    def _mean_time(self, reach: Tensor) -> Tensor:
+        return self.length * math.pi / 2 * reach
+
+    def steps(self, tuning: Tuning, iteration: int) -> Tensor:
+        """Steps of each problem in an iteration, `(P,)`."""
+        share = 1 - self.jitter + 2 * self.jitter * van_der_corput(iteration + 1)
+        time = self._mean_time(tuning.reach) * share
+        return (time / tuning.step).ceil().clamp(1, self.max_steps).long()
+
+
+def van_der_corput(index: int) -> float:
+    """Member of the sequence 1/2, 1/4, 3/4, 1/8, … with the bits of the index mirrored."""
+    value, share = 0.0, 0.5
+    while index:
+        value += share * (index & 1)
+        index >>= 1
+        share /= 2
+    return value
+
+
+def _finite(error: Tensor) -> Tensor:
+    """Energy error with +∞ where it is undefined."""
+    return torch.where(error.isnan(), torch.inf, error)
