@@ -18,7 +18,7 @@ from latens.inference import (
     WienerPosterior,
     WienerSolver,
 )
-from latens.inference.amortised import MEASUREMENT_NOISE, SIGNAL_NOISE
+from latens.inference.latent_posterior import MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.metrics import central_interval
 from latens.problems import (
     GaussianBlur,

@@ -16,9 +16,14 @@ from latens.inference import (
     Predictive,
     Regression,
 )
-from latens.inference.amortised import LATENT_NOISE, MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.inference.dropout import MASK_NOISE
 from latens.inference.ensemble import CHOICE
+from latens.inference.latent_posterior import (
+    LATENT_NOISE,
+    MEASUREMENT_NOISE,
+    POOL_NOISE,
+    SIGNAL_NOISE,
+)
 from latens.models import UNet
 from latens.store import Status
 from models.model_cases import SHAPE, make_model, make_pairs
@@ -110,8 +115,8 @@ def test_masks_are_no_matter_of_torch_s_generator():
 
 
 def test_noises_have_purposes_of_their_own():
-    purposes = {LATENT_NOISE, SIGNAL_NOISE, 2, CHOICE, MEASUREMENT_NOISE, MASK_NOISE}
-    assert len(purposes) == 6
+    purposes = {LATENT_NOISE, SIGNAL_NOISE, 2, CHOICE, MEASUREMENT_NOISE, MASK_NOISE, POOL_NOISE}
+    assert len(purposes) == 7
 
 
 def test_a_network_without_dropout_has_no_masks():

@@ -25,7 +25,12 @@ from latens.inference import (
     WienerSolver,
     as_solver,
 )
-from latens.inference.amortised import LATENT_NOISE, MEASUREMENT_NOISE, SIGNAL_NOISE, _collapsed
+from latens.inference.latent_posterior import (
+    LATENT_NOISE,
+    MEASUREMENT_NOISE,
+    SIGNAL_NOISE,
+    collapsed_variance,
+)
 from latens.models import Latent
 from latens.nets import Linear
 from latens.problems import (
@@ -57,7 +62,7 @@ def test_the_variance_of_a_decoder_is_kept_no_larger_than_it_varies(varying, exp
     for axis in varying:
         size = scale.shape[axis + 1]
         scale = scale * torch.arange(1, size + 1).reshape(-1, *[1] * (2 - axis))
-    found = _collapsed(diagonal_normal(torch.zeros(5, 3, 2, 4, 6), scale, 3))
+    found = collapsed_variance(diagonal_normal(torch.zeros(5, 3, 2, 4, 6), scale, 3))
     assert found.shape == (5, 3, *expected)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.inference import Amortised
-from latens.inference.amortised import conditions_on_measurement
+from latens.inference.latent_posterior import conditions_on_measurement
 from latens.models import LatentModel
 from latens.problems import GaussianNoise, InverseProblem, condition
 from oracles.few_modes import FewModes

@@ -13,7 +13,7 @@ from latens.data import ImageSet
 from latens.distributions import row_noise
 from latens.errors import ConfigError, ShapeError
 from latens.evaluation.intervals import metric_interval
-from latens.evaluation.measure import Context, Examples, Rows, measure
+from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
 from latens.inference import Solver, as_solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
@@ -60,6 +60,7 @@ class Evaluation:
         outcome: Status of the solver.
         kind: "posterior" or "point".
         rows: Components of each metric per image, `(n, p)`.
+        images: Key of each image, its place in the test set.
         groups: Group of each image, the unit of the bootstrap.
         examples: A few images in full.
         data_range: Range (lower, upper) of the data set, signal units.
@@ -69,6 +70,7 @@ class Evaluation:
     outcome: Outcome
     kind: str
     rows: Rows
+    images: tuple[int, ...]
     groups: tuple[str, ...]
     examples: Examples
     data_range: tuple[float, float]
@@ -116,7 +118,7 @@ class Evaluation:
                         "n": cell.n,
                         "data_seed": cell.data_seed,
                         "init_seed": pd.array([cell.init_seed] * (n * p), dtype="Int64"),
-                        "image": np.repeat(np.arange(n), p),
+                        "image": np.repeat(np.array(self.images), p),
                         "group": np.repeat(np.array(self.groups, dtype=object), p),
                         "metric": name,
                         "component": np.tile(np.arange(p), n),
@@ -205,6 +207,7 @@ def evaluate_cell(
     context: Context,
     outcome: Outcome | None = None,
     seed: int = 0,
+    keys: Sequence[int] | None = None,
 ) -> Evaluation:
     """Evaluate a solver at its place in a sweep.
 
@@ -215,15 +218,34 @@ def evaluate_cell(
         context: Range, directions and problem.
         outcome: Status of the fits behind the solver; default: that of the estimate.
         seed: Key of posterior draws.
+        keys: Place of each image in the test set, if these are not all of it.
     """
     assert images.y is not None
-    rows, examples, solved = measure(solver, images.x, images.y, context, seed)
+    keys = range(len(images.x)) if keys is None else keys
+    rows, examples, solved = measure(solver, images.x, images.y, context, seed, keys=keys)
     kind = "posterior" if solved.is_posterior else "point"
-    outcome = Outcome(solved.status) if outcome is None else outcome
+    outcome = _with_mixing(Outcome(solved.status) if outcome is None else outcome, solved)
+    place = {key: i for i, key in enumerate(keys)}
+    groups = tuple(images.groups[place[key]] for key in solved.used)
     broken = [name for name in JUDGED if not np.isfinite(rows.get(name, 0.0)).all()]
     if broken and outcome.usable:
         outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
-    return Evaluation(cell, outcome, kind, rows, images.groups, examples, images.data_range)
+    return Evaluation(cell, outcome, kind, rows, solved.used, groups, examples, images.data_range)
+
+
+def _with_mixing(outcome: Outcome, solved: Solved) -> Outcome:
+    """The outcome with what is known of single images."""
+    if not solved.left_out or not (outcome.usable or outcome.status is Status.UNMIXED):
+        return outcome
+    count = len(solved.used)
+    if solved.left_out * 2 >= count:  # nothing was left out: see `measure`
+        message = f"estimates of {solved.left_out} of {count} images are not to be trusted"
+        return Outcome(Status.UNMIXED, message, outcome.step, outcome.statistics)
+    total = count + solved.left_out
+    message = f"{solved.left_out} of {total} images left out: not to be trusted"
+    status = Status.STOPPED if outcome.status is Status.UNMIXED else outcome.status
+    joined = "; ".join(part for part in (outcome.message, message) if part)
+    return Outcome(status, joined, outcome.step, outcome.statistics)
 
 
 def simulate(problem: InverseProblem | None, x: Tensor, seed: int) -> Tensor:

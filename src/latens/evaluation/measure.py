@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, Solver
-from latens.inference.ensemble import worst_status
+from latens.evaluation.gap import gap_rows
+from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, SampledPosterior, Solver
 from latens.metrics import (
     CALIBRATION_LEVELS,
     LEVEL,
@@ -30,7 +30,7 @@ from latens.metrics import (
 )
 from latens.metrics.quality import WINDOW
 from latens.problems import InverseProblem
-from latens.store import Status
+from latens.store import Status, worst_status
 from latens.types import Shape
 
 Rows = dict[str, NDArray[np.float64]]
@@ -66,10 +66,14 @@ class Solved:
     Attributes:
         is_posterior: True if they have draws.
         status: The worst of their statuses.
+        used: Key of each image that the rows are of.
+        left_out: Images whose estimates are not to be trusted.
     """
 
     is_posterior: bool
     status: Status
+    used: tuple[int, ...]
+    left_out: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def measure(
     context: Context,
     seed: int = 0,
     examples: int = 8,
+    keys: Sequence[int] | None = None,
 ) -> tuple[Rows, Examples, Solved]:
     """Apply a solver to every measurement and compute the core metrics.
 
@@ -101,24 +106,34 @@ def measure(
         x: Truth, `(n, *signal_shape)`.
         y: Measurements, `(n, *measurement_shape)`.
         context: Range, directions and problem.
-        seed: Key of the posterior's noise; image i has key i whatever the blocks.
+        seed: Key of the posterior's noise; an image has its own key whatever the blocks.
         examples: Number of images kept for figures, spread evenly over the set.
+        keys: Key of each image, by default its place.
 
     Returns:
         Per-image components of every metric that applies, example arrays, and the kind and
-        status of the estimates.
+        status of the estimates. Images whose estimate is not `trusted` are left out of the
+        components, unless they are half of all: then nothing is to be trusted, and the status
+        says so.
     """
+    keys = range(len(x)) if keys is None else keys
     size = block_size(x.shape[1:])
     chosen = sorted(set(np.linspace(0, len(x) - 1, min(examples, len(x))).astype(int).tolist()))
     blocks: list[Rows] = []
     shown: list[dict[str, NDArray]] = []
     statuses: list[Status] = []
+    trusted: list[NDArray[np.bool_]] = []
     is_posterior = False
     for start in range(0, len(x), size):
         stop = min(start + size, len(x))
         block = slice(start, stop)
-        estimate = solver(y[block], keys=range(start, stop), seed=seed)
+        estimate = solver(y[block], keys=keys[block], seed=seed)
         statuses.append(estimate.status)
+        trusted.append(
+            np.ones(stop - start, bool)
+            if estimate.trusted is None
+            else estimate.trusted.numpy(force=True)
+        )
         is_posterior = estimate.is_posterior
         blocks.append(image_rows(estimate, x[block], y[block], context))
         local = [i - start for i in chosen if start <= i < stop]
@@ -129,7 +144,17 @@ def measure(
     arrays = {
         name: np.concatenate([s[name] for s in shown], axis=axis.get(name, 0)) for name in shown[0]
     }
-    return rows, Examples(arrays, tuple(chosen)), Solved(is_posterior, worst_status(statuses))
+    usable = np.concatenate(trusted)
+    left_out = int((~usable).sum())
+    kept = np.ones_like(usable) if 2 * left_out >= len(usable) else usable
+    solved = Solved(
+        is_posterior,
+        worst_status(statuses),
+        tuple(key for key, good in zip(keys, kept, strict=True) if good),
+        left_out,
+    )
+    pictured = tuple(keys[i] for i in chosen)
+    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured), solved
 
 
 def block_size(signal_shape: Sequence[int]) -> int:
@@ -156,7 +181,14 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     }
     if isinstance(estimate, Posterior):
         rows |= _posterior_rows(estimate.sample(), x, context)
+    if isinstance(estimate, SampledPosterior):
+        rows |= gap_rows(estimate, x, region_grid(x))
     return rows
+
+
+def region_grid(x: Tensor) -> Shape:
+    """Blocks per spatial axis whose means are checked."""
+    return tuple(min(REGIONS, s) for s in x.shape[2:])
 
 
 def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
@@ -167,7 +199,7 @@ def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
         "crps": crps(draws, x)[:, None],
         "mse_draw_ratio": draw_mse_components(draws, x),
     }
-    grid: Shape = tuple(min(REGIONS, s) for s in x.shape[2:])
+    grid = region_grid(x)
     pairs = {"pixel": (draws, x), "region": (region_means(draws, grid), region_means(x, grid))}
     if context.directions is not None:
         directions = context.directions

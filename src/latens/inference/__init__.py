@@ -19,6 +19,10 @@ from latens.inference.estimates import (
     Posterior,
 )
 from latens.inference.external import as_solver
+from latens.inference.latent_chains import LatentChains, SampledPosterior
+from latens.inference.latent_maximum import LaplacePosterior, LatentLaplace, LatentMAP
+from latens.inference.latent_samplers import SAMPLERS, Sampler
+from latens.inference.latent_target import latent_target
 from latens.inference.points import Regression
 from latens.inference.predictive import GaussianPosterior, Predictive
 from latens.inference.solver import Solver
@@ -26,6 +30,7 @@ from latens.inference.solver import Solver
 __all__ = [
     "CLASSICAL",
     "DEFAULT_DRAWS",
+    "SAMPLERS",
     "Amortised",
     "AmortisedPosterior",
     "Classical",
@@ -35,15 +40,22 @@ __all__ = [
     "Estimate",
     "GaussianPosterior",
     "Interval",
+    "LaplacePosterior",
+    "LatentChains",
+    "LatentLaplace",
+    "LatentMAP",
     "MonteCarloDropout",
     "PointEstimate",
     "Posterior",
     "Predictive",
     "Regression",
+    "SampledPosterior",
+    "Sampler",
     "Solver",
     "TikhonovSolver",
     "TotalVariationSolver",
     "WienerPosterior",
     "WienerSolver",
     "as_solver",
+    "latent_target",
 ]

@@ -6,24 +6,16 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions import draw, row_noise
-from latens.inference.estimates import Draws, Posterior
+from latens.distributions import draw
+from latens.inference.latent_posterior import LATENT_NOISE, LatentPosterior
 from latens.inference.solver import Solver
-from latens.models import Latent, LatentModel
-from latens.problems import GaussianNoise, InverseProblem, LinearOperator, condition
-from latens.problems.innovation import GeneralInnovation
+from latens.models import LatentModel
+from latens.problems import InverseProblem
 from latens.store import Status
 
-# 2 is the noise of simulated measurements, and 3 the choice of a member of an ensemble.
-LATENT_NOISE, SIGNAL_NOISE, MEASUREMENT_NOISE = 0, 1, 4
 
-
-class AmortisedPosterior(Posterior):
+class AmortisedPosterior(LatentPosterior):
     """z ~ q(z | y), then x ~ p(x | z, y).
-
-    With a decoder p(x | z) that has not seen y, a linear operator and Gaussian noise, x is drawn
-    from p(x | z, y) in closed form (Matheron's rule), not from p(x | z): the measurement also
-    speaks about what the latents cannot express.
 
     Attributes:
         latent: q(z | y), batch `(B,)`, event `(dim,)`.
@@ -38,57 +30,12 @@ class AmortisedPosterior(Posterior):
         seed: int,
         status: Status,
     ) -> None:
-        super().__init__(keys, seed, includes_decoder_spread=True, status=status)
-        self.model = model
-        self.problem = problem
-        self.y = y
+        super().__init__(model, problem, y, keys, seed, status)
         self.latent: Distribution = model.latent_posterior(y)
-
-    def _noise(self, purpose: int, count: int, shape: Sequence[int]) -> Tensor:
-        key = (self.seed, purpose)
-        return row_noise(key, self.keys, (count, *shape), self.y.dtype, self.y.device)
 
     def latent_draws(self, count: int) -> Tensor:
         """Draws of z, `(count, B, dim)`."""
-        return draw(self.latent, self._noise(LATENT_NOISE, count, (self.model.dim,)))
-
-    @torch.no_grad()
-    def make_draws(self, count: int) -> Draws:
-        """Draws of x with the moments of p(x | z, y)."""
-        decoded = self.model.decode(self.latent_draws(count), self.y)  # batch (M, B)
-        noise = self._noise(SIGNAL_NOISE, count, self.model.signal_shape)
-        if not conditions_on_measurement(self.model, self.problem):
-            return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
-        assert self.problem is not None
-        shape = self.problem.measurement_shape
-        given = condition(decoded.mean, _collapsed(decoded), self.y, self.problem)
-        values = given.draw(noise, self._noise(MEASUREMENT_NOISE, count, shape))
-        if isinstance(given.innovation, GeneralInnovation):  # its variance is a dense matrix
-            return Draws(values, values, torch.zeros((), dtype=values.dtype))
-        return Draws(values, given.mean, given.variance)
-
-
-def conditions_on_measurement(model: LatentModel, problem: InverseProblem | None) -> bool:
-    """True if p(x | z, y) is drawn in closed form rather than read from the decoder."""
-    return (
-        isinstance(model, Latent)
-        and problem is not None
-        and isinstance(problem.operator, LinearOperator)
-        and isinstance(problem.noise, GaussianNoise)
-    )
-
-
-def _collapsed(decoded: Distribution) -> Tensor:
-    """Variance of the decoder, of length 1 along its spatial axes, or all, where it is constant.
-
-    Closed forms apply to such a variance that they have not for others.
-    """
-    variance, axes = decoded.variance, len(decoded.event_shape)
-    for kept in (0, 1):
-        corner = variance[(..., *[slice(None)] * kept, *[slice(0, 1)] * (axes - kept))]
-        if bool((variance == corner).all()):
-            return corner
-    return variance
+        return draw(self.latent, self.noise(LATENT_NOISE, count, (self.model.dim,)))
 
 
 class Amortised(Solver):

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from latens.distributions import row_noise
 from latens.errors import UnsupportedError
-from latens.inference.amortised import MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.inference.estimates import Draws, PointEstimate, Posterior
+from latens.inference.latent_posterior import MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.problems import (
     InverseProblem,

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from latens.distributions import draw, row_noise
 from latens.errors import ConfigError
-from latens.inference.amortised import SIGNAL_NOISE
 from latens.inference.estimates import Draws, Posterior
+from latens.inference.latent_posterior import SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.models import UNet
 from latens.store import Status
 
 MASK_NOISE = 5
-"""Purpose of the noise behind the masks; the others stand in `latens.inference.amortised`."""
+"""Purpose of the noise behind the masks; `latens.inference.latent_posterior` has the others."""
 
 
 class DropoutPosterior(Posterior):

@@ -9,7 +9,7 @@ from latens.distributions import NoiseStream, mixture_moments
 from latens.errors import ConfigError, UnsupportedError
 from latens.inference.estimates import DEFAULT_DRAWS, Draws, Estimate, PointEstimate, Posterior
 from latens.inference.solver import Solver
-from latens.store import Status
+from latens.store import worst_status
 
 CHOICE = 3
 
@@ -72,11 +72,6 @@ def _select(parts: list[Tensor], choice: Tensor) -> Tensor:
         rows = (choice == k).reshape(*choice.shape, *[1] * (part.ndim - 2))
         out = torch.where(rows, part, out)
     return out
-
-
-def worst_status(statuses: Sequence[Status]) -> Status:
-    """The status that a reader must know about, of several."""
-    return max(statuses, key=list(Status).index)
 
 
 class Ensemble(Solver):

@@ -52,6 +52,8 @@ class Estimate(ABC):
     Attributes:
         status: How the solver ended.
         diagnostics: Numbers that describe how, by name.
+        trusted: Rows that a table may use, `(B,)`, of a solver that can fail for one
+            measurement and not for another; None if all stand or fall together.
         is_posterior: True if the estimate has draws.
     """
 
@@ -62,6 +64,7 @@ class Estimate(ABC):
     ) -> None:
         self.status = status
         self.diagnostics = dict(diagnostics or {})
+        self.trusted: Tensor | None = None
 
     @property
     @abstractmethod

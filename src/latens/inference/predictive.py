@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from latens.distributions import draw, row_noise
-from latens.inference.amortised import SIGNAL_NOISE
 from latens.inference.estimates import Draws, Posterior
+from latens.inference.latent_posterior import SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.models import UNet
 from latens.store import Status

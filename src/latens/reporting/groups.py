@@ -21,12 +21,13 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("Sharpness and scores", ("interval", "crps", "energy", "variogram", "nll", "ause")),
+    ("Amortised against sampled posterior", ("gap_",)),
     ("Stability", ("lipschitz", "condition", "worst", "attack", "gain", "amplification", "null")),
     ("Other", ()),
 )
 """Headings, and beginnings of the names of the metrics below each."""
 
-HEADLINED = ("coverage_", "spread_skill")
+HEADLINED = ("coverage_", "spread_skill", "gap_spread", "gap_coverage_")
 """Beginnings of the names of the targets that the first page speaks about; the summary and the
 curves show the rest."""
 

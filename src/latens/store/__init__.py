@@ -26,7 +26,7 @@ from latens.store.schemas import (
     SCHEMAS,
     Schema,
 )
-from latens.store.status import Outcome, Status
+from latens.store.status import Outcome, Status, worst_status
 from latens.store.tables import (
     conform,
     from_rows,
@@ -71,6 +71,7 @@ __all__ = [
     "read_table",
     "read_yaml",
     "remove_leftovers",
+    "worst_status",
     "write_array",
     "write_bytes",
     "write_csv",

@@ -1,6 +1,6 @@
 """How a fit or an evaluation ended."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -20,6 +20,8 @@ class Status(StrEnum):
     """The validation optimum was passed."""
     STOPPED = "stopped"
     """The budget ended first; still usable."""
+    UNMIXED = "unmixed"
+    """Chains disagree or are too few, or an approximation has no maximum to stand on."""
     COLLAPSED = "collapsed"
     """The latent code carries no information."""
     DIVERGENT = "divergent"
@@ -28,6 +30,11 @@ class Status(StrEnum):
     """A number that is not finite appeared."""
     FAILED = "failed"
     """An error ended the computation."""
+
+
+def worst_status(statuses: Iterable[Status]) -> Status:
+    """The status that a reader must know about, of several."""
+    return max(statuses, key=list(Status).index)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from latens.errors import ConfigError, DataError, LatensError, SolverError
 from latens.inference import (
     CLASSICAL,
+    SAMPLERS,
     Amortised,
     Classical,
     Ensemble,
@@ -243,7 +244,8 @@ def trained_solver(
     with _weights_of(folder / WEIGHTS):
         model.load_state_dict(load_file(folder / WEIGHTS))
     if isinstance(model, LatentModel):
-        return Amortised(model, problem, outcome.status)
+        make = SAMPLERS.get(algorithm, Amortised)
+        return make(model, problem, outcome.status)
     assert isinstance(model, UNet)
     if model.dropout > 0:
         return MonteCarloDropout(model, outcome.status)

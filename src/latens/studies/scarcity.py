@@ -17,7 +17,8 @@ from torch import Tensor
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import fit_directions, simulate
-from latens.models import LatentModel, Model, UNet
+from latens.inference import Sampler
+from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
 from latens.store import canonical_json
 from latens.store.hashing import plain
@@ -66,6 +67,10 @@ class Scarcity:
         models: Models to train, by the name that tables show.
         ensembles: Names of models of which an ensemble over initialisations is evaluated too.
         baselines: Classical algorithms evaluated beside the models.
+        samplers: Ways to find p(z | y) of `latent` models without their amortised posterior,
+            evaluated beside it for the first initialisation: its maximum, Laplace's
+            approximation, or Markov chains. Their cost is that of thousands of decodings.
+        sampled_images: Test images, evenly spread, that samplers are evaluated on.
         sizes: Numbers N of pairs; N counts training, validation and calibration together.
         data_seeds: Number of independent draws of the nested subsets.
         init_seeds: Number of initialisations of each model on each subset.
@@ -83,6 +88,8 @@ class Scarcity:
         noise: NoiseModel | None = None,
         ensembles: list[str] = [],  # noqa: B006
         baselines: list[Literal["tikhonov", "wiener", "tv"]] = [],  # noqa: B006
+        samplers: list[Sampler] = [],  # noqa: B006
+        sampled_images: int = 16,
         sizes: list[int] = [32, 64, 128, 256, 512],  # noqa: B006
         data_seeds: int = 3,
         init_seeds: int = 2,
@@ -95,6 +102,8 @@ class Scarcity:
         self.noise = noise
         self.ensembles = ensembles
         self.baselines = baselines
+        self.samplers = samplers
+        self.sampled_images = sampled_images
         self.sizes = sizes
         self.data_seeds = data_seeds
         self.init_seeds = init_seeds
@@ -103,7 +112,7 @@ class Scarcity:
         self._check()
 
     def _check(self) -> None:
-        for name in ("data_seeds", "init_seeds", "test_images"):
+        for name in ("data_seeds", "init_seeds", "test_images", "sampled_images"):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
         if not self.sizes or sorted(set(self.sizes)) != self.sizes or self.sizes[0] < 1:
@@ -137,11 +146,12 @@ class Scarcity:
                 "data bring measurements of an unknown operator.",
             )
         ensembles = [f"{name}_ensemble" for name in self.ensembles]
-        solvers = [*self.models, *ensembles, *self.baselines]
+        sampled = [f"{name}_{sampler}" for name in self.models for sampler in self.samplers]
+        solvers = [*self.models, *ensembles, *sampled, *self.baselines]
         twice = [name for name in solvers if solvers.count(name) > 1]
         if twice:
             raise ConfigError(
-                "models, ensembles, baselines",
+                "models, ensembles, samplers, baselines",
                 "a different name for every solver",
                 f"`{twice[0]}` twice",
                 "Rename the model, or list the ensemble or baseline once.",
@@ -234,6 +244,13 @@ class Scarcity:
                 f"a known linear operator for {', '.join(self.baselines)}",
                 "none" if problem is None else type(problem.operator).__name__,
                 "Set --baselines [], or state the operator.",
+            )
+        if self.samplers and not any(isinstance(m, Latent) for m in self._examples.values()):
+            raise ConfigError(
+                "samplers",
+                "a model of class Latent, whose p(z) p(x | z) they sample",
+                ", ".join(self.models),
+                "Add one to `models`, or set --samplers [].",
             )
         for name, model in self._examples.items():
             if model.needs_problem and problem is None:
@@ -333,6 +350,21 @@ class Scarcity:
             units.append(
                 EvaluationUnit(setting, solver, "ensemble", members, n, data_seed, None, note)
             )
+        if isinstance(model, Latent):
+            units += [
+                EvaluationUnit(
+                    setting,
+                    f"{name}_{sampler}",
+                    sampler,
+                    members[:1],
+                    n,
+                    data_seed,
+                    members[0].init_seed,
+                    note,
+                    self.sampled_images,
+                )
+                for sampler in self.samplers
+            ]
         return units
 
 

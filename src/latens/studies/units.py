@@ -105,6 +105,7 @@ class EvaluationUnit:
         data_seed: Seed of the subset.
         init_seed: Seed of the initialisation; None where several are combined.
         note: A warning that belongs beside the name in every report.
+        images: Number of test images it is evaluated on; None for all.
     """
 
     setting: Setting
@@ -115,6 +116,7 @@ class EvaluationUnit:
     data_seed: int
     init_seed: int | None
     note: str = ""
+    images: int | None = None
 
     kind = "evaluation"
 
@@ -127,6 +129,7 @@ class EvaluationUnit:
             "fits": [fit.hash for fit in self.fits],
             "n": self.n,
             "data_seed": self.data_seed,
+            **({} if self.images is None else {"images": self.images}),
             **self.setting.identity,
         }
 

@@ -8,6 +8,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
@@ -159,10 +160,12 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         outcome = combined_outcome(run, unit)
         problem = study.problem(unit.n, unit.data_seed)
         solver = make_solver(study, run, unit, problem)
-        test = corpus.images.select(corpus.test)
-        low, high = test.data_range
+        low, high = corpus.images.select(corpus.test).data_range
         context = Context(high - low, corpus.directions, problem)
-        evaluation = evaluate_cell(unit.cell, solver, test, context, outcome)
+        places = spread_evenly(len(corpus.test), unit.images)
+        test = corpus.images.select(corpus.test[places])
+        keys = places.tolist()
+        evaluation = evaluate_cell(unit.cell, solver, test, context, outcome, keys=keys)
         _ = evaluation.metrics  # computed here, where its errors belong to the unit
         description = _description(unit, corpus.problem, problem)
     except Exception as error:
@@ -178,6 +181,13 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         save_evaluation(evaluation, temporary, description)
         if isinstance(solver, Classical):
             save_classical(solver, temporary)
+
+
+def spread_evenly(total: int, count: int | None) -> np.ndarray:
+    """Places of `count` of `total` images, first and last among them; all where it is None."""
+    if count is None or count >= total:
+        return np.arange(total)
+    return np.linspace(0, total - 1, count).astype(int)
 
 
 def _description(

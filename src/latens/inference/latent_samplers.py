@@ -1,0 +1,31 @@
+"""The ways to find p(z | y) without the amortised posterior, by the names of a study."""
+
+from collections.abc import Callable
+from typing import Literal
+
+from latens.inference.latent_chains import LatentChains
+from latens.inference.latent_maximum import LatentLaplace, LatentMAP
+from latens.inference.samplers import NUTS
+from latens.inference.solver import Solver
+from latens.models import LatentModel
+from latens.problems import InverseProblem
+from latens.store import Status
+
+Sampler = Literal["map", "laplace", "hmc", "nuts"]
+
+
+def _hmc(model: LatentModel, problem: InverseProblem | None, status: Status) -> Solver:
+    return LatentChains(model, problem, status)
+
+
+def _nuts(model: LatentModel, problem: InverseProblem | None, status: Status) -> Solver:
+    return LatentChains(model, problem, status, kernel=NUTS(max_depth=8))
+
+
+SAMPLERS: dict[str, Callable[[LatentModel, InverseProblem | None, Status], Solver]] = {
+    "map": LatentMAP,
+    "laplace": LatentLaplace,
+    "hmc": _hmc,
+    "nuts": _nuts,
+}
+"""Solvers of a trained `latent`, with the settings of the study."""

@@ -1,0 +1,78 @@
+"""A study with samplers beside the amortised posterior, end to end."""
+
+import pandas as pd
+import pytest
+import torch
+
+from latens import load
+from latens.cli import main
+from latens.inference import LatentLaplace
+from latens.store import read_json
+
+SMALL = [
+    *("--data.size", "[16,16]", "--data.count", "80", "--sizes", "[20]", "--test_images", "12"),
+    *("--data_seeds", "1", "--init_seeds", "1", "--baselines", "[]", "--ensembles", "[]"),
+    *("--training.max_steps", "12", "--training.kl_warmup_steps", "4"),
+    *("--training.warmup_steps", "2"),
+    *("--training.validate_every", "6", "--samplers", "[map,laplace,hmc]"),
+    *("--sampled_images", "3", "--jobs", "1"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("samplers")
+    config = folder / "models.yaml"
+    config.write_text(
+        "models:\n"
+        "  latent:\n"
+        "    class_path: latens.models.Latent\n"
+        "    init_args: {dim: 1, architecture: {class_path: latens.nets.ConvMap, "
+        "init_args: {width: 4}}}\n"
+    )
+    assert (
+        main(["run", "scarcity", "--config", str(config), *SMALL, "--out", str(folder / "r")]) == 0
+    )
+    return folder / "r"
+
+
+def test_every_sampler_is_in_the_tables(run):
+    curves = pd.read_csv(run / "tables" / "curves.csv")
+    assert set(curves["solver"]) == {"latent", "latent_map", "latent_laplace", "latent_hmc"}
+    metrics = pd.read_csv(run / "tables" / "metrics.csv")
+    images = metrics.groupby("solver")["images"].max()
+    assert images["latent"] == 12
+    assert images["latent_hmc"] <= 3
+
+
+def test_the_gap_is_measured(run):
+    metrics = pd.read_csv(run / "tables" / "metrics.csv")
+    found = set(metrics.loc[metrics["solver"] == "latent_hmc", "metric"])
+    assert {"gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps"} <= found
+    assert "gap_w2" not in set(metrics.loc[metrics["solver"] == "latent", "metric"])
+    assert (run / "report.html").is_file()
+
+
+def test_the_sampled_images_are_spread_over_the_test_set(run):
+    for folder in (run / "evaluations").iterdir():
+        entry = read_json(folder / "evaluation.json")
+        if entry["solver"] == "latent_hmc":
+            table = pd.read_parquet(folder / "per_image.parquet")
+            assert set(table["image"]) <= {0, 5, 11}
+
+
+def test_a_sampler_can_be_loaded_and_used(run):
+    loaded = load(run, "latent_laplace")
+    assert isinstance(loaded.solver, LatentLaplace)
+    posterior = loaded(torch.zeros(1, *loaded.measurement_shape))
+    assert posterior.sample(3).shape == (3, 1, *loaded.signal_shape)
+
+
+def test_samplers_need_a_latent_model(tmp_path, capsys):
+    config = tmp_path / "models.yaml"
+    config.write_text("models:\n  cvae:\n    class_path: latens.models.CVAE\n")
+    out = tmp_path / "r"
+    assert main(["run", "scarcity", "--config", str(config), *SMALL, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "samplers" in error
+    assert "Latent" in error
