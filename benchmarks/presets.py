@@ -50,6 +50,7 @@ PAIRS: list[tuple[str, str, list[str]]] = [
     ("super-resolution", "phantoms-3d", []),
     ("super-resolution", "adrenal", []),
 ]
+LAST = ("brain", "adrenal")
 AND_TV = [("mri", "phantoms"), ("ct", "phantoms")]
 INTRODUCTION = """# Presets
 
@@ -116,8 +117,8 @@ def run_timed(name: str, command: list[str], minutes: dict[str, float]) -> None:
 
 
 def names_of(operator: str, data: str) -> tuple[str, str]:
-    """Name of a run, and its presets: `brain` states its own sizes and so comes last."""
-    order = [operator, "quick", data] if data == "brain" else [operator, data, "quick"]
+    """Name of a run, and its presets; some data state sizes of their own and come last."""
+    order = [operator, "quick", data] if data in LAST else [operator, data, "quick"]
     return f"{operator}-{data}", ",".join(order)
 
 

@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
+from latens.distributions import diagonal_normal
 from latens.errors import ConfigError, UnsupportedError
-from latens.inference import LatentChains, LatentLaplace, LatentMAP
+from latens.inference import LatentChains, LatentImportance, LatentLaplace, LatentMAP
 from latens.inference.latent_target import (
     JointTarget,
     MarginalTarget,
@@ -149,7 +150,7 @@ def moments_agree(posterior, exact, tolerance):
     assert ((x.mean(0) - mean).flatten(1) / variance.sqrt()).abs().max() < 0.25
 
 
-CHAINS = {"chains": 8, "draws": 400, "warmup": 100}
+CHAINS = {"chains": 4, "draws": 1500, "warmup": 100}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +159,7 @@ CHAINS = {"chains": 8, "draws": 400, "warmup": 100}
         pytest.param(LatentLaplace, id="laplace"),
         pytest.param(lambda m, p: LatentChains(m, p, kernel=HMC(), **CHAINS), id="hmc"),
         pytest.param(
-            lambda m, p: LatentChains(m, p, kernel=NUTS(), metric="dense", **CHAINS), id="nuts"
+            lambda m, p: LatentChains(m, p, kernel=NUTS(), **{**CHAINS, "draws": 600}), id="nuts"
         ),
         pytest.param(
             lambda m, p: LatentChains(m, p, kernel=HMC(), start="prior", **CHAINS), id="prior"
@@ -170,6 +171,28 @@ def test_posteriors_are_the_exact_one(case, make):
     posterior = make(model, problem)(y, seed=3)
     assert posterior.status is Status.CONVERGED
     moments_agree(posterior, exact, 0.12)
+
+
+def test_importance_corrects_an_amortised_posterior(case, monkeypatch):
+    model, problem, y, exact = case
+    std = torch.from_numpy(exact.covariance).diagonal().sqrt()
+    mean = torch.from_numpy(exact.mean) + 0.3 * std
+    monkeypatch.setattr(model, "latent_posterior", lambda y: diagonal_normal(mean, 1.6 * std, 1))
+    posterior = LatentImportance(model, problem, draws=8000)(y, seed=1)
+    assert posterior.status is Status.CONVERGED
+    moments_agree(posterior, exact, 0.12)
+    torch.testing.assert_close(posterior.log_evidence, exact.evidence, atol=0.05, rtol=0)
+    assert (posterior.size < 6000).all()
+
+
+def test_importance_confesses_to_a_proposal_that_is_too_narrow(case, monkeypatch):
+    model, problem, y, exact = case
+    std = torch.from_numpy(exact.covariance).diagonal().sqrt()
+    mean = torch.from_numpy(exact.mean) + std
+    monkeypatch.setattr(model, "latent_posterior", lambda y: diagonal_normal(mean, 0.3 * std, 1))
+    posterior = LatentImportance(model, problem)(y)
+    assert posterior.status is Status.UNMIXED
+    assert not posterior.trusted.any()
 
 
 def test_the_joint_density_has_the_same_posterior(case):

@@ -22,6 +22,7 @@ from latens.studies.configure import (
     construct_object,
     load_layers,
     presets,
+    read_preset,
     resolve,
 )
 from latens.studies.scarcity import Scarcity
@@ -142,7 +143,8 @@ def test_presets_combine(operator: str, data: str) -> None:
     assert config["operator"] == alone[operator]["operator"]
     assert config["noise"] == alone[operator]["noise"]
     assert config["data"] == alone[data]["data"]
-    assert config["training"] == alone["quick"]["training"]
+    own = read_preset("scarcity", data).get("training", {})
+    assert config["training"] == {**alone["quick"]["training"], **own}
     assert config["data_seeds"] == alone["quick"]["data_seeds"]
 
 

@@ -20,6 +20,7 @@ from latens.inference.estimates import (
 )
 from latens.inference.external import as_solver
 from latens.inference.latent_chains import LatentChains, SampledPosterior
+from latens.inference.latent_importance import LatentImportance, ResampledPosterior
 from latens.inference.latent_maximum import LaplacePosterior, LatentLaplace, LatentMAP
 from latens.inference.latent_samplers import SAMPLERS, Sampler
 from latens.inference.latent_target import latent_target
@@ -42,6 +43,7 @@ __all__ = [
     "Interval",
     "LaplacePosterior",
     "LatentChains",
+    "LatentImportance",
     "LatentLaplace",
     "LatentMAP",
     "MonteCarloDropout",
@@ -49,6 +51,7 @@ __all__ = [
     "Posterior",
     "Predictive",
     "Regression",
+    "ResampledPosterior",
     "SampledPosterior",
     "Sampler",
     "Solver",

@@ -34,6 +34,7 @@ from latens.metrics.coverage import (
 )
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
+from latens.metrics.importance import pareto_smooth
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.spread import (
@@ -73,6 +74,7 @@ __all__ = [
     "nested_rhat",
     "nmse",
     "order_index",
+    "pareto_smooth",
     "principal_directions",
     "principal_scores",
     "psnr",

@@ -68,7 +68,7 @@ def resolve(
 
     Args:
         kind: Class that the configuration constructs.
-        layers: Configurations, later ones winning key by key at the top level. An override that
+        layers: Configurations, later ones on top; see `laid_over`. An override that
             names another class leaves nothing of what stood there.
         overrides: Arguments `--a.b=value` or `--a.b value`.
         trusted: Packages whose classes may be named besides those of latens.
@@ -82,7 +82,7 @@ def resolve(
     merged: Tree = {}
     for layer in layers:
         check_class_paths(dict(layer), trusted)
-        merged |= copy.deepcopy(dict(layer))
+        merged = laid_over(merged, layer)
     for key, value in pairs(overrides):
         check_override(key, value, trusted)
         before = merged.get(key)
@@ -98,6 +98,17 @@ def resolve(
     import yaml
 
     return yaml.safe_load(text)
+
+
+def laid_over(below: Tree, layer: Mapping[str, Any]) -> Tree:
+    """A configuration with another on top: what it names replaces what is below.
+
+    `training` is a list of settings and not an object, so its settings are replaced one by one.
+    """
+    top = copy.deepcopy(dict(layer))
+    if isinstance(below.get("training"), Mapping) and isinstance(top.get("training"), Mapping):
+        top["training"] = {**below["training"], **top["training"]}
+    return {**below, **top}
 
 
 def construct(kind: Callable[..., T], config: Mapping[str, Any]) -> T:
