@@ -243,7 +243,7 @@ def test_posterior_noise_is_not_that_of_the_measurement():
     posterior = Amortised(make_model("latent"), problem)(y, seed=0)
     truth = (y - X).flatten()
     for purpose in (LATENT_NOISE, SIGNAL_NOISE, MEASUREMENT_NOISE):
-        drawn = posterior._noise(purpose, 3, SHAPE).flatten(1)
+        drawn = posterior.noise(purpose, 3, SHAPE).flatten(1)
         correlation = torch.corrcoef(torch.cat([truth[None], drawn]))[0, 1:]
         assert correlation.abs().max() < 0.15
 

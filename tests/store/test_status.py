@@ -13,6 +13,7 @@ def test_words_are_those_of_the_tables():
     assert [str(status) for status in Status] == [
         "converged",
         "stopped",
+        "unmixed",
         "collapsed",
         "divergent",
         "nan",

@@ -9,7 +9,7 @@ chains of a problem take equally many steps.
 
 Every eighth trajectory is cautious: as many steps, each a quarter as long. Where the curvature is
 far above average, as in the arms of a banana, a step of the tuned size is unstable, and a chain
-that has come there would stay for hundreds of transitions. It costs an eighth of the gradients.
+that has come there would stay for hundreds of transitions. It costs less than an eighth more.
 
 References:
     Neal (2011), MCMC using Hamiltonian dynamics, https://arxiv.org/abs/1206.1901;
