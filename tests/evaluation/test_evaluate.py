@@ -224,6 +224,59 @@ def test_the_status_of_the_fits_comes_first():
     assert set(table["evaluation"]) == {"abc"}
 
 
+class Doubtful(Solver):
+    """Does not trust its estimates of some images; 0 is where they are."""
+
+    def __init__(self, doubted, status: Status = Status.UNMIXED) -> None:
+        self.doubted, self.status = set(doubted), status
+
+    def solve(self, y, keys, seed):
+        doubt = torch.tensor([key in self.doubted for key in keys])
+        status = self.status if doubt.any() else Status.CONVERGED
+        estimate = PointEstimate(y * ~doubt[:, None, None, None], status)
+        estimate.trusted = ~doubt
+        return estimate
+
+
+def doubtful_evaluation(doubted, outcome=None):
+    x = signals(8)
+    images = ImageSet(x, y=x, data_range=(-20.0, 20.0), groups=tuple("aabbccdd"))
+    context = Context(40.0, None, None)
+    keys = range(10, 90, 10)
+    return evaluate_cell(Cell("theirs"), Doubtful(doubted), images, context, outcome, keys=keys)
+
+
+def test_images_that_are_not_trusted_are_left_out(monkeypatch):
+    monkeypatch.setattr(measure_module, "BLOCK_BYTES", 3 * 4 * 39 * 144)
+    evaluation = doubtful_evaluation([20, 60, 70])
+    assert evaluation.images == (10, 30, 40, 50, 80)
+    assert evaluation.groups == ("a", "b", "b", "c", "d")
+    assert (evaluation.rows["mse"] == 0).all()
+    assert len(evaluation.rows["mse"]) == 5
+    assert evaluation.outcome.status is Status.STOPPED
+    assert evaluation.outcome.message == "3 of 8 images left out: not to be trusted"
+    assert set(evaluation.per_image["image"]) == {10, 30, 40, 50, 80}
+
+
+def test_nothing_is_left_out_where_half_is_not_trusted():
+    evaluation = doubtful_evaluation([20, 40, 60, 70])
+    assert evaluation.images == tuple(range(10, 90, 10))
+    assert (evaluation.rows["mse"] > 0).sum() == 4
+    assert evaluation.outcome.status is Status.UNMIXED
+    assert "4 of 8" in evaluation.outcome.message
+    assert not evaluation.outcome.usable
+
+
+def test_what_is_left_out_is_added_to_what_the_fit_says():
+    fits = Outcome(Status.CONVERGED, "early", 7, {"kl": 1.0})
+    outcome = doubtful_evaluation([20], fits).outcome
+    assert outcome == Outcome(
+        Status.CONVERGED, "early; 1 of 8 images left out: not to be trusted", 7, {"kl": 1.0}
+    )
+    collapsed = Outcome(Status.COLLAPSED, "KL 0.1 nats")
+    assert doubtful_evaluation([20], collapsed).outcome is collapsed
+
+
 WRONG = {
     "no measurement": lambda: evaluate(double, None, signals(3)),
     "measurement of another size": lambda: evaluate(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latens.data import Phantoms
-from latens.distributions import row_noise
+from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, UnsupportedError
 from latens.inference import (
     CLASSICAL,
@@ -18,7 +18,6 @@ from latens.inference import (
     WienerPosterior,
     WienerSolver,
 )
-from latens.inference.latent_posterior import MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.metrics import central_interval
 from latens.problems import (
     GaussianBlur,
@@ -201,8 +200,8 @@ def test_draws_know_nothing_of_the_noise_of_the_measurement():
     solver = WienerSolver.fit(problem, *make_pairs(problem, 20))
     posterior = solver(make_pairs(problem, 10, seed=1)[1], seed=0)
     measured = row_noise((0, 2), range(10), (1, *SHAPE), torch.float64).flatten()
-    for purpose in (SIGNAL_NOISE, MEASUREMENT_NOISE):
-        drawn = posterior._noise(purpose, 3, SHAPE).flatten(1)
+    for purpose in (Purpose.SIGNAL, Purpose.MEASUREMENT):
+        drawn = posterior.noise(purpose, 3, SHAPE, posterior.y).flatten(1)
         correlation = torch.corrcoef(torch.cat([measured[None], drawn]))[0, 1:]
         assert correlation.abs().max() < 0.12
 

@@ -24,13 +24,14 @@ from latens.inference.latent_target import (
     TargetPosterior,
     latent_target,
 )
-from latens.inference.samplers import HMC, NUTS, sample
+from latens.inference.samplers import HMC, NUTS
 from latens.inference.samplers.maximise import hessian, maximise
 from latens.models import Latent
 from latens.nets import Linear
 from latens.problems import GaussianBlur, GaussianNoise, InverseProblem, PoissonGaussianNoise
 from latens.store import Status
 from models.model_cases import make_model
+from stand_ins.sampling import sample
 
 SHAPE, DIM = (1, 8, 8), 3
 

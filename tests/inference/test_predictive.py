@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latens.distributions import row_noise
+from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError
 from latens.inference import (
     DEFAULT_DRAWS,
@@ -15,14 +15,6 @@ from latens.inference import (
     Posterior,
     Predictive,
     Regression,
-)
-from latens.inference.dropout import MASK_NOISE
-from latens.inference.ensemble import CHOICE
-from latens.inference.latent_posterior import (
-    LATENT_NOISE,
-    MEASUREMENT_NOISE,
-    POOL_NOISE,
-    SIGNAL_NOISE,
 )
 from latens.models import UNet
 from latens.store import Status
@@ -83,8 +75,8 @@ def test_dropout_draws_are_the_network_under_keyed_masks():
     keys = range(20, 26)
     posterior = MonteCarloDropout(model)(Y, keys=keys, seed=4)
     draws = posterior.make_draws(5)
-    masks = row_noise((4, MASK_NOISE), keys, (5, model.maps))
-    noise = row_noise((4, SIGNAL_NOISE), keys, (5, *SHAPE))
+    masks = row_noise((4, Purpose.MASK), keys, (5, model.maps))
+    noise = row_noise((4, Purpose.SIGNAL), keys, (5, *SHAPE))
     with torch.no_grad():
         for m in range(5):
             loc = model.reconstruct_dropped(Y, masks[m])
@@ -112,11 +104,6 @@ def test_masks_are_no_matter_of_torch_s_generator():
     assert torch.equal(torch.get_rng_state(), moved)
     assert not torch.equal(before, moved)
     torch.testing.assert_close(Regression(model)(Y).mean, model.reconstruct(Y).detach())
-
-
-def test_noises_have_purposes_of_their_own():
-    purposes = {LATENT_NOISE, SIGNAL_NOISE, 2, CHOICE, MEASUREMENT_NOISE, MASK_NOISE, POOL_NOISE}
-    assert len(purposes) == 7
 
 
 def test_a_network_without_dropout_has_no_masks():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from latens.distributions import NoiseStream, diagonal_normal, draw, row_noise
+from latens.distributions import NoiseStream, Purpose, diagonal_normal, draw, row_noise
 from latens.errors import ConfigError, UnsupportedError
 from latens.evaluation import simulate
 from latens.inference import (
@@ -25,12 +25,7 @@ from latens.inference import (
     WienerSolver,
     as_solver,
 )
-from latens.inference.latent_posterior import (
-    LATENT_NOISE,
-    MEASUREMENT_NOISE,
-    SIGNAL_NOISE,
-    collapsed_variance,
-)
+from latens.inference.latent_posterior import collapsed_variance
 from latens.models import Latent
 from latens.nets import Linear
 from latens.problems import (
@@ -242,8 +237,8 @@ def test_posterior_noise_is_not_that_of_the_measurement():
     y = simulate(problem, X, seed=0)
     posterior = Amortised(make_model("latent"), problem)(y, seed=0)
     truth = (y - X).flatten()
-    for purpose in (LATENT_NOISE, SIGNAL_NOISE, MEASUREMENT_NOISE):
-        drawn = posterior.noise(purpose, 3, SHAPE).flatten(1)
+    for purpose in (Purpose.LATENT, Purpose.SIGNAL, Purpose.MEASUREMENT):
+        drawn = posterior.noise(purpose, 3, SHAPE, y).flatten(1)
         correlation = torch.corrcoef(torch.cat([truth[None], drawn]))[0, 1:]
         assert correlation.abs().max() < 0.15
 

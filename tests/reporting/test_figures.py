@@ -1,6 +1,7 @@
 """Figures: stable styles, real sizes on the axis, the same bytes twice."""
 
 import re
+from dataclasses import replace
 from itertools import combinations
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ import pytest
 from latens import store
 from latens.reporting import (
     choose_examples,
+    examples,
     learning_curves,
     read_results,
     solver_style,
@@ -19,6 +21,7 @@ from latens.reporting import (
     write_figures,
 )
 from latens.reporting.figures import learning_curve
+from latens.reporting.gallery import shared_images
 from latens.reporting.palette import KNOWN, MARKER_PATHS, ordered
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from reporting.synthetic_run import SIZES, SOLVERS
@@ -179,6 +182,20 @@ def test_written_figures_are_pdf_and_svg(run: store.RunFolder) -> None:
     for path in paths:
         start = path.read_bytes()[:5]
         assert start == (b"%PDF-" if path.suffix == ".pdf" else b"<?xml")
+
+
+def test_a_figure_shows_the_images_that_all_solvers_have(run: store.RunFolder) -> None:
+    first, second = choose_examples(read_results(run))[SIZES[-1]][:2]
+    other = replace(second, images=(first.images[1], 77, *first.images[2:]))
+    assert shared_images([first, other]) == list(first.images[1:])
+    pictures = [
+        [image.get_array() for image in examples([s, t], positions=(0,)).axes[0].images]
+        for s, t in ((first, other), (other, first))
+    ]
+    truths = [np.asarray(drawn[0]) for drawn in pictures]
+    np.testing.assert_array_equal(truths[0], first.picture("truth", 1))
+    np.testing.assert_array_equal(truths[1], other.picture("truth", 0))
+    assert shared_images([]) == []
 
 
 def test_examples_are_chosen_by_seed_and_compared_with_the_truth(run: store.RunFolder) -> None:

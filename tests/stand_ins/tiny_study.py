@@ -90,7 +90,8 @@ def tables(run: Path) -> dict[str, bytes]:
 def units(run: Path) -> dict[str, int]:
     """Time of change of every file of every finished unit."""
     files = [f for part in ("fits", "evaluations") for f in (run / part).rglob("*")]
-    return {str(f.relative_to(run)): f.stat().st_mtime_ns for f in files if f.is_file()}
+    finished = (f for f in files if f.is_file() and ".tmp-" not in str(f.relative_to(run)))
+    return {str(f.relative_to(run)): f.stat().st_mtime_ns for f in finished}
 
 
 def statuses(run: Path, part: str) -> dict[str, str]:

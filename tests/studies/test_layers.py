@@ -16,7 +16,7 @@ def test_settings_of_training_are_replaced_one_by_one():
 def test_objects_are_replaced_whole():
     below = {"noise": {"class_path": "A", "init_args": {"scale": 1}}, "models": {"a": 1}}
     top = {"noise": {"class_path": "B"}, "models": {"b": 2}, "sizes": [3]}
-    assert laid_over(below, top) == top
+    assert laid_over(below, top, ["training"]) == top
 
 
 @pytest.mark.parametrize("order", [["quick", "phantoms-3d"], ["phantoms-3d", "quick"]])
@@ -27,5 +27,5 @@ def test_what_two_presets_both_say_of_training_is_the_later_ones(order):
 
 def test_nothing_below_is_changed():
     below = {"training": {"max_steps": 5}}
-    laid_over(below, {"training": {"max_steps": 7}})
+    laid_over(below, {"training": {"max_steps": 7}}, ["training"])
     assert below == {"training": {"max_steps": 5}}

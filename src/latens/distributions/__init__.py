@@ -2,10 +2,11 @@
 
 from latens.distributions.draw import diagonal_normal, draw, draw_foreign, mixture_moments
 from latens.distributions.flow import RefinedNormal
-from latens.distributions.noise import NoiseStream, row_noise
+from latens.distributions.noise import NoiseStream, Purpose, row_noise
 
 __all__ = [
     "NoiseStream",
+    "Purpose",
     "RefinedNormal",
     "diagonal_normal",
     "draw",

@@ -3,9 +3,34 @@
 import hashlib
 import operator
 from collections.abc import Sequence
+from enum import IntEnum, unique
 
 import torch
 from torch import Tensor
+
+
+@unique
+class Purpose(IntEnum):
+    """What noise keyed by (seed, purpose, row) is for, so that no two uses share numbers."""
+
+    LATENT = 0
+    """Draws of z."""
+    SIGNAL = 1
+    """Draws of x."""
+    SIMULATION = 2
+    """Noise of simulated measurements."""
+    MEMBER = 3
+    """Choice of a member of an ensemble."""
+    MEASUREMENT = 4
+    """Noise that Matheron's rule adds to a measurement."""
+    MASK = 5
+    """Masks of dropout."""
+    POOL = 6
+    """Choice among draws made before."""
+    START = 7
+    """Where samplers and optimisers begin, and proposals."""
+    CHAIN = 8
+    """Transitions of Markov chains; the iteration follows."""
 
 
 def _generator(*key: int) -> torch.Generator:

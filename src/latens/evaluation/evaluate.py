@@ -1,7 +1,7 @@
 """`latens.evaluate`: the numbers of latens for anybody's solver."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from latens.data import ImageSet
-from latens.distributions import row_noise
+from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, ShapeError
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
@@ -224,28 +224,27 @@ def evaluate_cell(
     keys = range(len(images.x)) if keys is None else keys
     rows, examples, solved = measure(solver, images.x, images.y, context, seed, keys=keys)
     kind = "posterior" if solved.is_posterior else "point"
-    outcome = _with_mixing(Outcome(solved.status) if outcome is None else outcome, solved)
-    place = {key: i for i, key in enumerate(keys)}
-    groups = tuple(images.groups[place[key]] for key in solved.used)
+    outcome = Outcome(solved.status) if outcome is None else outcome
+    outcome = _with_mixing(outcome, solved, len(images.x))
     broken = [name for name in JUDGED if not np.isfinite(rows.get(name, 0.0)).all()]
     if broken and outcome.usable:
         outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
-    return Evaluation(cell, outcome, kind, rows, solved.used, groups, examples, images.data_range)
+    used = tuple(keys[i] for i in solved.used)
+    groups = tuple(images.groups[i] for i in solved.used)
+    return Evaluation(cell, outcome, kind, rows, used, groups, examples, images.data_range)
 
 
-def _with_mixing(outcome: Outcome, solved: Solved) -> Outcome:
-    """The outcome with what is known of single images."""
-    if not solved.left_out or not (outcome.usable or outcome.status is Status.UNMIXED):
+def _with_mixing(outcome: Outcome, solved: Solved, total: int) -> Outcome:
+    """The outcome with what is known of single images, of `total`."""
+    if not solved.untrusted or not (outcome.usable or outcome.status is Status.UNMIXED):
         return outcome
-    count = len(solved.used)
-    if solved.left_out * 2 >= count:  # nothing was left out: see `measure`
-        message = f"estimates of {solved.left_out} of {count} images are not to be trusted"
-        return Outcome(Status.UNMIXED, message, outcome.step, outcome.statistics)
-    total = count + solved.left_out
-    message = f"{solved.left_out} of {total} images left out: not to be trusted"
-    status = Status.STOPPED if outcome.status is Status.UNMIXED else outcome.status
+    if len(solved.used) == total:
+        message = f"estimates of {solved.untrusted} of {total} images are not to be trusted"
+        return replace(outcome, status=Status.UNMIXED, message=message)
+    message = f"{solved.untrusted} of {total} images left out: not to be trusted"
     joined = "; ".join(part for part in (outcome.message, message) if part)
-    return Outcome(status, joined, outcome.step, outcome.statistics)
+    status = Status.STOPPED if outcome.status is Status.UNMIXED else outcome.status
+    return replace(outcome, status=status, message=joined)
 
 
 def simulate(problem: InverseProblem | None, x: Tensor, seed: int) -> Tensor:
@@ -261,7 +260,9 @@ def simulate(problem: InverseProblem | None, x: Tensor, seed: int) -> Tensor:
             None,
             "Pass `y=`, or an InverseProblem.",
         )
-    noise = row_noise((seed, 2), range(len(x)), (1, *problem.noise_shape), x.dtype)
+    noise = row_noise(
+        (seed, Purpose.SIMULATION), range(len(x)), (1, *problem.noise_shape), x.dtype
+    )
     with torch.no_grad():
         return problem.simulate(x, noise[0])
 

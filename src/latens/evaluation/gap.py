@@ -1,5 +1,7 @@
 """The amortisation gap of every image: its amortised posterior against its sampled one."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,12 +15,16 @@ REFERENCE_DRAWS = 1000
 """Draws of q(z | y) from which its moments are taken."""
 
 
-def gap_rows(sampled: SampledPosterior, x: Tensor, regions: Shape) -> dict[str, NDArray]:
+def gap_rows(
+    sampled: SampledPosterior, x: Tensor, rows: Mapping[str, NDArray], regions: Shape
+) -> dict[str, NDArray]:
     """Components of the gap metrics, `(B, p)` each.
 
     Args:
         sampled: Chains of B measurements.
         x: Truth, `(B, *signal_shape)`.
+        rows: Components of the metrics of the sampled posterior, `crps` and `coverage_region`
+            among them.
         regions: Blocks per spatial axis whose means are checked.
     """
     solver = Amortised(sampled.model, sampled.problem)
@@ -27,21 +33,19 @@ def gap_rows(sampled: SampledPosterior, x: Tensor, regions: Shape) -> dict[str, 
         chains = sampled.target.latents(sampled.chains.of_problems)  # (S, K, B, dim)
         quick = amortised.latent_draws(REFERENCE_DRAWS)  # (m, B, dim)
         gap = marginal_gap(chains.flatten(0, 1), quick, mean_ess(chains))
-        ours, theirs = amortised.sample(), sampled.sample()
-        covered = [
-            coverage(region_means(draws, regions), region_means(x, regions), [LEVEL])
-            for draws in (ours, theirs)
-        ]  # (B, 1) each
-        scores = [crps(draws, x)[:, None] for draws in (ours, theirs)]
-    columns = {
-        "gap_shift": gap[:, :1],
-        "gap_w2": gap[:, 1:2],
-        "gap_spread": gap[:, 2:3],
-        "gap_kl": gap[:, 3:],
-        "gap_crps": torch.cat(scores, 1),
-        "gap_coverage_region": torch.cat(covered, 1),
-    }
+        draws = amortised.sample()
+        covered = coverage(region_means(draws, regions), region_means(x, regions), [LEVEL])
+        score = crps(draws, x)[:, None]
+    shift, w2, spread, kl = gap.double().numpy(force=True).T[:, :, None]
     return {
-        name: value.double().numpy(force=True).astype(np.float64)
-        for name, value in columns.items()
+        "gap_shift": shift,
+        "gap_w2": w2,
+        "gap_spread": spread,
+        "gap_kl": kl,
+        "gap_crps": _beside(score, rows["crps"]),
+        "gap_coverage_region": _beside(covered, rows["coverage_region"]),
     }
+
+
+def _beside(amortised: Tensor, sampled: NDArray) -> NDArray:
+    return np.concatenate([amortised.double().numpy(force=True), sampled], axis=1)

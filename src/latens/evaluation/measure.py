@@ -66,14 +66,15 @@ class Solved:
     Attributes:
         is_posterior: True if they have draws.
         status: The worst of their statuses.
-        used: Key of each image that the rows are of.
-        left_out: Images whose estimates are not to be trusted.
+        used: Position in `x` of each image that the rows are of.
+        untrusted: Images whose estimates are not to be trusted. They are left out of the rows,
+            unless they are half of all.
     """
 
     is_posterior: bool
     status: Status
     used: tuple[int, ...]
-    left_out: int
+    untrusted: int
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ def measure(
     Returns:
         Per-image components of every metric that applies, example arrays, and the kind and
         status of the estimates. Images whose estimate is not `trusted` are left out of the
-        components, unless they are half of all: then nothing is to be trusted, and the status
-        says so.
+        components, unless they are half of all: then no image is left out and no number is to
+        be trusted.
     """
     keys = range(len(x)) if keys is None else keys
     size = block_size(x.shape[1:])
@@ -145,14 +146,9 @@ def measure(
         name: np.concatenate([s[name] for s in shown], axis=axis.get(name, 0)) for name in shown[0]
     }
     usable = np.concatenate(trusted)
-    left_out = int((~usable).sum())
-    kept = np.ones_like(usable) if 2 * left_out >= len(usable) else usable
-    solved = Solved(
-        is_posterior,
-        worst_status(statuses),
-        tuple(key for key, good in zip(keys, kept, strict=True) if good),
-        left_out,
-    )
+    untrusted = int((~usable).sum())
+    kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
+    solved = Solved(is_posterior, worst_status(statuses), tuple(kept.tolist()), untrusted)
     pictured = tuple(keys[i] for i in chosen)
     return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured), solved
 
@@ -182,7 +178,7 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     if isinstance(estimate, Posterior):
         rows |= _posterior_rows(estimate.sample(), x, context)
     if isinstance(estimate, SampledPosterior):
-        rows |= gap_rows(estimate, x, region_grid(x))
+        rows |= gap_rows(estimate, x, rows, region_grid(x))
     return rows
 
 

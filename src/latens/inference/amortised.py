@@ -1,13 +1,14 @@
 """Amortised posteriors: one pass of a network, then as many draws as wanted."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions import draw
-from latens.inference.latent_posterior import LATENT_NOISE, LatentPosterior
+from latens.distributions import Purpose, draw
+from latens.inference.latent_posterior import LatentPosterior
 from latens.inference.solver import Solver
 from latens.models import LatentModel
 from latens.problems import InverseProblem
@@ -15,27 +16,17 @@ from latens.store import Status
 
 
 class AmortisedPosterior(LatentPosterior):
-    """z ~ q(z | y), then x ~ p(x | z, y).
+    """z ~ q(z | y), then x ~ p(x | z, y)."""
 
-    Attributes:
-        latent: q(z | y), batch `(B,)`, event `(dim,)`.
-    """
-
-    def __init__(
-        self,
-        model: LatentModel,
-        problem: InverseProblem | None,
-        y: Tensor,
-        keys: Sequence[int],
-        seed: int,
-        status: Status,
-    ) -> None:
-        super().__init__(model, problem, y, keys, seed, status)
-        self.latent: Distribution = model.latent_posterior(y)
+    @cached_property
+    @torch.no_grad()
+    def latent(self) -> Distribution:
+        """q(z | y), batch `(B,)`, event `(dim,)`."""
+        return self.model.latent_posterior(self.y)
 
     def latent_draws(self, count: int) -> Tensor:
         """Draws of z, `(count, B, dim)`."""
-        return draw(self.latent, self.noise(LATENT_NOISE, count, (self.model.dim,)))
+        return draw(self.latent, self.noise(Purpose.LATENT, count, (self.model.dim,), self.y))
 
 
 class Amortised(Solver):
@@ -57,7 +48,6 @@ class Amortised(Solver):
         self.problem = problem
         self.status = status
 
-    @torch.no_grad()
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> AmortisedPosterior:
         """Posterior of each measurement, `(B, *measurement_shape)`."""
         return AmortisedPosterior(self.model, self.problem, y, keys, seed, self.status)

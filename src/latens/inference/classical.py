@@ -14,10 +14,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from latens.distributions import row_noise
+from latens.distributions import Purpose
 from latens.errors import UnsupportedError
 from latens.inference.estimates import Draws, PointEstimate, Posterior
-from latens.inference.latent_posterior import MEASUREMENT_NOISE, SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.problems import (
     InverseProblem,
@@ -162,16 +161,12 @@ class WienerPosterior(Posterior):
         self.y = y
         self._mean = wiener.mean(y)
 
-    def _noise(self, purpose: int, count: int, shape: Sequence[int]) -> Tensor:
-        key = (self.seed, purpose)
-        return row_noise(key, self.keys, (count, *shape), self.y.dtype, self.y.device)
-
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:
         """Draws by Matheron's rule, and the same mean and variance for each of them."""
         operator = self.wiener.operator
-        noise_x = self._noise(SIGNAL_NOISE, count, operator.signal_shape)
-        noise_n = self._noise(MEASUREMENT_NOISE, count, operator.measurement_shape)
+        noise_x = self.noise(Purpose.SIGNAL, count, operator.signal_shape, self.y)
+        noise_n = self.noise(Purpose.MEASUREMENT, count, operator.measurement_shape, self.y)
         values = self.mean + self.wiener.deviation(noise_x, noise_n)
         return Draws(values, self.mean.expand_as(values), self.variance.expand_as(values))
 

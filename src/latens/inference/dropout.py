@@ -10,16 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import draw, row_noise
+from latens.distributions import Purpose, draw
 from latens.errors import ConfigError
 from latens.inference.estimates import Draws, Posterior
-from latens.inference.latent_posterior import SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.models import UNet
 from latens.store import Status
-
-MASK_NOISE = 5
-"""Purpose of the noise behind the masks; `latens.inference.latent_posterior` has the others."""
 
 
 class DropoutPosterior(Posterior):
@@ -32,15 +28,12 @@ class DropoutPosterior(Posterior):
         self.model = model
         self.y = y
 
-    def _noise(self, purpose: int, shape: Sequence[int]) -> Tensor:
-        return row_noise((self.seed, purpose), self.keys, shape, self.y.dtype, self.y.device)
-
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:
         """One pass of the network for each draw."""
-        masks = self._noise(MASK_NOISE, (count, self.model.maps))  # (M, B, maps)
+        masks = self.noise(Purpose.MASK, count, (self.model.maps,), self.y)  # (M, B, maps)
         loc = torch.stack([self.model.reconstruct_dropped(self.y, mask) for mask in masks])
-        noise = self._noise(SIGNAL_NOISE, (count, *loc.shape[2:]))
+        noise = self.noise(Purpose.SIGNAL, count, loc.shape[2:], self.y)
         around = self.model.around(loc)
         return Draws(draw(around, noise), loc, around.variance)
 

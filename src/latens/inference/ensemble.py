@@ -5,13 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, mixture_moments
+from latens.distributions import NoiseStream, Purpose, mixture_moments
 from latens.errors import ConfigError, UnsupportedError
 from latens.inference.estimates import DEFAULT_DRAWS, Draws, Estimate, PointEstimate, Posterior
 from latens.inference.solver import Solver
 from latens.store import worst_status
-
-CHOICE = 3
 
 
 class EnsemblePosterior(Posterior):
@@ -38,7 +36,7 @@ class EnsemblePosterior(Posterior):
         ]
         choice = torch.stack(
             [
-                NoiseStream(self.seed, CHOICE, key).uniform((count,)) * len(parts)
+                NoiseStream(self.seed, Purpose.MEMBER, key).uniform((count,)) * len(parts)
                 for key in self.keys
             ],
             dim=1,

@@ -8,7 +8,9 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from latens.distributions import Purpose, row_noise
 from latens.errors import UnsupportedError
+from latens.inference.samplers.export import require_arviz
 from latens.metrics import central_interval
 from latens.store import Status
 
@@ -160,6 +162,11 @@ class Posterior(Estimate):
         self.seed = seed
         self.includes_decoder_spread = includes_decoder_spread
 
+    def noise(self, purpose: Purpose, count: int, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Standard noise of every row, `(count, B, *shape)`, with type and device of `like`."""
+        key = (self.seed, purpose)
+        return row_noise(key, self.keys, (count, *shape), like.dtype, like.device)
+
     @abstractmethod
     def make_draws(self, count: int) -> Draws:
         """`count` draws for every row; the same for every call with this count."""
@@ -208,15 +215,9 @@ class Posterior(Estimate):
         Raises:
             UnsupportedError: If arviz is not installed.
         """
-        try:
-            import arviz
-        except ImportError as error:
-            raise UnsupportedError(
-                "to_inference_data", "the package arviz", "none installed", "pip install arviz"
-            ) from error
         values = self.draws.values
         axes = ["image", "channel", *[f"axis_{i}" for i in range(values.ndim - 3)]]
-        array = values.detach().cpu().numpy()[None]
-        return arviz.from_dict(
+        array = values.numpy(force=True)[None]
+        return require_arviz().from_dict(
             posterior={"x": array}, dims={"x": axes}, coords={"image": list(self.keys)}
         )

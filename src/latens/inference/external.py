@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from latens.distributions import draw, draw_foreign, row_noise
+from latens.distributions import Purpose, draw, draw_foreign, row_noise
 from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.inference.estimates import Draws, Estimate, PointEstimate, Posterior
 from latens.inference.solver import Solver
@@ -148,7 +148,8 @@ class _DistributionPosterior(Posterior):
     def make_draws(self, count: int) -> Draws:
         shape = (count, *self.distribution.event_shape)
         try:
-            values = draw(self.distribution, row_noise((self.seed, 1), self.keys, shape))
+            noise = row_noise((self.seed, Purpose.SIGNAL), self.keys, shape)
+            values = draw(self.distribution, noise)
         except UnsupportedError:
             values = draw_foreign(self.distribution, count, self.seed)
         try:

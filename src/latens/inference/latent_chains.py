@@ -9,22 +9,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream
+from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError
-from latens.inference.latent_posterior import POOL_NOISE
 from latens.inference.latent_target import (
     LatentTarget,
     TargetName,
     TargetPosterior,
     latent_target,
 )
-from latens.inference.samplers import (
-    HMC,
-    Chains,
-    Kernel,
-    estimate_metric,
-    sample,
-)
+from latens.inference.samplers import HMC, Chains, Kernel, Sampling, estimate_metric
 from latens.inference.samplers.metric import Shape as MetricShape
 from latens.inference.solver import Solver
 from latens.inference.starts import Start, starts
@@ -81,11 +74,10 @@ class LatentChains(Solver):
         target = latent_target(self.model, self.problem, y, self.target)
         begin = starts(target, self.chains, self.start, keys, seed)  # (B, K, dim)
         cloud = starts(target, _FIRST_METRIC, self.start, keys, seed)
-        run = sample(
+        run = Sampling(
             target.rows(self.chains),
             begin.flatten(0, 1),
             self.kernel,
-            draws=self.draws,
             problems=len(y),
             warmup=self.warmup,
             metric=self.metric,
@@ -93,7 +85,7 @@ class LatentChains(Solver):
             keys=keys,
             seed=seed,
         )
-        return SampledPosterior(target, run, keys, seed, self.status)
+        return SampledPosterior(target, run.run(self.draws), keys, seed, self.status)
 
 
 class SampledPosterior(TargetPosterior):
@@ -159,7 +151,7 @@ class SampledPosterior(TargetPosterior):
             )
         rows = []
         for key, draws in zip(self.keys, self.pool, strict=True):
-            order = NoiseStream(self.seed, POOL_NOISE, key).permutation(len(draws))
+            order = NoiseStream(self.seed, Purpose.POOL, key).permutation(len(draws))
             rows.append(draws[order[:count].to(draws.device)])
         return torch.stack(rows, 1)
 

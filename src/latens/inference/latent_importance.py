@@ -13,9 +13,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, draw, row_noise
+from latens.distributions import NoiseStream, Purpose, draw, row_noise
 from latens.errors import ConfigError, UnsupportedError
-from latens.inference.latent_posterior import POOL_NOISE, START_NOISE
 from latens.inference.latent_target import (
     JointTarget,
     LatentTarget,
@@ -76,7 +75,7 @@ class LatentImportance(Solver):
             )
         proposal = target.model.latent_posterior(y)
         shape = (self.draws, target.dim)
-        noise = row_noise((seed, START_NOISE), keys, shape, y.dtype, y.device)
+        noise = row_noise((seed, Purpose.START), keys, shape, y.dtype, y.device)
         z = draw(proposal, noise)  # (S, B, dim)
         joint = [
             target.rows(len(part))(part.transpose(0, 1).flatten(0, 1)).unflatten(0, (len(y), -1))
@@ -121,7 +120,7 @@ class ResampledPosterior(TargetPosterior):
         """Draws with replacement, `(count, B, dim)`."""
         rows = []
         for b, key in enumerate(self.keys):
-            uniform = NoiseStream(self.seed, POOL_NOISE, key).uniform((count,), torch.float64)
+            uniform = NoiseStream(self.seed, Purpose.POOL, key).uniform((count,), torch.float64)
             index = torch.searchsorted(self._cumulative[:, b].contiguous(), uniform)
             rows.append(self._z[index.clamp(max=len(self._z) - 1), b])
         return torch.stack(rows, 1)

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from latens.distributions import Purpose
 from latens.inference.estimates import PointEstimate
-from latens.inference.latent_posterior import LATENT_NOISE
 from latens.inference.latent_target import (
     LatentTarget,
     TargetName,
@@ -146,7 +146,7 @@ class LaplacePosterior(TargetPosterior):
 
     def positions(self, count: int) -> Tensor:
         """Draws of the position, `(count, B, dim)`."""
-        noise = self.noise(LATENT_NOISE, count, (self.target.dim,))
+        noise = self.noise(Purpose.LATENT, count, (self.target.dim,), self.mode)
         return self.mode + torch.einsum("bij,mbj->mbi", self.root, noise)
 
 

@@ -7,16 +7,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.distributions import draw, row_noise
+from latens.distributions import Purpose, draw
 from latens.inference.estimates import Draws, Posterior
 from latens.models import Latent, LatentModel
 from latens.problems import GaussianNoise, InverseProblem, LinearOperator, condition
 from latens.problems.conditioning import ConditionedGaussian
 from latens.problems.innovation import GeneralInnovation
 from latens.store import Status
-
-# 2 is the noise of simulated measurements, 3 the choice of a member of an ensemble, 5 masks.
-LATENT_NOISE, SIGNAL_NOISE, MEASUREMENT_NOISE, POOL_NOISE, START_NOISE = 0, 1, 4, 6, 7
 
 
 class LatentPosterior(Posterior):
@@ -48,23 +45,18 @@ class LatentPosterior(Posterior):
     def latent_draws(self, count: int) -> Tensor:
         """Exchangeable draws of z, `(count, B, dim)`."""
 
-    def noise(self, purpose: int, count: int, shape: Sequence[int]) -> Tensor:
-        """Standard noise of every row, `(count, B, *shape)`."""
-        key = (self.seed, purpose)
-        return row_noise(key, self.keys, (count, *shape), self.y.dtype, self.y.device)
-
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:
         """Draws of x with the moments of p(x | z, y)."""
         z = self.latent_draws(count)  # (M, B, dim)
         decoded = self.model.decode(z, self.y)  # batch (M, B)
-        noise = self.noise(SIGNAL_NOISE, count, self.model.signal_shape)
+        noise = self.noise(Purpose.SIGNAL, count, self.model.signal_shape, self.y)
         if not conditions_on_measurement(self.model, self.problem):
             return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
         assert self.problem is not None
         shape = self.problem.measurement_shape
         given = given_measurement(decoded, self.y, self.problem)
-        values = given.draw(noise, self.noise(MEASUREMENT_NOISE, count, shape))
+        values = given.draw(noise, self.noise(Purpose.MEASUREMENT, count, shape, self.y))
         if isinstance(given.innovation, GeneralInnovation):  # its variance is a dense matrix
             return Draws(values, values, torch.zeros((), dtype=values.dtype))
         return Draws(values, given.mean, given.variance)

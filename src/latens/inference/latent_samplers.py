@@ -28,4 +28,5 @@ SAMPLERS: dict[str, Callable[[LatentModel, InverseProblem | None, Status], Solve
     "hmc": _hmc,
     "nuts": _nuts,
 }
-"""Solvers of a trained `latent`, with the settings of the study."""
+"""Solvers of a trained `latent`. Their settings are part of a study's results: whoever changes one
+raises `RESULT_VERSION`."""

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from latens.distributions import draw, row_noise
+from latens.distributions import Purpose, draw
 from latens.inference.estimates import Draws, Posterior
-from latens.inference.latent_posterior import SIGNAL_NOISE
 from latens.inference.solver import Solver
 from latens.models import UNet
 from latens.store import Status
@@ -37,8 +36,7 @@ class GaussianPosterior(Posterior):
     def make_draws(self, count: int) -> Draws:
         """Draws f + σ·noise, and the same mean and variance for each of them."""
         loc, variance = self.mean, self.variance
-        shape = (count, *self.distribution.event_shape)
-        noise = row_noise((self.seed, SIGNAL_NOISE), self.keys, shape, loc.dtype, loc.device)
+        noise = self.noise(Purpose.SIGNAL, count, self.distribution.event_shape, loc)
         values = draw(self.distribution, noise)
         return Draws(values, loc.expand_as(values), variance.expand_as(values))
 

@@ -6,8 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from latens.distributions import draw, row_noise
-from latens.inference.latent_posterior import START_NOISE
+from latens.distributions import Purpose, draw, row_noise
 from latens.inference.latent_target import LatentTarget
 
 Start = Literal["amortised", "prior"]
@@ -26,7 +25,7 @@ def starts(
         seed: Key of the noise.
     """
     y, model = target.y, target.model
-    noise = row_noise((seed, START_NOISE), keys, (chains, target.dim), y.dtype, y.device)
+    noise = row_noise((seed, Purpose.START), keys, (chains, target.dim), y.dtype, y.device)
     white, rest = noise.split([model.dim, target.dim - model.dim], -1)  # (chains, B, ·)
     with torch.no_grad():
         z = draw(model.latent_posterior(y), white) if start == "amortised" else white

@@ -148,28 +148,30 @@ def examples(sets: Sequence[Examples], positions: Sequence[int] = (0, 1)) -> "Fi
 
     Args:
         sets: Examples of several solvers at one N.
-        positions: Which images, by position in the example files.
+        positions: Which images, by position among those that all solvers have.
 
     Returns:
         Figure with shared scales, stated below it.
     """
     from matplotlib.figure import Figure
 
-    positions = [p for p in positions if sets and p < min(len(s.images) for s in sets)]
+    shared = shared_images(sets)
+    images = [shared[p] for p in positions if p < len(shared)]
     scale = error_scale(sets)
-    columns, rows = 1 + len(sets), len(ROWS) * max(1, len(positions))
+    columns, rows = 1 + len(sets), len(ROWS) * max(1, len(images))
     width, height = 1.05 * columns + 0.5, 1.05 * rows + 0.95
     with drawing_style():
         figure = Figure(figsize=(width, height))
         edges = (0.35 / width, 0.55 / height, 1.05 * columns / width, 1.05 * rows / height)
         ax = figure.add_axes(edges)
         ax.set_axis_off()
-        for block, position in enumerate(positions):
+        for block, image in enumerate(images):
+            places = [s.images.index(image) for s in sets]
             for row, name in enumerate(("truth", "measurement")):
-                _draw(ax, (0, len(ROWS) * block + row), sets[0], name, position, scale)
-            for column, s in enumerate(sets, 1):
+                _draw(ax, (0, len(ROWS) * block + row), sets[0], name, places[0], scale)
+            for column, (s, place) in enumerate(zip(sets, places, strict=True), 1):
                 for row, name in enumerate(ROWS):
-                    _draw(ax, (column, len(ROWS) * block + row), s, name, position, scale)
+                    _draw(ax, (column, len(ROWS) * block + row), s, name, place, scale)
             for row, label in enumerate(("truth, mean", "measured, std", "|error|", "outside")):
                 middle = (-0.02, len(ROWS) * block + row + 0.48)
                 ax.text(*middle, label, rotation=90, ha="right", va="center", **_SMALL)
@@ -180,6 +182,11 @@ def examples(sets: Sequence[Examples], positions: Sequence[int] = (0, 1)) -> "Fi
         ax.set(xlim=(0, columns), ylim=(rows, 0), aspect="auto")
         _state_scales(figure, sets, scale)
     return figure
+
+
+def shared_images(sets: Sequence[Examples]) -> list[int]:
+    """Images that every solver was evaluated on, in the order of the first."""
+    return [i for i in sets[0].images if all(i in s.images for s in sets)] if sets else []
 
 
 _SMALL = {"fontsize": 6.5, "color": MUTED}

@@ -82,7 +82,7 @@ def resolve(
     merged: Tree = {}
     for layer in layers:
         check_class_paths(dict(layer), trusted)
-        merged = laid_over(merged, layer)
+        merged = laid_over(merged, layer, _settings_in_groups(kind))
     for key, value in pairs(overrides):
         check_override(key, value, trusted)
         before = merged.get(key)
@@ -100,14 +100,19 @@ def resolve(
     return yaml.safe_load(text)
 
 
-def laid_over(below: Tree, layer: Mapping[str, Any]) -> Tree:
+def laid_over(below: Tree, layer: Mapping[str, Any], groups: Collection[str] = ()) -> Tree:
     """A configuration with another on top: what it names replaces what is below.
 
-    `training` is a list of settings and not an object, so its settings are replaced one by one.
+    Args:
+        below: Configuration.
+        layer: What goes on top.
+        groups: Names, such as `training`, that hold settings rather than an object: they are
+            replaced setting by setting.
     """
     top = copy.deepcopy(dict(layer))
-    if isinstance(below.get("training"), Mapping) and isinstance(top.get("training"), Mapping):
-        top["training"] = {**below["training"], **top["training"]}
+    for name in groups:
+        if isinstance(below.get(name), Mapping) and isinstance(top.get(name), Mapping):
+            top[name] = {**below[name], **top[name]}
     return {**below, **top}
 
 
@@ -247,12 +252,17 @@ def _as_config_error(text: str, kind: Callable[..., Any], tree: Mapping[str, Any
 
 def _settings(kind: Callable[..., Any]) -> set[str]:
     """Names of the arguments of a constructor, and of the dataclasses among their types."""
-    parameters = inspect.signature(kind).parameters.values()
-    names = {p.name for p in parameters}
-    for p in parameters:
-        if dataclasses.is_dataclass(p.default):
-            names |= {field.name for field in dataclasses.fields(p.default)}
-    return names
+    names = set(inspect.signature(kind).parameters)
+    return names.union(*_settings_in_groups(kind).values())
+
+
+def _settings_in_groups(kind: Callable[..., Any]) -> dict[str, set[str]]:
+    """Arguments whose defaults are dataclasses, such as `training`, with their fields."""
+    return {
+        p.name: {field.name for field in dataclasses.fields(p.default)}
+        for p in inspect.signature(kind).parameters.values()
+        if dataclasses.is_dataclass(p.default)
+    }
 
 
 def _settings_below(tree: Any) -> set[str]:

@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.stats import chi2 as chi2_distribution
 from torch import Tensor
 
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
@@ -22,6 +21,7 @@ from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
 from latens.store import canonical_json
 from latens.store.hashing import plain
+from latens.studies.plausible import check_explains, estimated, require_level
 from latens.studies.units import EvaluationUnit, FitUnit, Setting
 from latens.training import Training, one_thread
 from latens.types import Shape
@@ -173,11 +173,11 @@ class Scarcity:
         nested_subsets(images.groups, pool, self.sizes, seed=0)  # sizes at fault are named first
         with one_thread():  # the same bits in every process
             if images.y is None:
-                _require_level(problem)
+                require_level(problem)
                 images = replace(images, y=simulate(problem, images.x, NOISE_SEED))
             corpus = Corpus(images, pool, test, problem, fit_directions(images.x[pool]))
         if problem is not None:
-            _check_explains(problem, corpus)
+            check_explains(problem, *corpus.pairs(pool[:64]))
         return corpus
 
     def _problem(self, images: ImageSet) -> InverseProblem | None:
@@ -371,64 +371,3 @@ class Scarcity:
 def _algorithm(model: Model) -> str:
     """What a regressor is evaluated as."""
     return "dropout" if isinstance(model, UNet) and model.dropout > 0 else "regression"
-
-
-def estimated(problem: InverseProblem, x: Tensor, y: Tensor) -> InverseProblem:
-    """The problem with the noise level that its pairs show, `(n, *shape)` each."""
-    with torch.no_grad():
-        return InverseProblem(problem.operator, problem.noise.estimate(y, problem.operator(x)))
-
-
-def _require_level(problem: InverseProblem | None) -> None:
-    if problem is not None and not problem.noise.is_known:
-        raise ConfigError(
-            "noise",
-            "a noise level, since the data hold no measurements from which to estimate it",
-            None,
-            "Give the level, such as --noise.scale 0.05.",
-        )
-
-
-def _check_explains(problem: InverseProblem, corpus: Corpus) -> None:
-    """Refuse measurements that the stated operator and noise do not explain."""
-    x, y = corpus.pairs(corpus.pool[:64])
-    if y.shape[1:] != problem.measurement_shape:
-        raise ConfigError(
-            "operator",
-            f"measurements {tuple(y.shape[1:])} as the data have",
-            problem.measurement_shape,
-            "State the operator that made them, or set operator and noise to null.",
-        )
-    if not problem.noise.is_known:
-        problem = estimated(problem, x, y)
-        _check_mean_residual(problem, x, y)
-    chi2 = float(problem.chi2(y, x).mean())
-    if not 0.5 < chi2 < 2:
-        raise ConfigError(
-            "operator, noise",
-            "a problem that explains the measurements (χ²/m about 1 at the true signals)",
-            f"χ²/m = {chi2:.3g}",
-            "Correct the operator or the noise level, or set both to null.",
-        )
-
-
-def _check_mean_residual(problem: InverseProblem, x: Tensor, y: Tensor) -> None:
-    """Refuse residuals that do not average out over images.
-
-    With an estimated level χ²/m is about 1 whatever the operator: its misfit counts as noise. But
-    n·mean(r̄²)/mean(r²) over the mean residual image r̄ of n images is about 1 only for noise that
-    is independent from image to image.
-    """
-    with torch.no_grad():
-        residual = problem.residual(y, x).double().flatten(1)  # (n, m)
-    n, m = residual.shape
-    ratio = float(n * residual.mean(0).square().mean() / residual.square().mean())
-    limit = max(3.0, float(chi2_distribution.isf(1e-6, m)) / m)
-    if ratio > limit:
-        raise ConfigError(
-            "operator",
-            f"residuals that average out over images (at most {limit:.3g} times the variance "
-            "that independent noise leaves)",
-            f"{ratio:.3g} times",
-            "Correct the operator or the alignment of x and y, or set operator and noise to null.",
-        )

@@ -160,7 +160,7 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         outcome = combined_outcome(run, unit)
         problem = study.problem(unit.n, unit.data_seed)
         solver = make_solver(study, run, unit, problem)
-        low, high = corpus.images.select(corpus.test).data_range
+        low, high = corpus.images.data_range
         context = Context(high - low, corpus.directions, problem)
         places = spread_evenly(len(corpus.test), unit.images)
         test = corpus.images.select(corpus.test[places])

@@ -28,7 +28,7 @@ def start(hamiltonian, chains=3):
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, chains, 2, generator=generator, dtype=torch.float64)
     r = torch.randn(1, chains, 2, generator=generator, dtype=torch.float64)
-    return hamiltonian.refreshed(hamiltonian.evaluate(x), r)
+    return hamiltonian.evaluate(x).with_momentum(r)
 
 
 def travel(hamiltonian, phase, steps, size, metric):
@@ -49,7 +49,7 @@ class TestEveryIntegrator:
         end = travel(hamiltonian, begin, 7, 0.1, metric)
         assert (end.position - begin.position).abs().max() > 0.1
         for back in (
-            travel(hamiltonian, hamiltonian.refreshed(end, -end.momentum), 7, 0.1, metric),
+            travel(hamiltonian, end.with_momentum(-end.momentum), 7, 0.1, metric),
             travel(hamiltonian, end, 7, -0.1, metric),
         ):
             torch.testing.assert_close(back.position, begin.position, rtol=0, atol=1e-12)
@@ -60,7 +60,7 @@ class TestEveryIntegrator:
 
         def flow(flat):
             x, r = flat[None, None, :2], flat[None, None, 2:]
-            phase = hamiltonian.refreshed(hamiltonian.evaluate(x), r)
+            phase = hamiltonian.evaluate(x).with_momentum(r)
             end = travel(hamiltonian, phase, 3, 0.2, metric)
             return torch.cat([end.position, end.momentum], -1)[0, 0]
 
@@ -104,7 +104,7 @@ def test_two_stage_loses_less_energy_for_as_many_gradients():
         hamiltonian = Hamiltonian(normal, integrator)
         generator = torch.Generator().manual_seed(1)
         x, r = torch.randn(2, 1, 4000, 2, generator=generator, dtype=torch.float64)
-        begin = hamiltonian.refreshed(hamiltonian.evaluate(x), r)
+        begin = hamiltonian.evaluate(x).with_momentum(r)
         gradients = integrator.gradients
         end = travel(hamiltonian, begin, 4 // gradients, 0.5 * gradients, Metric.identity(1, 2, x))
         lost[name] = float((end.energy - begin.energy).square().mean())

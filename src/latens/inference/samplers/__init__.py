@@ -7,7 +7,7 @@ from latens.inference.samplers.integrator import LEAPFROG, TWO_STAGE, Integrator
 from latens.inference.samplers.kernels import Kernel
 from latens.inference.samplers.metric import Metric, estimate_metric
 from latens.inference.samplers.nuts import NUTS
-from latens.inference.samplers.sampling import Sampling, sample
+from latens.inference.samplers.sampling import Sampling
 
 __all__ = [
     "HMC",
@@ -22,5 +22,4 @@ __all__ = [
     "Metric",
     "Sampling",
     "estimate_metric",
-    "sample",
 ]

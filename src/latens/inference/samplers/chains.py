@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from latens.errors import UnsupportedError
+from latens.inference.samplers.export import require_arviz
 from latens.metrics.chains import bulk_ess, e_bfmi, rhat, tail_ess
 
 MAX_RHAT = 1.01
@@ -115,12 +115,6 @@ class Chains:
         Raises:
             UnsupportedError: If arviz is not installed.
         """
-        try:
-            import arviz
-        except ImportError as error:
-            raise UnsupportedError(
-                "to_inference_data", "the package arviz", "none installed", "pip install arviz"
-            ) from error
         statistics = {
             "lp": self.log_density,
             "energy": self.energy,
@@ -129,7 +123,7 @@ class Chains:
             "n_steps": self.steps,
         }
         labels = list(range(self.problems) if keys is None else keys)
-        return arviz.from_dict(
+        return require_arviz().from_dict(
             posterior={name: self._exported(self.draws)},
             sample_stats={key: self._exported(value) for key, value in statistics.items()},
             dims={name: ["problem", f"{name}_dim"], **{key: ["problem"] for key in statistics}},
@@ -138,7 +132,7 @@ class Chains:
 
     def _exported(self, values: Tensor):
         """`(S, C, ...)` → `(K, S, P, ...)` as an array."""
-        return self._apart(values).transpose(0, 1).detach().cpu().numpy()
+        return self._apart(values).transpose(0, 1).numpy(force=True)
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ quarter period after which a Gaussian along that direction has forgotten its sta
 van der Corput sequence in base 2, shared by all chains, so that no chain waits for another: the
 chains of a problem take equally many steps.
 
-Every eighth trajectory is cautious: as many steps, each a quarter as long. Where the curvature is
-far above average, as in the arms of a banana, a step of the tuned size is unstable, and a chain
-that has come there would stay for hundreds of transitions. It costs less than an eighth more.
+A cautious trajectory has as many steps, each shorter. It comes every eighth time, when h_t is in
+its lowest eighth, so that it costs less than an eighth more.
 
 References:
     Neal (2011), MCMC using Hamiltonian dynamics, https://arxiv.org/abs/1206.1901;
@@ -33,10 +32,7 @@ from latens.inference.samplers.kernels import (
     Transition,
     Tuning,
     check_count,
-    check_target,
 )
-
-CAUTIOUS_EVERY, CAUTION = 8, 0.25
 
 
 class HMC(Kernel):
@@ -59,7 +55,7 @@ class HMC(Kernel):
         max_steps: int = 512,
         integrator: Integrator = LEAPFROG,
     ) -> None:
-        self.target = check_target(target)
+        super().__init__(target, integrator)
         if not 0 < length < math.inf:
             raise ConfigError("length", "a positive number", length, "Choose about 1.")
         if not 0 <= jitter <= 1:
@@ -67,7 +63,6 @@ class HMC(Kernel):
         self.length = length
         self.jitter = jitter
         self.max_steps = check_count("max_steps", max_steps)
-        self.integrator = integrator
 
     def transition(
         self,
@@ -75,17 +70,14 @@ class HMC(Kernel):
         phase: Phase,
         tuning: Tuning,
         noise: IterationNoise,
-        iteration: int,
     ) -> Transition:
         chains, dim = phase.position.shape[1:]
-        start = hamiltonian.refreshed(phase, noise.normal(chains, dim))
-        steps = self.steps(tuning, iteration)  # (P,)
-        cautious = iteration % CAUTIOUS_EVERY == CAUTIOUS_EVERY - 1
-        step = tuning.step * CAUTION if cautious else tuning.step
+        start = phase.with_momentum(noise.normal(chains, dim))
+        steps = self.steps(tuning, noise.iteration)  # (P,)
         energy = start.energy  # (P, K)
         end = start
         for i in range(int(steps.max())):
-            size = torch.where(i < steps, step, 0.0)[:, None]  # (P, 1)
+            size = torch.where(i < steps, tuning.size, 0.0)[:, None]  # (P, 1)
             end = hamiltonian.step(end, size.expand(-1, chains), tuning.metric)
         error = _finite(end.energy - energy)
         acceptance = torch.exp(-error.clamp(min=0))
@@ -98,7 +90,6 @@ class HMC(Kernel):
             accepted & (end.position != start.position).any(-1),
             steps[:, None].expand(-1, chains),
             end.position,
-            informative=not cautious,
         )
 
     def largest_step(self, reach: Tensor) -> Tensor:
@@ -116,7 +107,7 @@ class HMC(Kernel):
         """Steps of each problem in an iteration, `(P,)`."""
         share = 1 - self.jitter + 2 * self.jitter * van_der_corput(iteration + 1)
         time = self._mean_time(tuning.reach) * share
-        return (time / tuning.step).ceil().clamp(1, self.max_steps).long()
+        return (time / tuning.step).ceil().clamp(1, tuning.bounded(self.max_steps)).long()
 
 
 def van_der_corput(index: int) -> float:

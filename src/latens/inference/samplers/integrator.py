@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from latens.inference.samplers.density import LogDensity, finite_or_lowest, value_and_gradient
-from latens.inference.samplers.metric import Metric
+from latens.inference.samplers.metric import Metric, adjoint, forward
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,10 @@ class Phase:
     def energy(self) -> Tensor:
         """H, `(P, K)`, nats; +∞ where the log-density is −∞."""
         return 0.5 * self.momentum.square().sum(-1) - self.log_density
+
+    def with_momentum(self, momentum: Tensor) -> "Phase":
+        """The same positions with other momenta `(P, K, d)`."""
+        return replace(self, momentum=momentum)
 
 
 def where(mask: Tensor, first: Phase, second: Phase) -> Phase:
@@ -160,10 +164,6 @@ class Hamiltonian:
             position, momentum, value, gradient = self._step(*arguments)
         return Phase(position, momentum, finite_or_lowest(value), gradient)
 
-    def refreshed(self, phase: Phase, momentum: Tensor) -> Phase:
-        """The phase with other momenta `(P, K, d)`."""
-        return replace(phase, momentum=momentum)
-
 
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -191,17 +191,13 @@ def _step_of(integrator: Integrator, gradient_of: Gradient):
     kicks, drifts = integrator.kicks, integrator.drifts
 
     def step(x: Tensor, r: Tensor, gradient: Tensor, size: Tensor, factor: Tensor):
-        metric_dense = factor.ndim == 3
         value = x.new_zeros(x.shape[:2])
         for kick, drift in zip(kicks, drifts, strict=False):
-            white = gradient @ factor if metric_dense else gradient * factor[:, None]
-            r = r + kick * size * white
-            velocity = r @ factor.mT if metric_dense else r * factor[:, None]
-            x = x + drift * size * velocity
+            r = r + kick * size * adjoint(factor, gradient)
+            x = x + drift * size * forward(factor, r)
             flat_value, flat = gradient_of(x.flatten(0, 1))
             value, gradient = flat_value.unflatten(0, x.shape[:2]), flat.reshape(x.shape)
-        white = gradient @ factor if metric_dense else gradient * factor[:, None]
-        r = r + kicks[-1] * size * white
+        r = r + kicks[-1] * size * adjoint(factor, gradient)
         return x, r, value, gradient
 
     return step

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream
+from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError
 from latens.inference.samplers.integrator import Hamiltonian, Integrator, Phase
 from latens.inference.samplers.metric import Metric
@@ -24,11 +24,25 @@ class Tuning:
         step: ε, `(P,)`.
         metric: Metric.
         reach: Largest posterior standard deviation in units of the metric, `(P,)`.
+        caution: Share of the step size that this transition takes.
+        most_steps: Bound on the steps of a trajectory, beside the kernel's own; None if there
+            is none.
     """
 
     step: Tensor
     metric: Metric
     reach: Tensor
+    caution: float = 1.0
+    most_steps: int | None = None
+
+    @property
+    def size(self) -> Tensor:
+        """Step size of this transition, `(P,)`."""
+        return self.step * self.caution
+
+    def bounded(self, most_steps: int) -> int:
+        """The smaller of both bounds."""
+        return most_steps if self.most_steps is None else min(most_steps, self.most_steps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +58,6 @@ class Transition:
         steps: Steps of each chain, `(P, K)`; lockstep costs the largest of them.
         trouble: Position before a divergent trajectory is the chain's own; this is where the
             trajectory was when it diverged, `(P, K, d)`.
-        informative: Whether the acceptance is that of the tuned step size.
     """
 
     phase: Phase
@@ -54,7 +67,6 @@ class Transition:
     moved: Tensor
     steps: Tensor
     trouble: Tensor
-    informative: bool = True
 
 
 class IterationNoise:
@@ -65,10 +77,14 @@ class IterationNoise:
         iteration: Index of the transition, warm-up included.
         keys: One integer per problem.
         like: Tensor whose type and device the numbers get.
+
+    Attributes:
+        iteration: That index.
     """
 
     def __init__(self, seed: int, iteration: int, keys: Sequence[int], like: Tensor) -> None:
-        self._streams = [NoiseStream(seed, iteration, key) for key in keys]
+        self.iteration = iteration
+        self._streams = [NoiseStream(seed, Purpose.CHAIN, iteration, key) for key in keys]
         self._like = like
 
     def normal(self, *shape: int) -> Tensor:
@@ -87,13 +103,24 @@ class IterationNoise:
 class Kernel(ABC):
     """A Markov transition that leaves the posterior of every problem as it is.
 
-    Attributes:
+    Args:
         target: Mean acceptance that the step size is adapted to.
         integrator: Splitting.
+
+    Raises:
+        ConfigError: If the target is not between 0 and 1.
     """
 
-    target: float
-    integrator: Integrator
+    def __init__(self, target: float, integrator: Integrator) -> None:
+        if not 0 < target < 1:
+            raise ConfigError(
+                "target",
+                "a mean acceptance between 0 and 1",
+                target,
+                "Choose for example 0.87; higher is slower and surer.",
+            )
+        self.target = target
+        self.integrator = integrator
 
     def largest_step(self, reach: Tensor) -> Tensor:
         """Step size beyond which warm-up does not go, `(P,)`; none by default."""
@@ -106,21 +133,8 @@ class Kernel(ABC):
         phase: Phase,
         tuning: Tuning,
         noise: IterationNoise,
-        iteration: int,
     ) -> Transition:
         """Move every chain once."""
-
-
-def check_target(target: float) -> float:
-    """The target acceptance, or a `ConfigError` outside (0, 1)."""
-    if not 0 < target < 1:
-        raise ConfigError(
-            "target",
-            "a mean acceptance between 0 and 1",
-            target,
-            "Choose for example 0.87; higher is slower and surer.",
-        )
-    return target
 
 
 def check_count(name: str, value: int, least: int = 1) -> int:

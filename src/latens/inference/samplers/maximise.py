@@ -76,14 +76,12 @@ def maximise(
 
 
 def _adam(log_density: LogDensity, x: Tensor, steps: int, rate: float) -> Tensor:
-    first, second = torch.zeros_like(x), torch.zeros_like(x)
-    for t in range(1, steps + 1):
-        _, gradient = value_and_gradient(log_density, x)
-        first = 0.9 * first + 0.1 * gradient
-        second = 0.999 * second + 0.001 * gradient.square()
-        step = first / (1 - 0.9**t) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
-        x = x + rate * step
-    return x
+    point = x.clone().requires_grad_()
+    optimiser = torch.optim.Adam([point], lr=rate, maximize=True)
+    for _ in range(steps):
+        _, point.grad = value_and_gradient(log_density, point)
+        optimiser.step()
+    return point.detach()
 
 
 def _lbfgs(

@@ -55,18 +55,6 @@ class Metric:
         """Σ = I for every problem."""
         return cls(like.new_ones(problems, dim))
 
-    def forward(self, r: Tensor) -> Tensor:
-        """L r: from whitened to original units, `(P, K, d)`."""
-        if self.is_dense:
-            return r @ self.factor.mT
-        return r * self.factor[:, None]
-
-    def adjoint(self, gradient: Tensor) -> Tensor:
-        """Lᵀ g: a gradient in whitened units, `(P, K, d)`."""
-        if self.is_dense:
-            return gradient @ self.factor
-        return gradient * self.factor[:, None]
-
     def inverse(self, x: Tensor) -> Tensor:
         """L⁻¹ x: from original to whitened units, `(P, K, d)`."""
         if self.is_dense:
@@ -74,12 +62,26 @@ class Metric:
         return x / self.factor[:, None]
 
 
-def estimate_metric(draws: Tensor, shape: Shape) -> Metric:
+def forward(factor: Tensor, r: Tensor) -> Tensor:
+    """L r: from whitened to original units, `(P, K, d)`."""
+    return r @ factor.mT if factor.ndim == 3 else r * factor[:, None]
+
+
+def adjoint(factor: Tensor, gradient: Tensor) -> Tensor:
+    """Lᵀ g: a gradient in whitened units, `(P, K, d)`."""
+    return gradient @ factor if factor.ndim == 3 else gradient * factor[:, None]
+
+
+def estimate_metric(draws: Tensor, shape: Shape, forces: Tensor | None = None) -> Metric:
     """Metric from pooled draws of each problem.
 
     Args:
         draws: `(n, P, K, d)`: n iterations of K chains for P problems.
         shape: Whether correlations are used.
+        forces: ∇ log p of each draw, same shape. With covariance C of the draws and G of the
+            gradients the metric is then the geometric mean of C and G⁻¹, which minimises the
+            Fisher divergence between the chains and a Gaussian and is right before they have
+            settled.
 
     Returns:
         The metric; a problem whose draws never moved keeps the identity.
@@ -89,6 +91,22 @@ def estimate_metric(draws: Tensor, shape: Shape) -> Metric:
     """
     if shape not in ("diagonal", "dense"):
         raise ConfigError("metric", "diagonal or dense", shape, "Correct the word.")
+    variance, factor = _shrunk(draws, shape)
+    if forces is None:
+        scale = variance.sqrt()
+        found = scale if factor is None else scale[..., None] * factor
+        return Metric(found.to(draws.dtype))
+    steepness, slopes = _shrunk(forces, shape)
+    if factor is None or slopes is None:
+        return Metric((variance / steepness).pow(0.25).to(draws.dtype))
+    mean = _geometric_mean(
+        (variance.sqrt()[..., None] * factor), (steepness.sqrt()[..., None] * slopes)
+    )
+    return Metric(torch.linalg.cholesky(mean).to(draws.dtype))
+
+
+def _shrunk(draws: Tensor, shape: Shape) -> tuple[Tensor, Tensor | None]:
+    """Shrunk variances `(P, d)` and, if dense, a factor of the correlations `(P, d, d)`."""
     pooled = draws.transpose(0, 1).flatten(1, 2).double()  # (P, n K, d)
     count, dim = pooled.shape[1:]
     centred = pooled - pooled.mean(1, keepdim=True)
@@ -99,16 +117,23 @@ def estimate_metric(draws: Tensor, shape: Shape) -> Metric:
     level = variance.log().mean(-1, keepdim=True)
     shrunk = (weight * variance.log() + (1 - weight) * level).exp()
     if shape == "diagonal":
-        return Metric(shrunk.sqrt().to(draws.dtype))
+        return shrunk, None
     weight = count / (count + 5.0 * dim)
     correlated = centred / variance.sqrt()[:, None]
     correlation = correlated.mT @ correlated / max(count - 1, 1)  # (P, d, d)
     correlation = torch.where(moved[:, None, None], correlation, 0.0)
     identity = torch.eye(dim, dtype=torch.float64, device=draws.device)
-    factor = torch.linalg.cholesky(
-        weight * (correlation - identity * moved[:, None, None]) + identity
-    )
-    return Metric((shrunk.sqrt()[..., None] * factor).to(draws.dtype))
+    shifted = weight * (correlation - identity * moved[:, None, None]) + identity
+    return shrunk, torch.linalg.cholesky(shifted)
+
+
+def _geometric_mean(factor: Tensor, slopes: Tensor) -> Tensor:
+    """The geometric mean of F Fᵀ and (S Sᵀ)⁻¹: F (Fᵀ S Sᵀ F)^(−1/2) Fᵀ, `(P, d, d)`."""
+    values, vectors = torch.linalg.eigh(factor.mT @ slopes @ slopes.mT @ factor)
+    values = values.clamp(min=1e-12 * values.amax(-1, keepdim=True))
+    middle = (vectors * values.rsqrt()[:, None]) @ vectors.mT
+    mean = factor @ middle @ factor.mT
+    return 0.5 * (mean + mean.mT)
 
 
 def leading_variance(draws: Tensor, metric: Metric) -> Tensor:

@@ -9,6 +9,9 @@ with weights exp(−H): progressively inside a subtree, biased to the new half b
 Leaves of a subtree are numbered 0, 1, …; the number has the same bits in every chain, so the
 checkpoints that a U-turn is looked for between are the same too, and only masks differ.
 
+A cautious trajectory, of shorter steps, has no more of them than a quarter period of the widest
+direction needs at the tuned size.
+
 References:
     Hoffman, Gelman (2014), The No-U-Turn Sampler, https://arxiv.org/abs/1111.4246;
     Betancourt (2017), A conceptual introduction, appendix A, https://arxiv.org/abs/1701.02434;
@@ -16,6 +19,7 @@ References:
     https://arxiv.org/abs/1912.11554.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,7 +33,6 @@ from latens.inference.samplers.kernels import (
     Transition,
     Tuning,
     check_count,
-    check_target,
 )
 
 
@@ -45,9 +48,8 @@ class NUTS(Kernel):
     def __init__(
         self, *, target: float = 0.8, max_depth: int = 10, integrator: Integrator = LEAPFROG
     ) -> None:
-        self.target = check_target(target)
+        super().__init__(target, integrator)
         self.max_depth = check_count("max_depth", max_depth)
-        self.integrator = integrator
 
     def transition(
         self,
@@ -55,16 +57,17 @@ class NUTS(Kernel):
         phase: Phase,
         tuning: Tuning,
         noise: IterationNoise,
-        iteration: int,
     ) -> Transition:
         chains, dim = phase.position.shape[1:]
-        start = hamiltonian.refreshed(phase, noise.normal(chains, dim))
+        start = phase.with_momentum(noise.normal(chains, dim))
         tree = _Tree.root(start)
+        depths = self._depths(tuning)[:, None]  # (P, 1)
         for depth in range(self.max_depth):
+            tree.growing = tree.growing & (depth < depths)
             if not bool(tree.growing.any()):
                 break
             forward = noise.uniform(chains) < 0.5
-            size = torch.where(forward, 1.0, -1.0) * tuning.step[:, None]
+            size = torch.where(forward, 1.0, -1.0) * tuning.size[:, None]
             edge = where(forward, tree.right, tree.left)
             uniform = noise.uniform(2**depth, chains)
             branch = _grow(hamiltonian, tree, edge, size, tuning, depth, uniform)
@@ -79,6 +82,14 @@ class NUTS(Kernel):
             tree.steps,
             tree.trouble,
         )
+
+    def _depths(self, tuning: Tuning) -> Tensor:
+        """Bound on the doublings of each problem in this transition, `(P,)`."""
+        most = torch.full_like(tuning.step, tuning.bounded(2**self.max_depth))
+        if tuning.caution < 1:
+            quarter = math.pi / 2 * tuning.reach / tuning.step
+            most = torch.minimum(most, quarter.clamp(min=2))
+        return most.log2().floor()
 
 
 @dataclass

@@ -18,7 +18,13 @@ from latens.inference.samplers.kernels import IterationNoise, Kernel, Transition
 from latens.inference.samplers.metric import Metric
 from latens.inference.samplers.metric import Shape as MetricShape
 from latens.inference.samplers.step_size import DualAveraging
-from latens.inference.samplers.warmup import Adaptation, reasonable_step, update_points
+from latens.inference.samplers.warmup import (
+    EARLY_WINDOWS,
+    Adaptation,
+    end_of_window,
+    reasonable_step,
+    update_points,
+)
 
 _RECORDED = ("draws", "log_density", "energy", "acceptance", "divergent", "moved", "steps")
 _START = 2**31
@@ -97,6 +103,7 @@ class Sampling:
         step = reasonable_step(self.hamiltonian, self.phase, first, ones, noise)
         reach = torch.ones(problems, dtype=start.dtype, device=start.device)
         restarted = torch.zeros(problems, dtype=torch.long, device=start.device)
+        step = torch.minimum(step, kernel.largest_step(reach))
         self.adaptation = Adaptation(DualAveraging.start(step), first, reach, restarted)
         self._closes = set(update_points(warmup))
         self._records: dict[str, list[Tensor]] = {name: [] for name in _RECORDED}
@@ -128,6 +135,11 @@ class Sampling:
         """Draws per chain so far."""
         return max(self.iteration - self.warmup, 0)
 
+    def run(self, draws: int) -> Chains:
+        """Finish the warm-up, make so many more draws of every chain, and return all."""
+        self.advance(max(self.warmup - self.iteration, 0) + check_count("draws", draws))
+        return self.chains()
+
     def advance(self, transitions: int) -> None:
         """Do so many more transitions, of the warm-up first."""
         with torch.no_grad():
@@ -136,21 +148,23 @@ class Sampling:
 
     def _advance_once(self) -> None:
         warming = not self.is_warm
-        tuning = self.adaptation.tuning(warming=warming)
+        tuning = self.adaptation.tuning(self.iteration, self.warmup)
         noise = self._noise(self.iteration)
-        made = self.kernel.transition(self.hamiltonian, self.phase, tuning, noise, self.iteration)
+        made = self.kernel.transition(self.hamiltonian, self.phase, tuning, noise)
         self.phase = made.phase
+        early = self.iteration < end_of_window(EARLY_WINDOWS, self.warmup)
         self.iteration += 1
         if not warming:
             self._record(made)
             return
-        self.adaptation.observe(made, self.kernel)
+        self.adaptation.observe(made, self.kernel, tuning, early=early)
         if self.iteration in self._closes:
             self.phase = self.adaptation.close_window(
                 self.hamiltonian,
                 self.phase,
                 self.metric_shape,
                 self._noise(_START + self.iteration),
+                self.kernel,
             )
         if self.is_warm:
             self.warmup_gradients = self.hamiltonian.gradients
@@ -220,6 +234,8 @@ class Sampling:
             state[f"averaging.{name}"] = value
         if adaptation.window:
             state["window"] = torch.stack(adaptation.window)
+        if adaptation.forces:
+            state["forces"] = torch.stack(adaptation.forces)
         for name, values in self._records.items():
             if values:
                 state[f"record.{name}"] = torch.stack(values)
@@ -257,6 +273,7 @@ class Sampling:
             state["reach"],
             state["restarted"],
             list(state["window"]) if "window" in state else [],
+            list(state["forces"]) if "forces" in state else [],
         )
         self._records = {
             name: list(state[f"record.{name}"]) if f"record.{name}" in state else []
@@ -264,41 +281,3 @@ class Sampling:
         }
         self._trouble = [state["trouble"]] if "trouble" in state else []
         self._trouble_at = [state["trouble_at"]] if "trouble" in state else []
-
-
-def sample(
-    log_density: LogDensity,
-    start: Tensor,
-    kernel: Kernel,
-    *,
-    draws: int,
-    problems: int = 1,
-    warmup: int = 300,
-    metric: MetricShape = "dense",
-    initial_metric: Metric | None = None,
-    keys: Sequence[int] | None = None,
-    seed: int = 0,
-    compiled: bool = False,
-) -> Chains:
-    """Warm up and draw; see `Sampling` for the arguments.
-
-    Args:
-        draws: Draws per chain.
-
-    Returns:
-        Draws and statistics.
-    """
-    run = Sampling(
-        log_density,
-        start,
-        kernel,
-        problems=problems,
-        warmup=warmup,
-        metric=metric,
-        initial_metric=initial_metric,
-        keys=keys,
-        seed=seed,
-        compiled=compiled,
-    )
-    run.advance(warmup + check_count("draws", draws))
-    return run.chains()

@@ -1,0 +1,20 @@
+"""The optional package behind `to_inference_data`."""
+
+from types import ModuleType
+
+from latens.errors import UnsupportedError
+
+
+def require_arviz() -> ModuleType:
+    """The package arviz.
+
+    Raises:
+        UnsupportedError: If it is not installed.
+    """
+    try:
+        import arviz
+    except ImportError as error:
+        raise UnsupportedError(
+            "to_inference_data", "the package arviz", "none installed", "pip install arviz"
+        ) from error
+    return arviz
