@@ -22,7 +22,9 @@ ITERATIONS = 4
 
 
 @torch.no_grad()
-def solve(model: CVAE | Latent, field: FewModes, pairs: int, seed: int) -> None:
+def solve(
+    model: CVAE | Latent, field: FewModes, pairs: int, seed: int, *, known_decoder: bool = False
+) -> None:
     """Set the weights of an affine model to the maximum of its objective over sampled pairs.
 
     Args:
@@ -31,11 +33,27 @@ def solve(model: CVAE | Latent, field: FewModes, pairs: int, seed: int) -> None:
         pairs: Number of pairs of the regression; the representation uses an eighth of it in each
             of its iterations. None is seen twice.
         seed: Key of the pairs.
+        known_decoder: Take p(x | z) from the field instead of from pairs.
     """
     model.fit_units(*field.pairs(256, NoiseStream(seed, UNITS)))
-    _representation(model, field, pairs // 8, seed)
+    if known_decoder:
+        _truth(model, field)
+    else:
+        _representation(model, field, pairs // 8, seed)
     _regression(model, field, pairs, seed)
     model.eval()
+
+
+def _truth(model: CVAE | Latent, field: FewModes) -> None:
+    """The decoder that made the field, in the units of the model."""
+    units, trunk = model.signal_units, model.decoder_net.trunk.linear
+    modes = (field.modes.flatten(1) * field.eigenvalues.sqrt()[:, None]).mT  # (D, dim)
+    trunk.weight.copy_(modes / units.scale)
+    trunk.bias.fill_(-units.loc / units.scale)
+    model.decoder_net.scale.set(field.floor / units.scale)
+    if isinstance(model, Latent):
+        dim = model.dim
+        _set_encoder(model, torch.zeros(0, dim), torch.zeros(dim), torch.ones(dim))
 
 
 def _representation(model: CVAE | Latent, field: FewModes, pairs: int, seed: int) -> None:

@@ -143,6 +143,13 @@ def test_moments_on_twenty_seeds(target, kernel):
     judge(np.concatenate([z_scores(target, kernel, seed) for seed in range(20)]), 0.01)
 
 
+@pytest.mark.slow
+def test_steps_at_the_edge_of_stability_do_not_reflect():
+    """With steps up to a whole trajectory Σz² was 272 of 200."""
+    target = TARGETS["N(0, I), 1-D"]
+    judge(np.concatenate([z_scores(target, HMC(), seed) for seed in range(100)]), 0.01)
+
+
 @pytest.mark.parametrize("kernel", [HMC(), NUTS(max_depth=6)], ids=["hmc", "nuts"])
 def test_the_funnel_is_flagged(kernel):
     """Neal's funnel in 10-D: whatever comes out is marked as not to be trusted."""
