@@ -1,6 +1,6 @@
 """Do the sampled posteriors of `latent` reach the exact one, where it is known? 64 × 64.
 
-    python benchmarks/latent_truth.py [--images 8] [--only NAME …]
+    python benchmarks/latent_truth.py [--images 8] [--pairs 8192] [--only NAME …]
 
 The field is that of `linear_gaussian.py`. An affine `latent` has the exact decoder, and an
 amortised posterior from few pairs. Each method then finds p(z | y), and what it draws of x is
@@ -39,7 +39,7 @@ from oracles.few_modes import FewModes, few_modes
 
 FIELD = json.loads((Path(__file__).parent / "data" / "linear_gaussian.json").read_text())["field"]
 ROWS = Path(__file__).resolve().parent / "data" / "latent_truth.json"
-PAIRS, DRAWS = 2**13, 1000
+DRAWS = 1000
 CHAINS = {"chains": 16, "draws": 800, "warmup": 200}
 Row = dict[str, object]
 
@@ -57,19 +57,21 @@ def main() -> None:
     """Measure every method and write the rows."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--pairs", type=int, default=2**13, help="of the amortised posterior")
     parser.add_argument("--only", nargs="*", choices=list(METHODS), default=list(METHODS))
     arguments = parser.parse_args()
     field = few_modes(**FIELD)
     torch.manual_seed(0)
     shape = (1, *field.spatial)
     model = Latent(shape, shape, dim=len(field.modes), scale="shared", architecture=Linear())
-    solve(model, field, PAIRS, seed=0, known_decoder=True)
+    solve(model, field, arguments.pairs, seed=0, known_decoder=True)
     model.double()
     y = field.pairs(arguments.images, NoiseStream(TEST))[1].double()
     rows: list[Row] = json.loads(ROWS.read_text()) if ROWS.is_file() else []
     for name in arguments.only:
-        rows = [row for row in rows if row["method"] != name]
-        rows.append({"method": name, **measure(METHODS[name](model, field.problem), field, y)})
+        key: Row = {"method": name, "pairs": arguments.pairs, "images": arguments.images}
+        rows = [row for row in rows if not key.items() <= row.items()]
+        rows.append(key | measure(METHODS[name](model, field.problem), field, y))
         ROWS.write_text(json.dumps(rows, indent=1) + "\n")
         print("  ".join(f"{key} {value}" for key, value in rows[-1].items()), flush=True)
 
