@@ -1,6 +1,7 @@
 """Tables and sentences: digits, n/a, marks, and claims no stronger than the intervals."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -193,6 +194,20 @@ def test_ranking_speaks_of_overlap(run: store.RunFolder) -> None:
     text = asked(results).replace("\xa0", " ")
     assert "6 solvers" in text
     assert "from N = 32 to 512" in text
+
+
+def test_solvers_on_fewer_images_are_ranked_with_nobody(run: store.RunFolder) -> None:
+    whole = read_results(run)
+    best = answers(whole)[0].text.replace("\xa0", " ").partition(", by ")[2].split(".")[0]
+    metrics = whole.metrics.assign(
+        images=whole.metrics["images"].where(whole.metrics["solver"] != best, 6)
+    )
+    partial = replace(whole, metrics=metrics)
+    ranking = answers(partial)[0].text
+    assert best not in ranking.partition(", by ")[2].split()
+    assert f"but {best} on fewer" in asked(partial)
+    assert any(f"{best} (6)" in note for note in caveats(partial))
+    assert "fewer" not in " ".join([asked(whole), *caveats(whole)])
 
 
 def test_gallery_states_scales_and_shares_outside(run: store.RunFolder) -> None:

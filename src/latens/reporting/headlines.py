@@ -43,8 +43,10 @@ def asked(results: Results) -> str:
     )
     seeds = max(int(count) for count in c["data_seeds"])
     fits = max(int(r["fits"]) + int(r["excluded"]) for r in records(c))
-    images = max((int(count) for count in results.metrics["images"]), default=0)
+    images = max(images_of(results).values(), default=0)
     test = f", each evaluated on {_plural(images, 'test image')}" if images else ""
+    if fewer := on_fewer_images(results):
+        test += f", but {_list(fewer)} on fewer"
     return (
         f"{len(results.solvers)} solvers were compared{name} at {span} training samples, with "
         f"up to {_plural(seeds, 'data seed')} and {_plural(fits, 'cell')} per size{test}."
@@ -81,6 +83,13 @@ def caveats(results: Results) -> list[str]:
             f"({words}); see “Status and failures”."
         )
     notes += [f"{solver}: {note}." for solver, note in results.notes.items()]
+    if fewer := on_fewer_images(results):
+        counts = images_of(results)
+        each = _list([f"{solver} ({counts[solver]})" for solver in fewer])
+        notes.append(
+            f"Evaluated on fewer test images than the others: {each}. Their means are of those "
+            "alone, so they are left out of the comparisons; compare them only with each other."
+        )
     ends = results.curves[["lower", "upper"]].to_numpy(float)
     if len(ends) and np.isnan(ends).any():
         notes.append("Means without an interval are compared with no target and with no other.")
@@ -92,10 +101,27 @@ def caveats(results: Results) -> list[str]:
     return notes
 
 
+def images_of(results: Results) -> dict[str, int]:
+    """Most test images that any number of a solver is of."""
+    found: dict[str, int] = {}
+    for row in records(results.metrics):
+        solver, count = str(row["solver"]), int(row["images"])
+        found[solver] = max(found.get(solver, 0), count)
+    return found
+
+
+def on_fewer_images(results: Results) -> list[str]:
+    """Solvers that were evaluated on fewer test images than others, in the order of the legend."""
+    counts = images_of(results)
+    most = max(counts.values(), default=0)
+    return [solver for solver in results.solvers if counts.get(solver, most) < most]
+
+
 def _ranking(results: Results, d: Definition) -> Headline | None:
     """Who is best at the largest N, and whose interval overlaps with the best."""
     n = results.sizes[-1]
-    cells = {s: results.cell(s, n, d.metric) for s in results.solvers}
+    fewer = on_fewer_images(results)
+    cells = {s: results.cell(s, n, d.metric) for s in results.solvers if s not in fewer}
     values = {
         s: (float(r["mean"]), float(r["lower"]), float(r["upper"]))
         for s, r in cells.items()
