@@ -255,7 +255,6 @@ def pyro_nuts(module: ModuleType, seed: int) -> Row:
     energy, _, _ = module.torch_fns()
     pyro.set_rng_seed(seed)
     start = torch.tensor(module.inits(1, seed=7 + seed)[0], dtype=torch.float32)
-    steps: list[int] = []
     kernel = NUTS(potential_fn=lambda v: energy(v["x"]), full_mass=True)
     begin = time.perf_counter()
     kernel.initial_params = {"x": start}
@@ -269,7 +268,6 @@ def pyro_nuts(module: ModuleType, seed: int) -> Row:
         if i >= 300:
             draws.append(state["x"].clone())
             energies.append(float(energy(state["x"])))
-            steps.append(int(getattr(kernel, "_num_steps", 0)))
     end = time.perf_counter()
     x = torch.stack(draws)[:, None].numpy()
     # Pyro does not say how many gradients it took.
