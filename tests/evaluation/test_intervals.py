@@ -15,7 +15,7 @@ from latens.evaluation.intervals import (
     seed_interval,
 )
 from latens.metrics import CATALOGUE, metric
-from latens.metrics.catalogue import first
+from latens.metrics.metric import first
 
 
 def test_single_images_give_nearly_the_t_interval():

@@ -12,7 +12,7 @@ import pytest
 from latens.evaluation.intervals import bootstrap_interval, metric_interval, seed_interval
 from latens.evaluation.scaling import fit_scaling
 from latens.metrics import metric
-from latens.metrics.catalogue import first
+from latens.metrics.metric import first
 
 RUNS = [pytest.param(120, id="quick"), pytest.param(1000, id="full", marks=pytest.mark.slow)]
 

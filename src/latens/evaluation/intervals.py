@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from latens.errors import ConfigError, DataError
-from latens.metrics.catalogue import Metric, Statistic, mean_magnitude
+from latens.metrics.metric import Metric, Statistic, mean_magnitude
 
 Array = NDArray[np.float64]
 

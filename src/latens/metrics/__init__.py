@@ -1,13 +1,6 @@
 """Pure functions of arrays: per image → `(B,)`, statistics of a population → a number."""
 
-from latens.metrics.catalogue import (
-    CALIBRATION_LEVELS,
-    CATALOGUE,
-    LEVEL,
-    Metric,
-    Statistic,
-    metric,
-)
+from latens.metrics.catalogue import CATALOGUE, metric
 from latens.metrics.chains import (
     bulk_ess,
     e_bfmi,
@@ -35,6 +28,7 @@ from latens.metrics.coverage import (
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
+from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.spread import (

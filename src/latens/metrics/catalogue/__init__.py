@@ -1,0 +1,30 @@
+"""Every metric by name, in the order of the tables; one file per section of the report."""
+
+from latens.errors import ConfigError
+from latens.metrics.catalogue.calibration import CALIBRATION
+from latens.metrics.catalogue.gap import GAP
+from latens.metrics.catalogue.quality import QUALITY
+from latens.metrics.metric import Metric
+
+SECTIONS: dict[str, tuple[Metric, ...]] = {
+    "quality": QUALITY,
+    "calibration": CALIBRATION,
+    "amortisation": GAP,
+}
+"""Metrics of each section of the report."""
+
+CATALOGUE: tuple[Metric, ...] = tuple(m for section in SECTIONS.values() for m in section)
+
+
+def metric(name: str) -> Metric:
+    """The metric of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    for entry in CATALOGUE:
+        if entry.name == name:
+            return entry
+    raise ConfigError(
+        "metric", "the name of a metric", name, f"Use {', '.join(m.name for m in CATALOGUE)}."
+    )

@@ -1,0 +1,64 @@
+"""Quality of a reconstruction."""
+
+from math import inf, nan
+
+from latens.metrics.metric import Metric, first
+
+QUALITY: tuple[Metric, ...] = (
+    Metric(
+        "psnr",
+        "PSNR",
+        "dB",
+        "higher",
+        nan,
+        "10 log₁₀(L²/MSE) with the range L of the data set; mean over images of the decibels.",
+        ("psnr",),
+        first,
+    ),
+    Metric(
+        "ssim",
+        "SSIM",
+        "",
+        "higher",
+        1.0,
+        "Structural similarity, Gaussian window of 11 taps and σ = 1.5 (3-D for volumes), "
+        "constants from the range L of the data set; mean over windows, channels, images.",
+        ("ssim",),
+        first,
+        (-1.0, 1.0),
+    ),
+    Metric(
+        "nmse",
+        "NMSE",
+        "",
+        "lower",
+        0.0,
+        "‖x̂ − x‖²/‖x‖², Euclidean norms over the event; mean over images.",
+        ("nmse",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "mse",
+        "MSE",
+        "signal²",
+        "lower",
+        0.0,
+        "‖x̂ − x‖²/d, mean over the event, then over images.",
+        ("mse",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "data_chi2",
+        "data residual χ²/m",
+        "",
+        "target",
+        1.0,
+        "Mean of (y − E[y | x̂])²/Var[y | x̂] over the m elements of y, mean over images; "
+        "1 − (effective degrees of freedom)/m is expected of a good estimate.",
+        ("data_chi2",),
+        first,
+        (0.0, inf),
+    ),
+)
