@@ -38,7 +38,8 @@ class LatentChains(Solver):
         kernel: Transition; default `HMC()`.
         target: Density that is sampled.
         chains: Chains per measurement.
-        draws: Draws per chain.
+        draws: Draws per chain. The largest R̂ of hundreds of latents stays below 1.01 by chance
+            only where each has some 1,400 effective draws; with 400 draws per chain it did not.
         warmup: Transitions of warm-up.
         metric: What is learned about the posterior's shape.
         start: Where the chains begin.
@@ -53,7 +54,7 @@ class LatentChains(Solver):
         kernel: Kernel | None = None,
         target: TargetName = "exact",
         chains: int = 4,
-        draws: int = 400,
+        draws: int = 1000,
         warmup: int = 200,
         metric: MetricShape = "diagonal",
         start: Start = "amortised",

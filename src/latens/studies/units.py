@@ -11,7 +11,7 @@ from typing import Any
 from latens.evaluation import Cell
 from latens.store import content_hash, major_versions
 
-RESULT_VERSION = 4
+RESULT_VERSION = 5
 """Raised when a change of latens changes numbers of equal configurations."""
 
 

@@ -9,8 +9,10 @@ from safetensors.torch import load_file, save_file
 from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, NumericalError, ShapeError
 from latens.inference.samplers import HMC, NUTS, TWO_STAGE, Metric, Sampling
+from latens.inference.samplers.chains import chance_rhat
 from latens.inference.samplers.kernels import IterationNoise
 from latens.inference.samplers.warmup import choose
+from latens.metrics import bulk_ess, rhat
 from stand_ins.sampling import sample
 
 KERNELS = {
@@ -160,6 +162,29 @@ def test_a_healthy_run_is_trusted_and_a_bad_one_says_what_to_do():
     assert "several modes" in bad.warnings[0]
     few = sample(standard, starts(4, 3), HMC(), draws=20, warmup=100).diagnoses[0]
     assert any("draw more" in text for text in few.warnings)
+
+
+def test_what_r_hat_reaches_by_chance_is_known():
+    """50 runs of independent draws of 30 quantities: one of twenty above, and none far below."""
+    draws = starts(50 * 200 * 4, 30).reshape(50, 200, 4, 30)
+    shares = []
+    for run in draws:
+        largest = rhat(run)
+        worst = int(largest.argmax())
+        size = bulk_ess(run[:, None, :, worst]).sum()  # of each chain by itself
+        bound = chance_rhat(float(size), 200, 4, 30)
+        shares.append((float(largest[worst]) - 1) / (bound - 1))
+    above = sum(share > 1 for share in shares)
+    assert above <= 8  # P(more) < .004 at .05
+    assert sum(shares) / 50 > 0.4
+    assert chance_rhat(float("nan"), 200, 4, 30) == 1.0
+
+
+def test_too_few_draws_of_many_quantities_are_not_called_disagreement():
+    diagnosis = sample(standard, starts(4, 200), HMC(), draws=200, warmup=100).diagnoses[0]
+    assert 1.01 < diagnosis.rhat < diagnosis.chance
+    assert "by chance" in diagnosis.warnings[0]
+    assert "modes" not in diagnosis.warnings[0]
 
 
 def test_chains_that_never_move_are_named():

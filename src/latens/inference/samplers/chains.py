@@ -1,5 +1,6 @@
 """Draws of many chains for many problems, with everything that says whether to believe them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,9 +102,19 @@ class Chains:
                 divergences=int(divergent[p]),
                 frozen_chains=int(frozen[:, p].sum()),
                 acceptance=float(acceptance[p]),
+                chance=self._chance(p),
             )
             for p in range(self.problems)
         )
+
+    def _chance(self, problem: int) -> float:
+        """`chance_rhat` of the quantity with the largest R̂ of a problem."""
+        worst = self.rhat[problem].argmax()
+        bulk = self._quantities[:, :, problem, worst]  # (S, K)
+        folded = (bulk - bulk.median()).abs()
+        alone = torch.stack([bulk, folded], -1)[:, None]  # (S, 1, K, 2)
+        size = float(bulk_ess(alone).sum(0).min())
+        return chance_rhat(size, bulk.shape[0], bulk.shape[1], self.rhat.shape[1])
 
     def to_inference_data(self, name: str = "z", keys: Sequence[int] | None = None):
         """ArviZ `InferenceData`: dims chain, draw, problem, then the coordinate.
@@ -147,6 +158,7 @@ class Diagnosis:
         divergences: Number of divergent trajectories after warm-up.
         frozen_chains: Chains that never moved.
         acceptance: Mean Metropolis probability.
+        chance: What the largest R̂ of chains that agree reaches once in twenty runs, `chance_rhat`.
     """
 
     rhat: float
@@ -156,6 +168,7 @@ class Diagnosis:
     divergences: int
     frozen_chains: int
     acceptance: float
+    chance: float
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -167,11 +180,14 @@ class Diagnosis:
                 "`target` so that steps are smaller."
             )
         if not self.rhat < MAX_RHAT:
-            found.append(
-                f"R̂ is {self.rhat:.3f}, not below {MAX_RHAT}: the chains disagree. Warm up "
-                "longer; if that changes nothing there are several modes, so start from many "
-                "places and read them apart."
+            remedy = (
+                f"chains that agree show {self.chance:.3f} by chance at this effective size. Draw "
+                "more."
+                if self.rhat < self.chance
+                else "the chains disagree. Warm up longer; if that changes nothing there are "
+                "several modes, so start from many places and read them apart."
             )
+            found.append(f"R̂ is {self.rhat:.3f}, not below {MAX_RHAT}: {remedy}")
         if self.divergences:
             found.append(
                 f"{self.divergences} divergent trajectories: a region of strong curvature is not "
@@ -194,6 +210,29 @@ class Diagnosis:
     def trusted(self) -> bool:
         """Whether nothing is wrong."""
         return not self.warnings
+
+
+def chance_rhat(size: float, draws: int, chains: int, quantities: int) -> float:
+    """Largest split R̂ that chains of one distribution show in one of twenty runs, roughly.
+
+        R̂² = 1 − 2/S + (2K/ESS) χ²_{2K−1}/(2K − 1)
+
+    for one quantity, bulk or folded; the largest is taken as that of independent quantities.
+
+    Args:
+        size: Effective sample size of the quantity with the largest R̂, bulk or folded, whichever
+            is smaller: of each chain by itself, about its own mean, and added up.
+        draws: S, draws per chain.
+        chains: K.
+        quantities: Their number.
+    """
+    from scipy.stats import chi2
+
+    if not size > 0:
+        return 1.0
+    degrees = 2 * chains - 1
+    largest = float(chi2.isf(-math.expm1(math.log(0.95) / (2 * quantities)), degrees))
+    return math.sqrt(1 - 2 / draws + 2 * chains * largest / (degrees * size))
 
 
 def _worst(values: Tensor, *, largest: bool) -> float:
