@@ -154,7 +154,7 @@ def test_ctrl_c_records_nothing(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("latens.studies.run.seconds_per_fit", lambda study, name: 0.0)
+    monkeypatch.setattr("latens.studies.expected.seconds_per_fit", lambda study, name: 0.0)
     handler = signal.getsignal(signal.SIGINT)
     try:
         config = study(tmp_path, interrupted=broken("Interrupted"))

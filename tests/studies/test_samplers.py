@@ -6,8 +6,11 @@ import torch
 
 from latens import load
 from latens.cli import main
-from latens.inference import LatentLaplace
+from latens.inference import SAMPLERS, LatentLaplace
 from latens.store import read_json
+from latens.studies.configure import construct
+from latens.studies.expected import expected_seconds, seconds_per_sampling
+from latens.studies.scarcity import Scarcity
 
 SMALL = [
     *("--data.size", "[16,16]", "--data.count", "80", "--sizes", "[20]", "--test_images", "12"),
@@ -76,3 +79,16 @@ def test_samplers_need_a_latent_model(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "samplers" in error
     assert "Latent" in error
+
+
+def test_their_cost_is_foreseen(run):
+    config = read_json(run / "run.json")["config"]
+    study = construct(Scarcity, config)
+    fits, evaluations = study.units(config)
+    without = [unit for unit in evaluations if unit.algorithm not in SAMPLERS]
+    extra = expected_seconds(study, [*fits, *evaluations], 1)
+    extra -= expected_seconds(study, [*fits, *without], 1)
+    assert extra > 0.5 * seconds_per_sampling(study, "latent", "hmc") > 0
+    assert seconds_per_sampling(study, "latent", "hmc") > 4 * seconds_per_sampling(
+        study, "latent", "map"
+    )

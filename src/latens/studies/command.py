@@ -17,7 +17,8 @@ from rich.progress import (
 from latens.reporting import summary_text
 from latens.store import Status, content_hash
 from latens.studies.configure import Tree, load_layers, pairs, preset_names, resolve
-from latens.studies.run import Estimate, available_cores, place, run_scarcity
+from latens.studies.expected import available_cores
+from latens.studies.run import Estimate, place, run_scarcity
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import Unit
 

@@ -1,42 +1,23 @@
 """Run a study from its resolved configuration to tables, figures and report."""
 
-import math
-import os
 import shutil
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from latens.distributions import NoiseStream
 from latens.evaluation import Cell
-from latens.models import LatentModel
-from latens.objectives import reduce_terms
 from latens.reporting import write_figures, write_report
 from latens.store import Outcome, RunFolder
 from latens.store.atomic import explained
 from latens.store.leftovers import temporary_beside
 from latens.studies.configure import construct
+from latens.studies.expected import expected_seconds
 from latens.studies.gather import gather
 from latens.studies.scarcity import Scarcity
 from latens.studies.sweep import check_jobs, sweep
 from latens.studies.units import RESULT_VERSION, EvaluationUnit, FitUnit, Unit
 from latens.studies.work import is_finished
-from latens.training import one_thread
 from latens.types import PathLike
-
-PROBE_STEPS = 3
-OVERHEAD, STEP_OVERHEAD = 0.1, 0.002
-"""Seconds of a fit, and of a step, beside the model itself."""
-
-EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
-"""Seconds of an evaluation, and of one pixel of it."""
-
-WORKER_START = 5.0
-"""Seconds until worker processes have imported what they need."""
 
 
 @dataclass(frozen=True)
@@ -176,50 +157,3 @@ def _tidy(run: RunFolder, fits: list[FitUnit], evaluations: list[EvaluationUnit]
                 doomed = temporary_beside(folder)  # a kill while it is removed leaves no half
                 folder.rename(doomed)
                 shutil.rmtree(doomed)
-
-
-def expected_seconds(study: Scarcity, missing: list[Unit], jobs: int) -> float:
-    """Wall time of the missing units, from timing a few steps of each model.
-
-    Args:
-        study: The study.
-        missing: Units to compute.
-        jobs: Processes; more than there are cores do not help.
-    """
-    fits = [unit for unit in missing if isinstance(unit, FitUnit)]
-    per_model = {name: seconds_per_fit(study, name) for name in {fit.name for fit in fits}}
-    seconds = sum(per_model[fit.name] for fit in fits)
-    pixels = study.test_images * math.prod(study.shapes[0])
-    seconds += (len(missing) - len(fits)) * (EVALUATION + EVALUATION_PIXEL * pixels)
-    if not missing or jobs == 1:
-        return seconds
-    return WORKER_START + seconds / min(jobs, len(missing), available_cores())
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def seconds_per_fit(study: Scarcity, name: str) -> float:
-    """Time of a fit that uses its whole budget, validation included; 0 for one that fails."""
-    corpus, settings = study.corpus, study.training
-    x, y = corpus.pairs(corpus.pool[: settings.batch_size])
-    total = OVERHEAD
-    try:
-        with one_thread(), torch.random.fork_rng(devices=[]):
-            model = study.build(name)
-            model.fit_units(x, y)
-            for stage in model.stages:
-                times = []
-                for step in range(PROBE_STEPS + 1):
-                    start = time.perf_counter()
-                    terms = model.terms(stage, x, y, NoiseStream(step), corpus.problem)
-                    reduce_terms(terms, model.stage_event_size(stage)).backward()
-                    times.append(time.perf_counter() - start)
-                total += (statistics.median(times) + STEP_OVERHEAD) * settings.max_steps
-    except Exception:  # the fit itself will say what is wrong, and be marked
-        return 0.0
-    return total * (1.2 if isinstance(model, LatentModel) else 1.1)

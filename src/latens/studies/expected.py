@@ -1,0 +1,119 @@
+"""What a study is about to cost, from timing a few steps of everything it needs."""
+
+import math
+import os
+import statistics
+import time
+from collections import Counter
+
+import torch
+
+from latens.distributions import NoiseStream
+from latens.inference import SAMPLERS, LatentChains, LatentMAP
+from latens.inference.latent_target import latent_target
+from latens.inference.samplers.density import value_and_gradient
+from latens.models import Latent, LatentModel
+from latens.objectives import reduce_terms
+from latens.store import Status
+from latens.studies.scarcity import Scarcity
+from latens.studies.units import EvaluationUnit, FitUnit, Unit
+from latens.training import one_thread
+
+PROBE_STEPS = 3
+OVERHEAD, STEP_OVERHEAD = 0.1, 0.002
+"""Seconds of a fit, and of a step, beside the model itself."""
+
+EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
+"""Seconds of an evaluation, and of one pixel of it."""
+
+WORKER_START = 5.0
+"""Seconds until worker processes have imported what they need."""
+
+TRANSITION_GRADIENTS = {"hmc": 16, "nuts": 32}
+"""Gradients of a transition, warm-up included; measured on the latents of small images."""
+
+CLIMB_GRADIENTS = 200
+"""Gradients until a maximum is found."""
+
+
+def expected_seconds(study: Scarcity, missing: list[Unit], jobs: int) -> float:
+    """Wall time of the missing units, from timing a few steps of each model.
+
+    Args:
+        study: The study.
+        missing: Units to compute.
+        jobs: Processes; more than there are cores do not help.
+    """
+    fits = [unit for unit in missing if isinstance(unit, FitUnit)]
+    per_model = {name: seconds_per_fit(study, name) for name in {fit.name for fit in fits}}
+    seconds = sum(per_model[fit.name] for fit in fits)
+    pixels = study.test_images * math.prod(study.shapes[0])
+    evaluations = [unit for unit in missing if isinstance(unit, EvaluationUnit)]
+    seconds += len(evaluations) * (EVALUATION + EVALUATION_PIXEL * pixels)
+    sampled = Counter(
+        (unit.fits[0].name, unit.algorithm) for unit in evaluations if unit.algorithm in SAMPLERS
+    )
+    seconds += sum(
+        count * seconds_per_sampling(study, name, algorithm)
+        for (name, algorithm), count in sampled.items()
+    )
+    if not missing or jobs == 1:
+        return seconds
+    return WORKER_START + seconds / min(jobs, len(missing), available_cores())
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def seconds_per_fit(study: Scarcity, name: str) -> float:
+    """Time of a fit that uses its whole budget, validation included; 0 for one that fails."""
+    corpus, settings = study.corpus, study.training
+    x, y = corpus.pairs(corpus.pool[: settings.batch_size])
+    total = OVERHEAD
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            model = study.build(name)
+            model.fit_units(x, y)
+            for stage in model.stages:
+                times = []
+                for step in range(PROBE_STEPS + 1):
+                    start = time.perf_counter()
+                    terms = model.terms(stage, x, y, NoiseStream(step), corpus.problem)
+                    reduce_terms(terms, model.stage_event_size(stage)).backward()
+                    times.append(time.perf_counter() - start)
+                total += (statistics.median(times) + STEP_OVERHEAD) * settings.max_steps
+    except Exception:  # the fit itself will say what is wrong, and be marked
+        return 0.0
+    return total * (1.2 if isinstance(model, LatentModel) else 1.1)
+
+
+def seconds_per_sampling(study: Scarcity, name: str, algorithm: str) -> float:
+    """Time of a sampler on all its images, from the time of a gradient; 0 where that fails."""
+    corpus = study.corpus
+    x, y = corpus.pairs(corpus.pool[: study.sampled_images])
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            model = study.build(name)
+            model.fit_units(x, y)
+            assert isinstance(model, Latent)
+            solver = SAMPLERS[algorithm](model, corpus.problem, Status.CONVERGED)
+            target = latent_target(model, corpus.problem, y)
+            if isinstance(solver, LatentChains):
+                rows, gradients = solver.chains, solver.warmup + solver.draws
+                gradients *= TRANSITION_GRADIENTS[algorithm]
+            else:
+                assert isinstance(solver, LatentMAP)
+                rows, gradients = solver.climbs, CLIMB_GRADIENTS
+            density, position = target.rows(rows), x.new_zeros(len(y) * rows, target.dim)
+            times = []
+            for _ in range(PROBE_STEPS + 1):
+                start = time.perf_counter()
+                value_and_gradient(density, position)
+                times.append(time.perf_counter() - start)
+    except Exception:  # the evaluation itself will say what is wrong, and be marked
+        return 0.0
+    return gradients * statistics.median(times) * study.sampled_images / len(y)
