@@ -1,5 +1,12 @@
 """Metrics applied to solvers: intervals, scaling laws, and the tables of a run."""
 
+from latens.evaluation.calibration_outcome import CalibrationTests
+from latens.evaluation.calibration_tests import (
+    calibration_tests,
+    data_calibration,
+    model_calibration,
+)
+from latens.evaluation.declared import declares_model, simulate_declared
 from latens.evaluation.evaluate import (
     Cell,
     Evaluation,
@@ -20,6 +27,7 @@ from latens.evaluation.save import save_evaluation
 from latens.evaluation.scaling import ScalingFit, fit_scaling
 
 __all__ = [
+    "CalibrationTests",
     "Cell",
     "Context",
     "Evaluation",
@@ -28,12 +36,17 @@ __all__ = [
     "ScalingFit",
     "SeedInterval",
     "bootstrap_interval",
+    "calibration_tests",
+    "data_calibration",
+    "declares_model",
     "evaluate",
     "evaluate_cell",
     "fit_directions",
     "fit_scaling",
     "metric_interval",
+    "model_calibration",
     "save_evaluation",
     "seed_interval",
     "simulate",
+    "simulate_declared",
 ]

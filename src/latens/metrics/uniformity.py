@@ -28,6 +28,10 @@ from latens.errors import ConfigError
 Array = NDArray[np.float64]
 Counts = NDArray[np.int64]
 
+_ROUNDING = 1e-9
+"""Chances below it are lost in a difference from 1; their union bound, at most M times as large,
+stands in for them."""
+
 _NEGLIGIBLE = 1e-18
 """Poisson tail left out of each convolution, far below the rounding of the result."""
 
@@ -144,7 +148,8 @@ def ecdf_test(ranks: NDArray[np.integer], draws: int) -> tuple[Array, Array]:
         draws: M.
 
     Returns:
-        Statistic −log γ of `ecdf_statistic` and its p-value, each `(*quantities)`.
+        Statistic −log γ of `ecdf_statistic` and its p-value, each `(*quantities)`; p-values below
+        1e-9 are upper bounds.
     """
     statistic = ecdf_statistic(rank_counts(ranks, draws))
     p_value = [_chance_beyond(len(ranks), draws + 1, float(s)) for s in np.ravel(statistic)]
@@ -225,4 +230,7 @@ def _chance_beyond(images: int, values: int, statistic: float) -> float:
     last = images - start - np.arange(len(inside))
     reach = (last >= 0) & (last < keep)
     total = float(inside[reach] @ step[last[reach]])
-    return float(np.clip(1 - total / stats.poisson.pmf(images, images), 0.0, 1.0))
+    chance = 1 - total / stats.poisson.pmf(images, images)
+    if chance > _ROUNDING:
+        return float(min(chance, 1.0))
+    return float(min((values - 1) * np.exp(-statistic), _ROUNDING))
