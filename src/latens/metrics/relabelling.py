@@ -49,13 +49,15 @@ def member_ranks(values: NDArray, order: NDArray[np.integer]) -> NDArray[np.int1
             (values.shape, order.shape),
             "Stack the truth on top of the draws and reduce both to k numbers.",
         )
-    shuffled = np.take_along_axis(values, order[..., None], axis=0)
-    sorted_places = np.argsort(shuffled, axis=0, kind="stable")
-    rank = np.empty(values.shape, dtype=np.int16)
-    members = np.take_along_axis(np.broadcast_to(order[..., None], values.shape), sorted_places, 0)
-    places = np.arange(len(values), dtype=np.int16)[:, None, None]
-    np.put_along_axis(rank, members, np.broadcast_to(places, values.shape), axis=0)
-    return rank
+    last = np.ascontiguousarray(values.transpose(1, 2, 0))  # sorting runs along the last axis
+    place = np.broadcast_to(order.T[:, None, :], last.shape)
+    # equal values in a random order leave any sort, stable or not, in a random order
+    ascending = np.argsort(np.take_along_axis(last, place, axis=2), axis=2)
+    shuffled, rank = np.empty(last.shape, np.int16), np.empty(last.shape, np.int16)
+    ladder = np.broadcast_to(np.arange(len(values), dtype=np.int16), last.shape)
+    np.put_along_axis(shuffled, ascending, ladder, axis=2)
+    np.put_along_axis(rank, place, shuffled, axis=2)
+    return rank.transpose(2, 0, 1)
 
 
 def random_orders(draws: int, images: int, rng: np.random.Generator) -> NDArray[np.int64]:
