@@ -30,8 +30,8 @@ import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream
-from latens.evaluation import calibration_tests as library
-from latens.evaluation.calibration_tests import model_calibration, uniformity_tests
+from latens.evaluation import calibration as library
+from latens.evaluation.calibration import model_calibration, uniformity_tests
 from latens.evaluation.quantities import fit_quantities
 from latens.inference import Amortised
 from latens.metrics import holm_adjusted, principal_directions
@@ -73,8 +73,8 @@ def tests(rows: list[Row]) -> Iterator[list[Row]]:
     """Rejection rates of every test for each M and posterior."""
     field = MaskedField()
     measured = {(row["draws"], row["posterior"]) for row in rows if row["part"] == "tests"}
-    for posterior in ("exact", *WRONG):
-        for draws in DRAWS:
+    for draws in DRAWS:
+        for posterior in ("exact", *WRONG):
             if (draws, posterior) not in measured:
                 yield rejections(field, draws, posterior, REPLICATES.get(posterior, 50))
 

@@ -1,11 +1,11 @@
 """Metrics applied to solvers: intervals, scaling laws, and the tables of a run."""
 
-from latens.evaluation.calibration_outcome import CalibrationTests
-from latens.evaluation.calibration_tests import (
+from latens.evaluation.calibration import (
     calibration_tests,
     data_calibration,
     model_calibration,
 )
+from latens.evaluation.calibration_outcome import CalibrationTests
 from latens.evaluation.declared import declares_model, simulate_declared
 from latens.evaluation.evaluate import (
     Cell,
@@ -22,6 +22,7 @@ from latens.evaluation.intervals import (
     metric_interval,
     seed_interval,
 )
+from latens.evaluation.local_calibration import local_calibration
 from latens.evaluation.measure import Context, Examples
 from latens.evaluation.save import save_evaluation
 from latens.evaluation.scaling import ScalingFit, fit_scaling
@@ -43,6 +44,7 @@ __all__ = [
     "evaluate_cell",
     "fit_directions",
     "fit_scaling",
+    "local_calibration",
     "metric_interval",
     "model_calibration",
     "save_evaluation",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from latens.evaluation.evaluate import Cell
 
-Pairs = Literal["data", "model"]
+Source = Literal["data", "model"]
 
 LEVEL = 0.05
 """Chance of one false alarm or more among all tests of one set of pairs."""
@@ -32,7 +32,7 @@ class CalibrationTests:
     """Tests of one solver on one set of pairs.
 
     Attributes:
-        pairs: "data" (held-out) or "model" (simulated from the solver's own).
+        source: "data" (held-out) or "model" (simulated from the solver's own).
         tests: All tests.
         ranks: Ranks of the truth in each family, `(n, k)`, in {0, …, M}.
         images: Position of each image that was used.
@@ -41,7 +41,7 @@ class CalibrationTests:
         note: What else there is to know.
     """
 
-    pairs: Pairs
+    source: Source
     tests: tuple[PopulationTest, ...]
     ranks: Mapping[str, NDArray[np.int64]] = field(repr=False)
     images: tuple[int, ...] = field(repr=False)
@@ -72,10 +72,8 @@ class CalibrationTests:
     @property
     def verdict(self) -> str:
         """One line in plain words."""
-        source = {
-            "data": f"on {len(self.images)} held-out pairs",
-            "model": f"on {len(self.images)} pairs of its own model",
-        }[self.pairs]
+        kind = {"data": "held-out pairs", "model": "pairs of its own model"}[self.source]
+        source = f"on {len(self.images)} {kind}"
         if not self.rejected:
             smallest = float(self.p_adjusted.min())
             return (
@@ -103,7 +101,7 @@ class CalibrationTests:
                 "n": cell.n,
                 "data_seed": cell.data_seed,
                 "init_seed": cell.init_seed,
-                "test": f"{self.pairs}: {test.test}",
+                "test": f"{self.source}: {test.test}",
                 "quantity": test.quantity,
                 "statistic": test.statistic,
                 "p_value": test.p_value,

@@ -24,22 +24,22 @@ _LATENT, _SIGNAL, _MEASUREMENT = 1, 2, 3  # third keys of noise, apart from that
 
 
 @dataclass(frozen=True, eq=False)
-class Declared:
-    """Pairs of a declared model.
+class Pairs:
+    """Signals and measurements on which a posterior is tested.
 
     Attributes:
         z: Latents, `(n, dim)`, or None.
         x: Signals, `(n, *signal_shape)`.
         y: Measurements as the solver takes them, `(n, *measurement_shape)`.
         seen: The same measurements as `problem` describes them.
-        problem: Operator and noise of the model.
+        problem: Operator and noise, or None where they are unknown.
     """
 
     z: Tensor | None
     x: Tensor
     y: Tensor
     seen: Tensor
-    problem: InverseProblem
+    problem: InverseProblem | None
 
 
 def declares_model(solver: Solver) -> bool:
@@ -48,7 +48,7 @@ def declares_model(solver: Solver) -> bool:
 
 
 @torch.no_grad()
-def simulate_declared(solver: Solver, images: int, seed: int, block: int = 64) -> Declared:
+def simulate_declared(solver: Solver, images: int, seed: int, block: int = 64) -> Pairs:
     """Simulate from a solver's own model.
 
     Args:
@@ -82,10 +82,10 @@ def simulate_declared(solver: Solver, images: int, seed: int, block: int = 64) -
         ]
     )
     y = problem.simulate(x, _noise(seed, _MEASUREMENT, images, problem.noise_shape, like))
-    return Declared(z, x, y, y, problem)
+    return Pairs(z, x, y, y, problem)
 
 
-def _from_wiener(solver: WienerSolver, images: int, seed: int) -> Declared:
+def _from_wiener(solver: WienerSolver, images: int, seed: int) -> Pairs:
     wiener = solver.wiener
     operator, prior = wiener.operator, wiener.prior
     white = _noise(seed, _SIGNAL, images, operator.signal_shape, prior.mean)
@@ -93,7 +93,7 @@ def _from_wiener(solver: WienerSolver, images: int, seed: int) -> Declared:
     problem = InverseProblem(operator, GaussianNoise(wiener.noise_variance**0.5))
     noise = _noise(seed, _MEASUREMENT, images, operator.measurement_shape, prior.mean)
     seen = problem.simulate(x, noise)
-    return Declared(None, x, solver.gain * (seen + wiener.offset), seen, problem)
+    return Pairs(None, x, solver.gain * (seen + wiener.offset), seen, problem)
 
 
 def _latent_model(solver: Solver) -> tuple[Latent, InverseProblem] | None:

@@ -19,13 +19,13 @@ Whatever is fitted here (which pixels vary, the moments of independent reference
 and the draws alike, so that ranks stay uniform for an exact posterior.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
-from latens.errors import NumericalError
+from latens.errors import NumericalError, UnsupportedError
 from latens.evaluation.measure import region_grid
 from latens.metrics import principal_scores, reference_distance, region_means
 from latens.problems import InverseProblem, LinearOperator, tikhonov
@@ -96,26 +96,34 @@ class Quantities:
         if self.problem is None:
             return found
         found["data fit"] = _data_fit(self.problem, y, signals)
-        base = self.base(y)
-        if base is None:
+        operator = self.problem.operator
+        if self.weight is None or not isinstance(operator, LinearOperator):
             return found
+        base = self.regularised(y)
         near = base + self.near * noise[1]
         found["TARP near A⁺y"] = reference_distance(signals, near)[..., None]
         if self.null_directions is not None:
             found["null space"] = principal_scores(signals, self.null_directions)
-            operator = self.problem.operator
-            assert isinstance(operator, LinearOperator)
-            moved = operator.null_projection(_moved(base))  # (k, B, *signal)
+            moved = operator.null_projection(_moved(base, self.centre))  # (k, B, *signal)
             products = torch.einsum("mbd,kbd->mbk", flat, moved.flatten(2))
             found["null space given y"] = products
         return found
 
-    def base(self, y: Tensor) -> Tensor | None:
-        """A⁺y regularised at the level of the noise, `(B, *signal_shape)`."""
-        if self.problem is None or self.weight is None:
-            return None
-        assert isinstance(self.problem.operator, LinearOperator)
-        return tikhonov(self.problem.operator, y, self.weight)
+    def regularised(self, y: Tensor) -> Tensor:
+        """A⁺y regularised at the level of the noise, `(B, *signal_shape)`.
+
+        Raises:
+            UnsupportedError: If there is no linear operator.
+        """
+        operator = None if self.problem is None else self.problem.operator
+        if self.weight is None or not isinstance(operator, LinearOperator):
+            raise UnsupportedError(
+                "problem",
+                "a linear operator, which has a pseudo-inverse",
+                type(operator).__name__,
+                "Leave out what needs A⁺y for this problem.",
+            )
+        return tikhonov(operator, y, self.weight)
 
     def _noise(self, keys: list[int], like: Tensor) -> Tensor:
         """Two standard normal signals of each image, `(2, B, *signal_shape)`."""
@@ -156,10 +164,9 @@ def fit_quantities(
         spread,
         seed,
     )
-    base = made.base(y)
-    if base is None:
+    if made.weight is None:
         return made
-    return Quantities(**{**made.__dict__, "near": NEAR * base.std().item()})
+    return replace(made, near=NEAR * made.regularised(y).std().item())
 
 
 def _data_fit(problem: InverseProblem, y: Tensor, signals: Tensor) -> Tensor:
@@ -170,10 +177,10 @@ def _data_fit(problem: InverseProblem, y: Tensor, signals: Tensor) -> Tensor:
     return torch.stack([law.log_prob(y), misfit], dim=-1)
 
 
-def _moved(base: Tensor) -> Tensor:
+def _moved(base: Tensor, centre: Tensor) -> Tensor:
     """A⁺y moved by one pixel along each axis, and its centred square, `(k, B, *signal)`."""
     axes = range(2, base.ndim)
-    square = (base - base.mean()) ** 2
+    square = (base - centre) ** 2
     return torch.stack([*(base.roll(1, axis) for axis in axes), square])
 
 

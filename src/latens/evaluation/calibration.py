@@ -17,7 +17,7 @@ Simulation-based calibration checking for Bayesian computation: the choice of te
 shapes sensitivity, https://arxiv.org/abs/2211.02383.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from torch import Tensor
 
 from latens.errors import ConfigError, NumericalError, UnsupportedError
 from latens.evaluation.calibration_outcome import CalibrationTests
-from latens.evaluation.declared import declares_model, simulate_declared
+from latens.evaluation.declared import Pairs, declares_model, simulate_declared
 from latens.evaluation.measure import BLOCK_BYTES
 from latens.evaluation.quantities import Quantities, fit_quantities
 from latens.inference import (
@@ -135,9 +135,8 @@ def data_calibration(
         for i, group in enumerate(groups):
             first.setdefault(group, i)
         kept = list(first.values())
-    values, used, untrusted = _values(
-        solver, x[kept], y[kept], y[kept], None, problem, directions, kept, draws, seed
-    )
+    pairs = Pairs(None, x[kept], y[kept], y[kept], problem)
+    values, used, untrusted = _values(solver, pairs, directions, kept, draws, seed)
     tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 0]))
     images = tuple(kept[i] for i in used)
     return CalibrationTests("data", tests, ranks, images, draws, untrusted, note)
@@ -167,18 +166,7 @@ def model_calibration(
     """
     pairs = simulate_declared(solver, images, seed)
     keys = list(range(images))
-    values, used, untrusted = _values(
-        solver,
-        pairs.x,
-        pairs.y,
-        pairs.seen,
-        pairs.z,
-        pairs.problem,
-        directions,
-        keys,
-        draws,
-        seed,
-    )
+    values, used, untrusted = _values(solver, pairs, directions, keys, draws, seed)
     tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 1]))
     return CalibrationTests("model", tests, ranks, used, draws, untrusted)
 
@@ -218,19 +206,27 @@ def uniformity_tests(
     return tuple(tests), ranks
 
 
-def _values(
-    solver: Solver,
-    x: Tensor,
-    y: Tensor,
-    seen: Tensor,
-    z: Tensor | None,
-    problem: InverseProblem | None,
-    directions: Tensor | None,
-    keys: list[int],
-    draws: int,
-    seed: int,
-) -> tuple[Values, tuple[int, ...], int]:
-    """Numbers of all families, positions of the images used, and how many are not trusted."""
+def posterior_blocks(
+    solver: Solver, x: Tensor, y: Tensor, keys: list[int], draws: int, seed: int
+) -> Iterator[tuple[slice, Posterior, Tensor]]:
+    """Solve all images in blocks of bounded memory.
+
+    Args:
+        solver: A solver that returns posteriors.
+        x: Truth, `(n, *signal_shape)`.
+        y: Measurements, `(n, *measurement_shape)`.
+        keys: Key of the noise of each image.
+        draws: M.
+        seed: Key of the noise.
+
+    Yields:
+        Place of the block, its posterior, and truth and draws, `(M + 1, B, *signal_shape)`.
+
+    Raises:
+        UnsupportedError: If the solver gives point estimates.
+        ConfigError: If there are fewer than 20 images.
+        NumericalError: If draws are not finite.
+    """
     if len(x) < LEAST_IMAGES:
         raise ConfigError(
             "images",
@@ -239,14 +235,17 @@ def _values(
             "Fewer cannot tell a calibrated posterior from another; aim at 500.",
         )
     size = max(1, BLOCK_BYTES // (4 * (draws + 1) * prod(x.shape[1:])))
-    parts: dict[str, list[NDArray[np.float64]]] = {}
-    trusted: list[NDArray[np.bool_]] = []
-    quantities: Quantities | None = None
     for start in range(0, len(x), size):
         block = slice(start, min(start + size, len(x)))
-        posterior = _posterior(solver, y[block], keys[block], seed)
+        posterior = solver(y[block], keys=keys[block], seed=seed)
+        if not isinstance(posterior, Posterior):
+            raise UnsupportedError(
+                "solver",
+                "a solver that returns a Posterior",
+                type(posterior).__name__,
+                "A point estimate has no calibration; choose `cvae`, `latent` or an ensemble.",
+            )
         sample = posterior.sample(draws)
-        members = torch.cat([x[block].to(sample)[None], sample])  # (M + 1, B, *signal)
         if not bool(torch.isfinite(sample).all()):
             raise NumericalError(
                 "draws",
@@ -254,36 +253,40 @@ def _values(
                 "values that are not",
                 "The solver failed: see its status.",
             )
+        yield block, posterior, torch.cat([x[block].to(sample)[None], sample])
+
+
+def _values(
+    solver: Solver,
+    pairs: Pairs,
+    directions: Tensor | None,
+    keys: list[int],
+    draws: int,
+    seed: int,
+) -> tuple[Values, tuple[int, ...], int]:
+    """Numbers of all families, positions of the images used, and how many are not trusted."""
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    trusted: list[NDArray[np.bool_]] = []
+    quantities: Quantities | None = None
+    solved = posterior_blocks(solver, pairs.x, pairs.y, keys, draws, seed)
+    for block, posterior, members in solved:
+        y = pairs.seen[block]
         if quantities is None:
-            quantities = fit_quantities(members, seen[block], problem, directions, seed)
-        found = quantities(members, seen[block], keys[block])
-        found |= _densities(posterior, members)
-        if z is not None:
-            found |= _latents(posterior, z[block], draws)
+            quantities = fit_quantities(members, y, pairs.problem, directions, seed)
+        found = quantities(members, y, keys[block]) | _densities(posterior, members)
+        if pairs.z is not None:
+            found |= _latents(posterior, pairs.z[block], draws)
         for name, numbers in found.items():
             parts.setdefault(name, []).append(numbers.double().numpy(force=True))
         rows = posterior.trusted
-        trusted.append(
-            np.ones(block.stop - start, bool) if rows is None else rows.numpy(force=True)
-        )
+        size = block.stop - block.start
+        trusted.append(np.ones(size, bool) if rows is None else rows.numpy(force=True))
     usable = np.concatenate(trusted)
     untrusted = int((~usable).sum())
     # as in the tables: where half or more are not to be trusted, none is left out
     kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
     values = {name: np.concatenate(blocks, axis=1)[:, kept] for name, blocks in parts.items()}
     return values, tuple(kept.tolist()), untrusted
-
-
-def _posterior(solver: Solver, y: Tensor, keys: list[int], seed: int) -> Posterior:
-    estimate = solver(y, keys=keys, seed=seed)
-    if isinstance(estimate, Posterior):
-        return estimate
-    raise UnsupportedError(
-        "solver",
-        "a solver that returns a Posterior",
-        type(estimate).__name__,
-        "A point estimate has no calibration; choose `cvae`, `latent` or an ensemble.",
-    )
 
 
 @torch.no_grad()
