@@ -19,7 +19,6 @@ shapes sensitivity, https://arxiv.org/abs/2211.02383.
 
 from collections.abc import Iterator, Sequence
 from math import prod
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -50,9 +49,6 @@ from latens.metrics import (
     relabelling_test,
 )
 from latens.problems import InverseProblem
-
-if TYPE_CHECKING:
-    pass
 
 Values = dict[str, NDArray[np.float64]]
 """Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first."""
