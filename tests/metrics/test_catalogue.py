@@ -14,6 +14,8 @@ CORE = [
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio"),
+    *("interval_score", "energy_score", "variogram_score", "ence", "uce"),
+    *("ause", "aurg", "ause_reference", "error_rank_correlation"),
     *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.evaluation.gap import gap_rows
+from latens.evaluation.uncertainty import uncertainty_rows
 from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, SampledPosterior, Solver
 from latens.metrics import (
     CALIBRATION_LEVELS,
@@ -208,6 +209,7 @@ def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
         covered = coverage(d, truth, [*CALIBRATION_LEVELS, LEVEL])  # (B, L + 1)
         error = covered[:, :-1] - levels
         rows |= {f"ce_{kind}": error, f"ace_{kind}": error, f"coverage_{kind}": covered[:, -1:]}
+    rows |= uncertainty_rows(draws, x, context.data_range)
     return {name: value.double().numpy(force=True) for name, value in rows.items()}
 
 

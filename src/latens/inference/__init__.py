@@ -14,6 +14,7 @@ from latens.inference.ensemble import Ensemble, EnsemblePosterior
 from latens.inference.estimates import (
     DEFAULT_DRAWS,
     Estimate,
+    HasLogProb,
     Interval,
     PointEstimate,
     Posterior,
@@ -22,6 +23,7 @@ from latens.inference.external import as_solver
 from latens.inference.latent_chains import LatentChains, SampledPosterior
 from latens.inference.latent_importance import LatentImportance, ResampledPosterior
 from latens.inference.latent_maximum import LaplacePosterior, LatentLaplace, LatentMAP
+from latens.inference.latent_posterior import LatentPosterior
 from latens.inference.latent_samplers import SAMPLERS, Sampler
 from latens.inference.latent_target import latent_target
 from latens.inference.points import Regression
@@ -40,12 +42,14 @@ __all__ = [
     "EnsemblePosterior",
     "Estimate",
     "GaussianPosterior",
+    "HasLogProb",
     "Interval",
     "LaplacePosterior",
     "LatentChains",
     "LatentImportance",
     "LatentLaplace",
     "LatentMAP",
+    "LatentPosterior",
     "MonteCarloDropout",
     "PointEstimate",
     "Posterior",

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -85,6 +85,15 @@ class Estimate(ABC):
     @abstractmethod
     def sample(self, draws: int = DEFAULT_DRAWS) -> Tensor:
         """Draws, `(M, B, *signal_shape)`."""
+
+
+@runtime_checkable
+class HasLogProb(Protocol):
+    """A posterior that knows its own density."""
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log q(x | y) of signals `(..., B, *signal_shape)`, nats per signal, `(..., B)`."""
+        ...
 
 
 class PointEstimate(Estimate):

@@ -144,6 +144,10 @@ class _DistributionPosterior(Posterior):
             )
         self.distribution = distribution
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log q(x | y) of signals `(..., B, *signal_shape)`, nats per signal, `(..., B)`."""
+        return self.distribution.log_prob(x)
+
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:
         shape = (count, *self.distribution.event_shape)

@@ -40,6 +40,10 @@ class GaussianPosterior(Posterior):
         values = draw(self.distribution, noise)
         return Draws(values, loc.expand_as(values), variance.expand_as(values))
 
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log q(x | y) of signals `(..., B, *signal_shape)`, nats per signal, `(..., B)`."""
+        return self.distribution.log_prob(x)
+
     @property
     def mean(self) -> Tensor:
         """f."""

@@ -28,15 +28,41 @@ from latens.metrics.coverage import (
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
+from latens.metrics.lc2st import LocalTest, lc2st
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
+from latens.metrics.population import PopulationTest, holm, holm_adjusted
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
+from latens.metrics.relabelling import member_ranks, random_orders, relabelling_test
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
+from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
     draw_mse_components,
     spread_skill_components,
     z_variance,
     z_variance_divisor,
 )
+from latens.metrics.spread_bins import (
+    ence,
+    halves,
+    spread_bin_components,
+    spread_bin_deviations,
+)
+from latens.metrics.tarp import (
+    area_to_curve,
+    hpd_ranks,
+    inside_regions,
+    reference_distance,
+    tarp_ranks,
+)
+from latens.metrics.uniformity import (
+    chi_square_statistic,
+    chi_square_test,
+    ecdf_band,
+    ecdf_statistic,
+    ecdf_test,
+    rank_counts,
+)
+from latens.metrics.variogram import lag_pairs, variogram_score
 
 __all__ = [
     "CALIBRATION_LEVELS",
@@ -44,12 +70,17 @@ __all__ = [
     "LEVEL",
     "CollapseDiagnosis",
     "CollapseThresholds",
+    "LocalTest",
     "Metric",
+    "PopulationTest",
     "Statistic",
     "active_units",
+    "area_to_curve",
     "attainable_levels",
     "bulk_ess",
     "central_interval",
+    "chi_square_statistic",
+    "chi_square_test",
     "coverage",
     "crps",
     "crps_gaussian",
@@ -57,12 +88,25 @@ __all__ = [
     "diagnose_collapse",
     "draw_mse_components",
     "e_bfmi",
+    "ecdf_band",
+    "ecdf_statistic",
+    "ecdf_test",
+    "ence",
     "energy_score",
+    "error_rank_correlation",
+    "halves",
+    "holm",
+    "holm_adjusted",
+    "hpd_ranks",
+    "inside_regions",
     "interval_score",
     "interval_width",
     "kl_per_unit",
+    "lag_pairs",
+    "lc2st",
     "marginal_gap",
     "mean_ess",
+    "member_ranks",
     "metric",
     "mse",
     "nested_rhat",
@@ -72,13 +116,22 @@ __all__ = [
     "principal_directions",
     "principal_scores",
     "psnr",
+    "random_orders",
     "rank",
+    "rank_counts",
+    "reference_distance",
     "region_means",
+    "relabelling_test",
     "rhat",
+    "sparsification_areas",
+    "spread_bin_components",
+    "spread_bin_deviations",
     "spread_skill_components",
     "ssim",
     "tail_ess",
+    "tarp_ranks",
     "unit_variance",
+    "variogram_score",
     "z_variance",
     "z_variance_divisor",
 ]

@@ -98,6 +98,21 @@ SCALING_BAND = Schema(
     {"solver": "str", "metric": "str", "n": "float64", **_BAND},
     ("solver", "metric", "n"),
 )
+TESTS = Schema(
+    "tests",
+    {
+        **_CELL,
+        "test": "str",
+        "quantity": "str",
+        "statistic": "float64",
+        "p_value": "float64",
+        "p_adjusted": "float64",  # after Holm's rule over the tests of one set of pairs
+        "images": "int64",
+        "draws": "int64",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "test", "quantity"),
+)
 METRIC_DEFINITIONS = Schema(
     "metric_definitions",
     {
@@ -126,6 +141,7 @@ SCHEMAS: dict[str, Schema] = {
         CURVES,
         SCALING,
         SCALING_BAND,
+        TESTS,
         METRIC_DEFINITIONS,
         COST,
         HISTORY,

@@ -4,11 +4,13 @@ from latens.errors import ConfigError
 from latens.metrics.catalogue.calibration import CALIBRATION
 from latens.metrics.catalogue.gap import GAP
 from latens.metrics.catalogue.quality import QUALITY
+from latens.metrics.catalogue.uncertainty import UNCERTAINTY
 from latens.metrics.metric import Metric
 
 SECTIONS: dict[str, tuple[Metric, ...]] = {
     "quality": QUALITY,
     "calibration": CALIBRATION,
+    "uncertainty": UNCERTAINTY,
     "amortisation": GAP,
 }
 """Metrics of each section of the report."""

@@ -1,0 +1,309 @@
+"""Is a posterior calibrated? Ranks of the truth among its draws, tested.
+
+Two questions, two sets of pairs:
+
+- *data calibration*: held-out real pairs (x, y). It asks whether the posterior is right about
+  the world: model, prior and inference together.
+- *simulation-based calibration*: pairs simulated from the model that the solver itself declares.
+  It asks whether the inference is right about the model, whatever the model is worth.
+
+Families of dependent numbers (pixels, regions, …) are tested by their maximum, with a null made by
+calling another of truth and draws the truth; numbers that stand alone have exact tests. Holm's
+rule holds the chance of one false alarm or more among all of them at the level.
+
+Talts et al. (2018), Validating Bayesian inference algorithms with simulation-based calibration,
+https://arxiv.org/abs/1804.06788; data-dependent quantities: Modrák et al. (2023),
+Simulation-based calibration checking for Bayesian computation: the choice of test quantities
+shapes sensitivity, https://arxiv.org/abs/2211.02383.
+"""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latens.errors import ConfigError, NumericalError, UnsupportedError
+from latens.evaluation.calibration_outcome import CalibrationTests
+from latens.evaluation.declared import Pairs, declares_model, simulate_declared
+from latens.evaluation.measure import BLOCK_BYTES
+from latens.evaluation.quantities import Quantities, fit_quantities
+from latens.inference import (
+    DEFAULT_DRAWS,
+    AmortisedPosterior,
+    HasLogProb,
+    LatentPosterior,
+    Posterior,
+    Solver,
+)
+from latens.metrics import (
+    PopulationTest,
+    chi_square_statistic,
+    chi_square_test,
+    ecdf_statistic,
+    ecdf_test,
+    member_ranks,
+    random_orders,
+    relabelling_test,
+)
+from latens.problems import InverseProblem
+
+Values = dict[str, NDArray[np.float64]]
+"""Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first."""
+
+LEAST_IMAGES = 20
+SIMULATED = 500
+"""Images simulated from a declared model."""
+
+LATENTS = 8
+"""Latents whose ranks are tested."""
+
+
+def calibration_tests(
+    solver: Solver,
+    problem: InverseProblem | None,
+    x: Tensor,
+    y: Tensor,
+    *,
+    directions: Tensor | None = None,
+    groups: Sequence[str] | None = None,
+    simulated: int = SIMULATED,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> tuple[CalibrationTests, ...]:
+    """Data calibration, and simulation-based calibration where the solver declares a model.
+
+    Args:
+        solver: A solver that returns posteriors.
+        problem: Operator and noise, or None.
+        x: Truth of held-out pairs, `(n, *signal_shape)`.
+        y: Their measurements, `(n, *measurement_shape)`.
+        directions: Principal directions, from images that are not tested; None leaves them out.
+        groups: Subject of each image; one image of each is used, for ranks must be independent.
+        simulated: Images simulated from the declared model.
+        draws: M.
+        seed: Key of all noise.
+
+    Returns:
+        One or two sets of tests; with one, its `note` says why.
+
+    Raises:
+        UnsupportedError: If the solver gives point estimates.
+        ConfigError: If there are fewer than 20 images.
+        NumericalError: If draws are not finite.
+    """
+    note = "" if declares_model(solver) else "The solver declares no model of its own to simulate."
+    data = data_calibration(
+        solver,
+        problem,
+        x,
+        y,
+        directions=directions,
+        groups=groups,
+        draws=draws,
+        seed=seed,
+        note=note,
+    )
+    if note:
+        return (data,)
+    model = model_calibration(solver, simulated, directions=directions, draws=draws, seed=seed)
+    return data, model
+
+
+def data_calibration(
+    solver: Solver,
+    problem: InverseProblem | None,
+    x: Tensor,
+    y: Tensor,
+    *,
+    directions: Tensor | None = None,
+    groups: Sequence[str] | None = None,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+    note: str = "",
+) -> CalibrationTests:
+    """Test ranks on held-out pairs; see `calibration_tests` for arguments and errors."""
+    kept = list(range(len(x)))
+    if groups is not None:
+        first: dict[str, int] = {}
+        for i, group in enumerate(groups):
+            first.setdefault(group, i)
+        kept = list(first.values())
+    pairs = Pairs(None, x[kept], y[kept], y[kept], problem)
+    values, used, untrusted = _values(solver, pairs, directions, kept, draws, seed)
+    tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 0]))
+    images = tuple(kept[i] for i in used)
+    return CalibrationTests("data", tests, ranks, images, draws, untrusted, note)
+
+
+def model_calibration(
+    solver: Solver,
+    images: int = SIMULATED,
+    *,
+    directions: Tensor | None = None,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+) -> CalibrationTests:
+    """Simulation-based calibration of a solver on the model that it declares.
+
+    Args:
+        solver: A solver with a model of its own, such as `latent` or `wiener`.
+        images: Pairs that are simulated.
+        directions: Principal directions, `(K, *signal_shape)`; None leaves them out.
+        draws: M.
+        seed: Key of all noise.
+
+    Raises:
+        UnsupportedError: If the solver declares no model, or gives point estimates.
+        ConfigError: If there are fewer than 20 images.
+        NumericalError: If draws are not finite.
+    """
+    pairs = simulate_declared(solver, images, seed)
+    keys = list(range(images))
+    values, used, untrusted = _values(solver, pairs, directions, keys, draws, seed)
+    tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 1]))
+    return CalibrationTests("model", tests, ranks, used, draws, untrusted)
+
+
+def uniformity_tests(
+    values: Values, rng: np.random.Generator, relabellings: int = 999
+) -> tuple[tuple[PopulationTest, ...], dict[str, NDArray[np.int64]]]:
+    """Tests of every family of numbers.
+
+    Args:
+        values: Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first.
+        rng: Source of the order of ties and of relabellings.
+        relabellings: Relabellings of a family with several numbers.
+
+    Returns:
+        Two tests for each family, and the ranks of the truth, `(n, k)`.
+    """
+    tests: list[PopulationTest] = []
+    ranks: dict[str, NDArray[np.int64]] = {}
+    for name, numbers in values.items():
+        draws, images, size = len(numbers) - 1, numbers.shape[1], numbers.shape[2]
+        members = member_ranks(numbers, random_orders(draws, images, rng))
+        ranks[name] = members[0].astype(np.int64)
+        if size == 1:
+            pairs = (("ecdf", ecdf_test), ("chi-square", chi_square_test))
+            found = [(kind, *test(ranks[name][:, 0], draws)) for kind, test in pairs]
+            quantity = name
+        else:
+            scores = (ecdf_statistic, chi_square_statistic)
+            outcome = relabelling_test(members, scores, rng, relabellings)
+            found = zip(("max ecdf", "max chi-square"), *outcome, strict=True)
+            quantity = f"{name} ({size})"
+        tests += [
+            PopulationTest(kind, quantity, float(statistic), float(p), images, draws)
+            for kind, statistic, p in found
+        ]
+    return tuple(tests), ranks
+
+
+def posterior_blocks(
+    solver: Solver, x: Tensor, y: Tensor, keys: list[int], draws: int, seed: int
+) -> Iterator[tuple[slice, Posterior, Tensor]]:
+    """Solve all images in blocks of bounded memory.
+
+    Args:
+        solver: A solver that returns posteriors.
+        x: Truth, `(n, *signal_shape)`.
+        y: Measurements, `(n, *measurement_shape)`.
+        keys: Key of the noise of each image.
+        draws: M.
+        seed: Key of the noise.
+
+    Yields:
+        Place of the block, its posterior, and truth and draws, `(M + 1, B, *signal_shape)`.
+
+    Raises:
+        UnsupportedError: If the solver gives point estimates.
+        ConfigError: If there are fewer than 20 images.
+        NumericalError: If draws are not finite.
+    """
+    if len(x) < LEAST_IMAGES:
+        raise ConfigError(
+            "images",
+            f"{LEAST_IMAGES} independent images or more",
+            len(x),
+            "Fewer cannot tell a calibrated posterior from another; aim at 500.",
+        )
+    size = max(1, BLOCK_BYTES // (4 * (draws + 1) * prod(x.shape[1:])))
+    for start in range(0, len(x), size):
+        block = slice(start, min(start + size, len(x)))
+        posterior = solver(y[block], keys=keys[block], seed=seed)
+        if not isinstance(posterior, Posterior):
+            raise UnsupportedError(
+                "solver",
+                "a solver that returns a Posterior",
+                type(posterior).__name__,
+                "A point estimate has no calibration; choose `cvae`, `latent` or an ensemble.",
+            )
+        sample = posterior.sample(draws)
+        if not bool(torch.isfinite(sample).all()):
+            raise NumericalError(
+                "draws",
+                "finite posterior draws",
+                "values that are not",
+                "The solver failed: see its status.",
+            )
+        yield block, posterior, torch.cat([x[block].to(sample)[None], sample])
+
+
+def _values(
+    solver: Solver,
+    pairs: Pairs,
+    directions: Tensor | None,
+    keys: list[int],
+    draws: int,
+    seed: int,
+) -> tuple[Values, tuple[int, ...], int]:
+    """Numbers of all families, positions of the images used, and how many are not trusted."""
+    parts: dict[str, list[NDArray[np.float64]]] = {}
+    trusted: list[NDArray[np.bool_]] = []
+    quantities: Quantities | None = None
+    solved = posterior_blocks(solver, pairs.x, pairs.y, keys, draws, seed)
+    for block, posterior, members in solved:
+        y = pairs.seen[block]
+        if quantities is None:
+            quantities = fit_quantities(members, y, pairs.problem, directions, seed)
+        found = quantities(members, y, keys[block]) | _densities(posterior, members)
+        if pairs.z is not None:
+            found |= _latents(posterior, pairs.z[block], draws)
+        for name, numbers in found.items():
+            parts.setdefault(name, []).append(numbers.double().numpy(force=True))
+        rows = posterior.trusted
+        size = block.stop - block.start
+        trusted.append(np.ones(size, bool) if rows is None else rows.numpy(force=True))
+    usable = np.concatenate(trusted)
+    untrusted = int((~usable).sum())
+    # as in the tables: where half or more are not to be trusted, none is left out
+    kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
+    values = {name: np.concatenate(blocks, axis=1)[:, kept] for name, blocks in parts.items()}
+    return values, tuple(kept.tolist()), untrusted
+
+
+@torch.no_grad()
+def _densities(posterior: Posterior, members: Tensor) -> dict[str, Tensor]:
+    """log q(x | y), negated so that small ranks are small regions, `(M + 1, B, 1)`."""
+    if not isinstance(posterior, HasLogProb):
+        return {}
+    try:
+        return {"log q(x | y)": -posterior.log_prob(members)[..., None]}
+    except NotImplementedError:  # a foreign distribution without a density
+        return {}
+
+
+@torch.no_grad()
+def _latents(posterior: Posterior, z: Tensor, draws: int) -> dict[str, Tensor]:
+    """Some latents and log q(z | y), `(M + 1, B, k)`."""
+    if not isinstance(posterior, LatentPosterior):
+        return {}
+    members = torch.cat([z[None], posterior.latent_draws(draws)])  # (M + 1, B, dim)
+    places = np.unique(np.linspace(0, z.shape[1] - 1, min(LATENTS, z.shape[1])).astype(int))
+    found = {"latents": members[..., places]}
+    if isinstance(posterior, AmortisedPosterior):
+        found["log q(z | y)"] = -posterior.latent.log_prob(members)[..., None]
+    return found

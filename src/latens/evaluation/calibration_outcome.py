@@ -1,0 +1,143 @@
+"""What the calibration tests of a solver found: a list of tests, a verdict, a table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from latens.metrics import PopulationTest, area_to_curve, holm_adjusted
+from latens.store.schemas import TESTS
+from latens.store.tables import from_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from latens.evaluation.evaluate import Cell
+
+Source = Literal["data", "model"]
+
+LEVEL = 0.05
+"""Chance of one false alarm or more among all tests of one set of pairs."""
+
+AREAS = ("TARP near A⁺y", "TARP independent", "log q(x | y)", "log q(z | y)")
+"""Families whose small ranks mean a small region."""
+
+
+@dataclass(frozen=True)
+class CalibrationTests:
+    """Tests of one solver on one set of pairs.
+
+    Attributes:
+        source: "data" (held-out) or "model" (simulated from the solver's own).
+        tests: All tests.
+        ranks: Ranks of the truth in each family, `(n, k)`, in {0, …, M}.
+        images: Position of each image that was used.
+        draws: M.
+        untrusted: Images whose estimate is not to be trusted.
+        note: What else there is to know.
+    """
+
+    source: Source
+    tests: tuple[PopulationTest, ...]
+    ranks: Mapping[str, NDArray[np.int64]] = field(repr=False)
+    images: tuple[int, ...] = field(repr=False)
+    draws: int
+    untrusted: int = 0
+    note: str = ""
+
+    @cached_property
+    def p_adjusted(self) -> NDArray[np.float64]:
+        """p-value of each test after Holm's rule over all of them."""
+        return holm_adjusted(self.tests)
+
+    @property
+    def rejected(self) -> tuple[PopulationTest, ...]:
+        """Tests with an adjusted p-value of 0.05 or less, smallest first."""
+        order = np.argsort(self.p_adjusted, kind="stable")
+        return tuple(self.tests[i] for i in order if self.p_adjusted[i] <= LEVEL)
+
+    @property
+    def areas(self) -> dict[str, float]:
+        """Signed area to the curve of expected coverage of TARP and of highest density."""
+        return {
+            name: float(area_to_curve(torch.from_numpy(ranks[:, 0]), self.draws).mean())
+            for name, ranks in self.ranks.items()
+            if name in AREAS
+        }
+
+    @property
+    def verdict(self) -> str:
+        """One line in plain words."""
+        kind = {"data": "held-out pairs", "model": "pairs of its own model"}[self.source]
+        source = f"on {len(self.images)} {kind}"
+        if not self.rejected:
+            smallest = float(self.p_adjusted.min())
+            return (
+                f"no miscalibration found {source} with {self.draws} draws: none of "
+                f"{len(self.tests)} tests rejects at 5 % after Holm (smallest p {smallest:.2g})"
+            )
+        worst = self.rejected[0]
+        names = dict.fromkeys(test.quantity for test in self.rejected)
+        lean = _lean(self.ranks, [test.quantity for test in self.rejected], self.draws)
+        return (
+            f"not calibrated {source}: {len(self.rejected)} of {len(self.tests)} tests reject at "
+            f"5 % after Holm ({', '.join(names)}); clearest in {worst.quantity} by {worst.test}, "
+            f"adjusted p {float(self.p_adjusted.min()):.2g}{lean}"
+        )
+
+    def table(self, cell: "Cell") -> "pd.DataFrame":
+        """One row per test.
+
+        Args:
+            cell: Name of the solver and its place in a sweep.
+        """
+        records = [
+            {
+                "solver": cell.solver,
+                "n": cell.n,
+                "data_seed": cell.data_seed,
+                "init_seed": cell.init_seed,
+                "test": f"{self.source}: {test.test}",
+                "quantity": test.quantity,
+                "statistic": test.statistic,
+                "p_value": test.p_value,
+                "p_adjusted": float(adjusted),
+                "images": test.images,
+                "draws": test.draws,
+                "evaluation": cell.evaluation,
+            }
+            for test, adjusted in zip(self.tests, self.p_adjusted, strict=True)
+        ]
+        return from_rows(records, TESTS)
+
+    def __str__(self) -> str:
+        lines = [self.verdict, *([self.note] if self.note else [])]
+        for test, adjusted in zip(self.tests, self.p_adjusted, strict=True):
+            mark = "*" if adjusted <= LEVEL else " "
+            lines.append(
+                f" {mark} {test.quantity:<26} {test.test:<16} p {test.p_value:<8.3g} "
+                f"after Holm {adjusted:.3g}"
+            )
+        return "\n".join(lines)
+
+
+_LINEAR = ("pixels", "regions", "principal", "null space", "latents")
+
+
+def _lean(ranks: Mapping[str, NDArray[np.int64]], quantities: Sequence[str], draws: int) -> str:
+    """Which way the ranks of a linear family lean, as the end of a sentence."""
+    for name in _LINEAR:
+        if not any(quantity.startswith(f"{name} (") for quantity in quantities):
+            continue
+        place = 2 * ranks[name] / draws - 1  # uniform on −1 … 1
+        even = np.arange(draws + 1) * 2 / draws - 1
+        outward = np.abs(place).mean() - np.abs(even).mean()
+        noise = np.abs(even).std() / np.sqrt(len(place))
+        if abs(outward) > 2 * noise:
+            how = "too close together" if outward > 0 else "too far apart"
+            return f"; the draws of {name} are {how}"
+    return ""

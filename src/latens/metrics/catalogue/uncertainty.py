@@ -1,0 +1,129 @@
+"""Is the spread right element by element, and does it know where the errors are?"""
+
+from math import inf, nan
+
+from latens.metrics.metric import LEVEL, Metric, first, mean_magnitude
+from latens.metrics.spread_bins import ence
+
+SPREAD_EDGES = tuple(2.0**power for power in range(-8, 1))
+"""Edges of the bins of predicted standard deviation, as fractions of the range of the data set:
+the same for every solver and N, so that numbers compare."""
+
+LAGS = (1, 2, 4)
+"""Distances along each axis at which differences of pixels are scored."""
+
+_BINS = len(SPREAD_EDGES) + 1
+_BINNED = (
+    f"over {_BINS} bins (octaves) of predicted standard deviation; one half of the draws bins, "
+    "the other is compared, (M+1)/M times its variance; means over pixels and images come first"
+)
+
+
+UNCERTAINTY: tuple[Metric, ...] = (
+    Metric(
+        "interval_score",
+        f"interval score at {LEVEL:.0%}",
+        "signal",
+        "lower",
+        nan,
+        f"Width of the {LEVEL:.0%} central interval plus {2 / (1 - LEVEL):.0f} times the distance "
+        "of what lies outside, mean over the event, then over images.",
+        ("interval_score",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "energy_score",
+        "energy score",
+        "signal √d",
+        "lower",
+        nan,
+        "Fair energy score of the whole image, Euclidean norms summed over the event; mean over "
+        "images.",
+        ("energy_score",),
+        first,
+    ),
+    Metric(
+        "variogram_score",
+        "variogram score",
+        "signal",
+        "lower",
+        nan,
+        f"Fair variogram score of order ½ of pairs of pixels at distances {LAGS} along each axis, "
+        "mean over pairs, then over images; sees wrong correlations.",
+        ("variogram_score",),
+        first,
+    ),
+    Metric(
+        "ence",
+        "ENCE",
+        "",
+        "lower",
+        0.0,
+        f"Share-weighted mean of |√mVAR − RMSE|/√mVAR {_BINNED}.",
+        tuple(f"{what}_{j}" for what in ("share", "variance", "error") for j in range(_BINS)),
+        ence,
+        (0.0, inf),
+    ),
+    Metric(
+        "uce",
+        "UCE",
+        "signal²",
+        "lower",
+        0.0,
+        f"Share-weighted mean of |mVAR − MSE| {_BINNED}.",
+        tuple(f"variance_minus_error_{j}" for j in range(_BINS)),
+        mean_magnitude,
+        (0.0, inf),
+        "norm",
+    ),
+    Metric(
+        "ause",
+        "AUSE",
+        "",
+        "lower",
+        nan,
+        "Area between the sparsification curves (RMSE left after removing the most uncertain "
+        "pixels of an image, over the whole) by predicted spread and by error; mean over images.",
+        ("ause",),
+        first,
+        (0.0, 1.0),
+    ),
+    Metric(
+        "aurg",
+        "AURG",
+        "",
+        "higher",
+        nan,
+        "Area between the random sparsification curve and the one by predicted spread; mean over "
+        "images.",
+        ("aurg",),
+        first,
+        (-inf, 1.0),
+    ),
+    Metric(
+        "ause_reference",
+        "sparsification against stated spread",
+        "",
+        "target",
+        0.0,
+        "Area between the sparsification curve by predicted spread and the one of errors drawn "
+        "from the stated distribution; above 0 = errors follow the spread less than it claims; "
+        "mean over images.",
+        ("ause_reference",),
+        first,
+        (-1.0, inf),
+    ),
+    Metric(
+        "error_rank_correlation",
+        "Spearman(|error|, spread)",
+        "",
+        "higher",
+        nan,
+        "Rank correlation of magnitude of the error and predicted standard deviation over the "
+        "pixels of an image, 0 where either is constant; mean over images.",
+        ("error_rank_correlation",),
+        first,
+        (-1.0, 1.0),
+    ),
+)

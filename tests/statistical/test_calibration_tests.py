@@ -1,0 +1,89 @@
+"""Size and power of the calibration tests, on reduced replicates.
+
+`benchmarks/calibration_tests.py` measures the same at full size. Here, with R data sets, a rate
+is compared with its bound at three binomial standard errors.
+"""
+
+from collections import Counter
+from math import sqrt
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from latens.distributions import NoiseStream
+from latens.evaluation.calibration import uniformity_tests
+from latens.evaluation.quantities import fit_quantities
+from latens.metrics import chi_square_test, ecdf_test, holm_adjusted
+from oracles.masked_field import MaskedField
+
+FIELD = MaskedField()
+SIZE = FIELD.problem.measurement_shape[0]
+IMAGES = 500
+LEVEL = 0.05
+
+
+@pytest.mark.parametrize("draws", [8, 20, 100])
+def test_the_size_of_both_tests_of_ranks(draws: int):
+    """0.05 ± 0.015, widened by three binomial errors of 4000 runs."""
+    runs = 4000
+    ranks = np.random.default_rng(draws).integers(0, draws + 1, size=(IMAGES, runs))
+    slack = 3 * sqrt(0.05 * 0.95 / runs)
+    for test in (ecdf_test, chi_square_test):
+        rate = (test(ranks, draws)[1] <= LEVEL).mean()
+        assert 0.035 - slack < rate < 0.065 + slack, (test.__name__, rate)
+
+
+def _rejections(kind: str, draws: int, runs: int) -> tuple[Counter[str], float]:
+    """How often each family rejects at 5 %, and the rate of one rejection or more after Holm."""
+    hits: Counter[str] = Counter()
+    alarms = 0
+    for run in range(runs):
+        stream = NoiseStream(5, draws, run)
+        x, y = FIELD.pairs(stream.normal((IMAGES, 64)), stream.normal((IMAGES, SIZE)))
+        sample = FIELD.draws(y, stream.normal((draws, IMAGES, 64)), kind)
+        members = torch.cat([x[None], sample])
+        quantities = fit_quantities(members, y, FIELD.problem, None, run)
+        values = quantities(members, y, list(range(IMAGES)))
+        arrays = {name: numbers.numpy() for name, numbers in values.items()}
+        found, _ = uniformity_tests(arrays, np.random.default_rng(run))
+        hits.update({t.quantity.split(" (")[0] for t in found if t.p_value <= LEVEL})
+        alarms += bool((holm_adjusted(found) <= LEVEL).any())
+    return hits, alarms / runs
+
+
+def test_false_alarms_of_all_tests_together_stay_at_the_level():
+    """Holm holds the rate of one alarm or more at 0.05 at most; 60 runs, three binomial errors."""
+    runs = 60
+    _, alarms = _rejections("exact", 20, runs)
+    assert alarms <= LEVEL + 3 * sqrt(LEVEL * (1 - LEVEL) / runs)
+
+
+def test_what_is_too_narrow_is_found_by_every_family():
+    """Power 0.9 or more against 0.8 times the standard deviation, 8 draws."""
+    runs = 12
+    hits, alarms = _rejections("narrow", 8, runs)
+    assert alarms == 1
+    families = ("pixels", "norm", "regions", "data fit", "null space", "TARP near A⁺y")
+    for family in families:
+        assert hits[family] >= runs * (0.9 - 3 * sqrt(0.9 * 0.1 / runs)), family
+
+
+def test_the_prior_is_no_posterior():
+    """Rejected in 0.95 or more; what it passes is passed at the level."""
+    runs = 12
+    hits, alarms = _rejections("prior", 20, runs)
+    assert alarms == 1
+    for family in ("data fit", "TARP near A⁺y", "null space given y"):
+        assert hits[family] == runs
+    both = 2 * LEVEL  # two tests of each family
+    for family in ("pixels", "regions", "norm", "null space"):
+        assert hits[family] <= runs * (both + 3 * sqrt(both * (1 - both) / runs)), family
+
+
+def test_a_continuous_test_of_few_ranks_would_be_wrong():
+    """The trap that these tests avoid: Kolmogorov–Smirnov on nine whole numbers."""
+    ranks = np.random.default_rng(0).integers(0, 9, size=(IMAGES, 50))
+    p = [stats.kstest(column, stats.uniform(0, 8).cdf).pvalue for column in ranks.T]
+    assert np.mean(np.array(p) <= LEVEL) == 1
