@@ -14,6 +14,15 @@ CORE = [
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio"),
+    *("lipschitz", "lipschitz_whitened", "condition_number", "mean_square_gain"),
+    *("noise_amplification", "noise_amplification_q95"),
+    *("worst_error_25", "worst_error_50", "worst_error", "worst_error_200", "worst_excess"),
+    *("worst_over_baseline", "worst_patch_error", "transferred_error"),
+    *("image_attack", "image_attack_error", "more_samples"),
+    *("contrast_recovery_2", "contrast_recovery_5", "contrast_recovery_10"),
+    *("worst_coverage_pixel", "worst_coverage_region", "worst_width", "posterior_lipschitz"),
+    *("null_error", "range_mse", "null_variance", "spread_skill_range", "spread_skill_null"),
+    *("injected_content", "hallucinated", "unflagged", "ambiguity"),
     *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 

@@ -29,6 +29,13 @@ from latens.metrics.functionals import principal_directions, principal_scores, r
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
+from latens.metrics.null_space import (
+    hallucinated_share,
+    hallucination,
+    null_energy,
+    split_error,
+    split_variance,
+)
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.spread import (
@@ -37,19 +44,35 @@ from latens.metrics.spread import (
     z_variance,
     z_variance_divisor,
 )
+from latens.metrics.stability import (
+    DETAIL_WIDTHS,
+    NOISE_LEVELS,
+    VISIBILITIES,
+    amplification,
+    contrast_recovery,
+    largest_patch_error,
+    marginal_w2,
+    relative_error,
+    upper_share,
+)
 
 __all__ = [
     "CALIBRATION_LEVELS",
     "CATALOGUE",
+    "DETAIL_WIDTHS",
     "LEVEL",
+    "NOISE_LEVELS",
+    "VISIBILITIES",
     "CollapseDiagnosis",
     "CollapseThresholds",
     "Metric",
     "Statistic",
     "active_units",
+    "amplification",
     "attainable_levels",
     "bulk_ess",
     "central_interval",
+    "contrast_recovery",
     "coverage",
     "crps",
     "crps_gaussian",
@@ -58,15 +81,20 @@ __all__ = [
     "draw_mse_components",
     "e_bfmi",
     "energy_score",
+    "hallucinated_share",
+    "hallucination",
     "interval_score",
     "interval_width",
     "kl_per_unit",
+    "largest_patch_error",
     "marginal_gap",
+    "marginal_w2",
     "mean_ess",
     "metric",
     "mse",
     "nested_rhat",
     "nmse",
+    "null_energy",
     "order_index",
     "pareto_smooth",
     "principal_directions",
@@ -74,11 +102,15 @@ __all__ = [
     "psnr",
     "rank",
     "region_means",
+    "relative_error",
     "rhat",
+    "split_error",
+    "split_variance",
     "spread_skill_components",
     "ssim",
     "tail_ess",
     "unit_variance",
+    "upper_share",
     "z_variance",
     "z_variance_divisor",
 ]

@@ -3,13 +3,17 @@
 from latens.errors import ConfigError
 from latens.metrics.catalogue.calibration import CALIBRATION
 from latens.metrics.catalogue.gap import GAP
+from latens.metrics.catalogue.null_space import NULL_SPACE
 from latens.metrics.catalogue.quality import QUALITY
+from latens.metrics.catalogue.stability import STABILITY
 from latens.metrics.metric import Metric
 
 SECTIONS: dict[str, tuple[Metric, ...]] = {
     "quality": QUALITY,
     "calibration": CALIBRATION,
     "amortisation": GAP,
+    "stability": STABILITY,
+    "range and null space": NULL_SPACE,
 }
 """Metrics of each section of the report."""
 
