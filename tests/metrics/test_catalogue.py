@@ -16,6 +16,15 @@ CORE = [
     *("spread_skill", "z_variance", "mse_draw_ratio"),
     *("interval_score", "energy_score", "variogram_score", "ence", "uce"),
     *("ause", "aurg", "ause_reference", "error_rank_correlation"),
+    *("lipschitz", "lipschitz_whitened", "condition_number", "mean_square_gain"),
+    *("noise_amplification", "noise_amplification_q95"),
+    *("worst_error_25", "worst_error_50", "worst_error", "worst_error_200", "worst_excess"),
+    *("worst_over_baseline", "worst_patch_error", "transferred_error"),
+    *("image_attack", "image_attack_error", "more_samples"),
+    *("contrast_recovery_2", "contrast_recovery_5", "contrast_recovery_10"),
+    *("worst_coverage_pixel", "worst_coverage_region", "worst_width", "posterior_lipschitz"),
+    *("null_error", "range_mse", "null_variance", "spread_skill_range", "spread_skill_null"),
+    *("injected_content", "hallucinated", "unflagged", "ambiguity"),
     *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 

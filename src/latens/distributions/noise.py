@@ -31,6 +31,10 @@ class Purpose(IntEnum):
     """Where samplers and optimisers begin, and proposals."""
     CHAIN = 8
     """Transitions of Markov chains; the iteration follows."""
+    PERTURBATION = 20
+    """Random disturbances of a measurement, and where a search for the worst one begins."""
+    DETAIL = 21
+    """Places of inserted details."""
 
 
 def _generator(*key: int) -> torch.Generator:

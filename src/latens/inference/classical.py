@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latens.distributions import Purpose
 from latens.errors import UnsupportedError
-from latens.inference.estimates import Draws, PointEstimate, Posterior
+from latens.inference.estimates import DEFAULT_DRAWS, Draws, PointEstimate, Posterior
 from latens.inference.solver import Solver
 from latens.problems import (
     InverseProblem,
@@ -55,6 +55,9 @@ class Classical(Solver):
     @abstractmethod
     def arrays(self) -> dict[str, Tensor]:
         """All that `fit` learned."""
+
+    def with_problem(self, problem: InverseProblem) -> Self:
+        return self.from_arrays(problem, self.arrays())
 
     @classmethod
     @abstractmethod
@@ -99,12 +102,21 @@ class TikhonovSolver(Classical):
     @torch.no_grad()
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
         """Closed form; no randomness."""
-        shifted = tikhonov(self.operator, y - self.operator.A(self.mean), self.weight)
-        return PointEstimate(self.mean + shifted)
+        return PointEstimate(self.mean_of(y, keys, seed))
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """Affine in y; see `Solver.mean_of`."""
+        mean = self.mean.to(y.dtype)
+        return mean + tikhonov(self.operator, y - self.operator.A(mean), self.weight)
 
 
 class TotalVariationSolver(Classical):
     """x̂ = argmin_x ½ ‖A x − y‖² + weight · TV(x).
+
+    It has no `mean_of`: each image takes up to thousands of iterations, a number that depends on
+    y. Worst-case measurements are transferred to it from solvers that have one.
 
     The status of an estimate is `stopped` if an image did not reach the tolerance. Its
     diagnostics are the largest relative duality gap, the most iterations, and the number of images
@@ -244,6 +256,12 @@ class WienerSolver(Classical):
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> WienerPosterior:
         """Gaussian posterior of each measurement."""
         return WienerPosterior(self.wiener, y / self.gain, keys, seed)
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """Affine in y; see `Solver.mean_of`."""
+        return self.wiener.mean(y / self.gain)
 
 
 CLASSICAL: dict[str, type[Classical]] = {

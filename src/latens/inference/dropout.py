@@ -6,15 +6,18 @@ Gal, Ghahramani (2016), Dropout as a Bayesian approximation, https://arxiv.org/a
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import Self
 
 import torch
 from torch import Tensor
 
 from latens.distributions import Purpose, draw
 from latens.errors import ConfigError
-from latens.inference.estimates import Draws, Posterior
-from latens.inference.solver import Solver
+from latens.inference.estimates import DEFAULT_DRAWS, Draws, Posterior
+from latens.inference.solver import Solver, frozen
 from latens.models import UNet
+from latens.problems import InverseProblem
 from latens.store import Status
 
 
@@ -28,11 +31,15 @@ class DropoutPosterior(Posterior):
         self.model = model
         self.y = y
 
+    def reconstructions(self, count: int) -> Tensor:
+        """f(y; mask_m) of `count` masks, `(count, B, *signal_shape)`, differentiable in y."""
+        masks = self.noise(Purpose.MASK, count, (self.model.maps,), self.y)  # (M, B, maps)
+        return torch.stack([self.model.reconstruct_dropped(self.y, mask) for mask in masks])
+
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:
         """One pass of the network for each draw."""
-        masks = self.noise(Purpose.MASK, count, (self.model.maps,), self.y)  # (M, B, maps)
-        loc = torch.stack([self.model.reconstruct_dropped(self.y, mask) for mask in masks])
+        loc = self.reconstructions(count)
         noise = self.noise(Purpose.SIGNAL, count, loc.shape[2:], self.y)
         around = self.model.around(loc)
         return Draws(draw(around, noise), loc, around.variance)
@@ -70,3 +77,14 @@ class MonteCarloDropout(Solver):
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> DropoutPosterior:
         """Posterior of each measurement, `(B, *measurement_shape)`."""
         return DropoutPosterior(self.model, y, keys, seed, self.status)
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """Mean over fixed masks; see `Solver.mean_of`."""
+        posterior = DropoutPosterior(self.model, y, keys, seed, self.status)
+        with frozen(self.model):
+            return posterior.reconstructions(draws).mean(0)
+
+    def with_problem(self, problem: InverseProblem) -> Self:
+        return type(self)(deepcopy(self.model).look_through(problem.operator), self.status)

@@ -1,6 +1,7 @@
 """Deep ensembles: an equally weighted mixture of posteriors."""
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from latens.distributions import NoiseStream, Purpose, mixture_moments
 from latens.errors import ConfigError, UnsupportedError
 from latens.inference.estimates import DEFAULT_DRAWS, Draws, Estimate, PointEstimate, Posterior
 from latens.inference.solver import Solver
+from latens.problems import InverseProblem
 from latens.store import worst_status
 
 
@@ -88,9 +90,7 @@ class Ensemble(Solver):
 
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> Estimate:
         """Each member gets noise of its own."""
-        estimates = [
-            m.solve(y, keys, seed * len(self.members) + i) for i, m in enumerate(self.members)
-        ]
+        estimates = [m.solve(y, keys, self._seed(seed, i)) for i, m in enumerate(self.members)]
         posteriors = [e for e in estimates if isinstance(e, Posterior)]
         if len(posteriors) == len(estimates):
             return EnsemblePosterior(posteriors, keys, seed)
@@ -104,3 +104,18 @@ class Ensemble(Solver):
         status = worst_status([estimate.status for estimate in estimates])
         mean = torch.stack([estimate.mean for estimate in estimates]).mean(0)
         return PointEstimate(mean, status)
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """Mean of the members' means; see `Solver.mean_of`."""
+        means = [
+            m.mean_of(y, keys, self._seed(seed, i), draws) for i, m in enumerate(self.members)
+        ]
+        return torch.stack(means).mean(0)
+
+    def with_problem(self, problem: InverseProblem) -> Self:
+        return type(self)([member.with_problem(problem) for member in self.members])
+
+    def _seed(self, seed: int, member: int) -> int:
+        return seed * len(self.members) + member

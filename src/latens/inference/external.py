@@ -10,8 +10,14 @@ from torch.distributions import Distribution
 
 from latens.distributions import Purpose, draw, draw_foreign, row_noise
 from latens.errors import ConfigError, ShapeError, UnsupportedError
-from latens.inference.estimates import Draws, Estimate, PointEstimate, Posterior
-from latens.inference.solver import Solver
+from latens.inference.estimates import (
+    DEFAULT_DRAWS,
+    Draws,
+    Estimate,
+    PointEstimate,
+    Posterior,
+)
+from latens.inference.solver import Solver, frozen
 from latens.models import Model
 
 
@@ -62,13 +68,34 @@ class _External(Solver):
         if isinstance(result, Distribution):
             return _DistributionPosterior(result, keys, seed)
         if isinstance(result, Tensor):
-            return PointEstimate(_checked(result, y))
+            return PointEstimate(_checked(result, y).detach())
         raise UnsupportedError(
             "solver",
             "a tensor, a Distribution, a Posterior, or draws from (y, n)",
             type(result).__name__,
             "Wrap your solver in a function that returns one of these.",
         )
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """Of a callable `y → tensor` or `y → Distribution` through which gradients flow."""
+        modules = [self.function] if isinstance(self.function, nn.Module) else []
+        with frozen(*modules):
+            found = None if self.takes_count else _mean(self.function(y), y)
+        return super().mean_of(y, keys, seed, draws) if found is None else _checked(found, y)
+
+
+def _mean(result: Any, y: Tensor) -> Tensor | None:
+    """The reconstruction in what a callable returned, with its graph; None if it has none."""
+    if isinstance(result, Distribution):
+        try:
+            result = result.mean
+        except NotImplementedError:
+            return None
+    if not isinstance(result, Tensor) or (y.requires_grad and not result.requires_grad):
+        return None
+    return result
 
 
 def _takes_count(function: Callable[..., Any]) -> bool:
@@ -103,7 +130,7 @@ def _checked(result: Tensor, y: Tensor) -> Tensor:
             tuple(result.shape),
             "Return one signal per measurement, with its channel axis.",
         )
-    return result.detach()
+    return result
 
 
 class _DrawnPosterior(Posterior):

@@ -61,6 +61,23 @@ class LatentPosterior(Posterior):
             return Draws(values, values, torch.zeros((), dtype=values.dtype))
         return Draws(values, given.mean, given.variance)
 
+    def mean_given(self, z: Tensor) -> Tensor:
+        """Mean over draws of the signal, `loc` of `make_draws`, differentiable in z and y.
+
+        Args:
+            z: Latents, `(M, B, dim)`.
+        """
+        decoded = self.model.decode(z, self.y)
+        if not conditions_on_measurement(self.model, self.problem):
+            return decoded.mean.mean(0)
+        assert self.problem is not None
+        given = given_measurement(decoded, self.y, self.problem)
+        if not isinstance(given.innovation, GeneralInnovation):
+            return given.mean.mean(0)
+        noise = self.noise(Purpose.SIGNAL, len(z), self.model.signal_shape, self.y)
+        shape = self.problem.measurement_shape
+        return given.draw(noise, self.noise(Purpose.MEASUREMENT, len(z), shape, self.y)).mean(0)
+
 
 def conditions_on_measurement(model: LatentModel, problem: InverseProblem | None) -> bool:
     """True if p(x | z, y) is drawn in closed form rather than read from the decoder."""

@@ -1,13 +1,16 @@
 """Point estimates of trained regressors."""
 
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from latens.inference.estimates import PointEstimate
-from latens.inference.solver import Solver
+from latens.inference.estimates import DEFAULT_DRAWS, PointEstimate
+from latens.inference.solver import Solver, frozen
 from latens.models import UNet
+from latens.problems import InverseProblem
 from latens.store import Status
 
 
@@ -27,3 +30,13 @@ class Regression(Solver):
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
         """One pass of the network; no randomness."""
         return PointEstimate(self.model.reconstruct(y), self.status)
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """One pass of the network; see `Solver.mean_of`."""
+        with frozen(self.model):
+            return self.model.reconstruct(y)
+
+    def with_problem(self, problem: InverseProblem) -> Self:
+        return type(self)(deepcopy(self.model).look_through(problem.operator), self.status)

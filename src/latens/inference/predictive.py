@@ -8,15 +8,18 @@ using deep ensembles, https://arxiv.org/abs/1612.01474.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
+from typing import Self
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent
 
 from latens.distributions import Purpose, draw
-from latens.inference.estimates import Draws, Posterior
-from latens.inference.solver import Solver
+from latens.inference.estimates import DEFAULT_DRAWS, Draws, Posterior
+from latens.inference.solver import Solver, frozen
 from latens.models import UNet
+from latens.problems import InverseProblem
 from latens.store import Status
 
 
@@ -80,3 +83,13 @@ class Predictive(Solver):
         """One pass of the network."""
         around = self.model.around(self.model.reconstruct(y))
         return GaussianPosterior(around, keys, seed, self.status)
+
+    def mean_of(
+        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
+    ) -> Tensor:
+        """One pass of the network; see `Solver.mean_of`."""
+        with frozen(self.model):
+            return self.model.reconstruct(y)
+
+    def with_problem(self, problem: InverseProblem) -> Self:
+        return type(self)(deepcopy(self.model).look_through(problem.operator), self.status)

@@ -30,6 +30,13 @@ from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
 from latens.metrics.lc2st import LocalTest, lc2st
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
+from latens.metrics.null_space import (
+    hallucinated_share,
+    hallucination,
+    null_energy,
+    split_error,
+    split_variance,
+)
 from latens.metrics.population import PopulationTest, holm, holm_adjusted
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
 from latens.metrics.relabelling import member_ranks, random_orders, relabelling_test
@@ -46,6 +53,17 @@ from latens.metrics.spread_bins import (
     halves,
     spread_bin_components,
     spread_bin_deviations,
+)
+from latens.metrics.stability import (
+    DETAIL_WIDTHS,
+    NOISE_LEVELS,
+    VISIBILITIES,
+    amplification,
+    contrast_recovery,
+    largest_patch_error,
+    marginal_w2,
+    relative_error,
+    upper_share,
 )
 from latens.metrics.tarp import (
     area_to_curve,
@@ -67,7 +85,10 @@ from latens.metrics.variogram import lag_pairs, variogram_score
 __all__ = [
     "CALIBRATION_LEVELS",
     "CATALOGUE",
+    "DETAIL_WIDTHS",
     "LEVEL",
+    "NOISE_LEVELS",
+    "VISIBILITIES",
     "CollapseDiagnosis",
     "CollapseThresholds",
     "LocalTest",
@@ -75,12 +96,14 @@ __all__ = [
     "PopulationTest",
     "Statistic",
     "active_units",
+    "amplification",
     "area_to_curve",
     "attainable_levels",
     "bulk_ess",
     "central_interval",
     "chi_square_statistic",
     "chi_square_test",
+    "contrast_recovery",
     "coverage",
     "crps",
     "crps_gaussian",
@@ -94,6 +117,8 @@ __all__ = [
     "ence",
     "energy_score",
     "error_rank_correlation",
+    "hallucinated_share",
+    "hallucination",
     "halves",
     "holm",
     "holm_adjusted",
@@ -103,14 +128,17 @@ __all__ = [
     "interval_width",
     "kl_per_unit",
     "lag_pairs",
+    "largest_patch_error",
     "lc2st",
     "marginal_gap",
+    "marginal_w2",
     "mean_ess",
     "member_ranks",
     "metric",
     "mse",
     "nested_rhat",
     "nmse",
+    "null_energy",
     "order_index",
     "pareto_smooth",
     "principal_directions",
@@ -122,8 +150,11 @@ __all__ = [
     "reference_distance",
     "region_means",
     "relabelling_test",
+    "relative_error",
     "rhat",
     "sparsification_areas",
+    "split_error",
+    "split_variance",
     "spread_bin_components",
     "spread_bin_deviations",
     "spread_skill_components",
@@ -131,6 +162,7 @@ __all__ = [
     "tail_ess",
     "tarp_ranks",
     "unit_variance",
+    "upper_share",
     "variogram_score",
     "z_variance",
     "z_variance_divisor",

@@ -99,6 +99,12 @@ def ratio(means: Array) -> Array:
         return means[:, 0] / means[:, 1]
 
 
+def share(means: Array) -> Array:
+    """First component over the sum of all, after averaging over images; NaN where that is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return means[:, 0] / means.sum(axis=1)
+
+
 def root_ratio(means: Array) -> Array:
     """Square root of `ratio`."""
     with np.errstate(invalid="ignore"):

@@ -135,6 +135,12 @@ class FourierSampling(LinearOperator):
         flat = torch.fft.ifftshift(full, dim=self._axes).flatten(self._axes[0])
         return flat[..., self.sampled]
 
+    def with_mask(self, mask: Tensor) -> "FourierSampling":
+        """The same coils with other sampled frequencies, `(*spatial)`, frequency 0 at n // 2."""
+        exact = torch.zeros((), dtype=torch.float64)
+        coils = None if self._maps is None else self._maps.on("maps", exact)
+        return FourierSampling(self.signal_shape, mask=mask, coils=coils)
+
     def spectrum(self) -> Spectrum | None:
         if self._maps is not None:
             return super().spectrum()

@@ -201,6 +201,10 @@ class Inpainting(DisjointRows):
         require_event("full", full, self.grid_shape)
         return self._forward_any(full)
 
+    def with_mask(self, mask: Tensor) -> "Inpainting":
+        """The same with other kept pixels, `(*spatial)`."""
+        return Inpainting(self.signal_shape, mask=mask)
+
     def entrywise_square(self) -> "Inpainting":
         return self
 

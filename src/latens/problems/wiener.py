@@ -32,6 +32,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.problems.convolution import Convolution, Identity
+from latens.problems.linear_map import linear_map
 from latens.problems.linear_operator import (
     DENSE_LIMIT,
     MAX_ITERATIONS,
@@ -197,15 +198,19 @@ class IterativeWiener(WienerFilter):
             image = operator.A_adjoint(operator.A(colour(value)))
             return colour(image) + self.noise_variance * value
 
-        solution = conjugate_gradient(
-            normal,
-            colour(operator.A_adjoint(residual)),
-            len(operator.signal_shape),
-            solve_tolerance(self.prior.mean.dtype),
-            MAX_ITERATIONS,
-            lambda r: filter_channels(r, self._preconditioner, self.prior.spatial),
-        )
-        return colour(solution)
+        def smooth(value: Tensor) -> Tensor:
+            """C^½ (C^½ AᵀA C^½ + σ² I)⁻¹ C^½, symmetric."""
+            solution = conjugate_gradient(
+                normal,
+                colour(value),
+                len(operator.signal_shape),
+                solve_tolerance(self.prior.mean.dtype),
+                MAX_ITERATIONS,
+                lambda r: filter_channels(r, self._preconditioner, self.prior.spatial),
+            )
+            return colour(solution)
+
+        return linear_map(operator.A_adjoint(residual), smooth, smooth)
 
     @cached_property
     def variance(self) -> Tensor:

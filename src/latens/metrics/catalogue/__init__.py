@@ -3,7 +3,9 @@
 from latens.errors import ConfigError
 from latens.metrics.catalogue.calibration import CALIBRATION
 from latens.metrics.catalogue.gap import GAP
+from latens.metrics.catalogue.null_space import NULL_SPACE
 from latens.metrics.catalogue.quality import QUALITY
+from latens.metrics.catalogue.stability import STABILITY
 from latens.metrics.catalogue.uncertainty import UNCERTAINTY
 from latens.metrics.metric import Metric
 
@@ -12,6 +14,8 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "calibration": CALIBRATION,
     "uncertainty": UNCERTAINTY,
     "amortisation": GAP,
+    "stability": STABILITY,
+    "range and null space": NULL_SPACE,
 }
 """Metrics of each section of the report."""
 

@@ -1,0 +1,209 @@
+"""Two images of the learned prior that a measurement cannot tell apart.
+
+    max ‖D(z') − D(z)‖   over ‖Σ^{−1/2} (F(D(z')) − F(D(z)))‖ ≤ 2ε,  ‖z'‖ ≤ ρ
+
+If both images are plausible, some y lies within ε of both (half way between their measurements,
+for a linear F), and whatever R returns there misses one of them by ‖D(z') − D(z)‖/2 or more. No
+training helps: this is a floor below every solver's worst case in the ball ε. The search is by an
+augmented Lagrangian, whose L-BFGS climbs run in lockstep over images and starts; what it returns
+is feasible, so that the floor is a valid one, if not the highest.
+
+References:
+    Nocedal, Wright (2006), Numerical optimization, section 17.4 (augmented Lagrangian).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from latens.distributions import Purpose, row_noise
+from latens.errors import ConfigError, UnsupportedError
+from latens.evaluation.measure import Rows
+from latens.evaluation.stability import noise_scale
+from latens.inference.samplers.maximise import maximise
+from latens.inference.solver import frozen
+from latens.models import Latent
+from latens.problems import InverseProblem
+
+ROUNDS = 12
+"""Updates of the multipliers."""
+
+ITERATIONS = 25
+"""L-BFGS iterations between two of them."""
+
+TOLERANCE = 1e-6
+"""Promised gain at which a climb ends, relative to the squared distance at its start; at least
+1000 rounding errors, below which line searches fail."""
+
+HALVINGS = 40
+"""Of the interval in which the feasible end of a segment lies."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ambiguity:
+    """The farthest images found that look the same.
+
+    Attributes:
+        anchor: x = D(z), `(B, *signal_shape)`.
+        other: x' = D(z'), `(B, *signal_shape)`.
+        latent: z', `(B, dim)`.
+        distance: ‖x − x'‖, `(B,)`; half of it bounds the error of every solver.
+    """
+
+    anchor: Tensor
+    other: Tensor
+    latent: Tensor
+    distance: Tensor
+
+
+def farthest_alike(
+    decode: Callable[[Tensor], Tensor],
+    measure: Callable[[Tensor], Tensor],
+    anchor: Tensor,
+    starts: Tensor,
+    separation: float,
+    radius: float,
+) -> Ambiguity:
+    """Search from several starts for each anchor.
+
+    Args:
+        decode: Latents `(C, dim)` to images `(C, *signal_shape)`.
+        measure: Images to whitened measurements, `(C, m)` or any shape, in noise standard
+            deviations.
+        anchor: z, `(B, dim)`, within the radius.
+        starts: z' to begin with, `(S, B, dim)`.
+        separation: 2ε, largest distance of the two whitened measurements.
+        radius: ρ, largest ‖z'‖.
+
+    Raises:
+        ConfigError: If separation or radius are not positive, or an anchor is outside.
+    """
+    for name, value in (("separation", separation), ("radius", radius)):
+        if not value > 0:
+            raise ConfigError(name, "a positive number", value, "Use the norm of the noise.")
+    if not bool((anchor.norm(dim=1) <= radius * (1 + 1e-6)).all()):
+        longest = float(anchor.norm(dim=1).max())
+        raise ConfigError("anchor", f"norms of at most {radius:g}", longest, "Raise the radius.")
+    copies = len(starts)
+    base = anchor.repeat_interleave(copies, 0)  # (B S, dim)
+    with torch.no_grad():
+        image, clean = decode(base), measure(decode(base)).flatten(1)
+
+    def parts(z: Tensor) -> tuple[Tensor, Tensor]:
+        """‖x' − x‖² and the constraints c ≤ 0, `(C,)`, `(C, 2)`."""
+        moved = decode(z)
+        distance = (moved - image).flatten(1).square().sum(1)
+        apart = (measure(moved).flatten(1) - clean).square().sum(1)
+        limits = [apart / separation**2 - 1, z.square().sum(1) / radius**2 - 1]
+        return distance, torch.stack(limits, 1)
+
+    z = _feasible(parts, base, starts.transpose(0, 1).flatten(0, 1))
+    unit = parts(z)[0].detach().clamp_min(torch.finfo(z.dtype).tiny)
+    tolerance = max(TOLERANCE, 1e3 * torch.finfo(z.dtype).eps)
+    multiplier = torch.zeros(len(z), 2, dtype=z.dtype, device=z.device)
+    weight = torch.full((len(z), 1), 10.0, dtype=z.dtype, device=z.device)
+    best, best_distance = z, unit
+    violation = torch.full((len(z), 1), torch.inf, dtype=z.dtype, device=z.device)
+    for _ in range(ROUNDS):
+
+        def lagrangian(v: Tensor, multiplier=multiplier, weight=weight) -> Tensor:
+            distance, limits = parts(v)
+            excess = (multiplier + weight * limits).clamp_min(0)
+            return distance / unit - (excess.square() / (2 * weight)).sum(1)
+
+        z = maximise(lagrangian, z, max_iterations=ITERATIONS, tolerance=tolerance).position
+        with torch.no_grad():
+            limits = parts(z)[1]
+            multiplier = (multiplier + weight * limits).clamp_min(0)
+            left = limits.clamp_min(0).amax(1, keepdim=True)
+            weight = torch.where(left > 0.25 * violation, 4 * weight, weight)
+            violation = torch.minimum(left, violation)
+            reached = _feasible(parts, base, z)
+            distance = parts(reached)[0]
+            gains = distance > best_distance
+            best = torch.where(gains[:, None], reached, best)
+            best_distance = torch.where(gains, distance, best_distance)
+    rows = best_distance.unflatten(0, (-1, copies)).argmax(1)
+    rows = rows + copies * torch.arange(len(anchor), device=rows.device)
+    with torch.no_grad():
+        other = decode(best[rows])
+    return Ambiguity(image[rows], other, best[rows], best_distance[rows].sqrt())
+
+
+def _feasible(
+    parts: Callable[[Tensor], tuple[Tensor, Tensor]], anchor: Tensor, z: Tensor
+) -> Tensor:
+    """The point nearest to z on the segment to the anchor at which bisection finds no excess."""
+    with torch.no_grad():
+        low = torch.zeros(len(z), 1, dtype=z.dtype, device=z.device)
+        high = torch.ones_like(low)
+        inside = (parts(z)[1] <= 0).all(1, keepdim=True)
+        low = torch.where(inside, high, low)
+        for _ in range(HALVINGS):
+            if bool((low == high).all()):
+                break
+            middle = (low + high) / 2
+            fits = (parts(anchor + middle * (z - anchor))[1] <= 0).all(1, keepdim=True)
+            low, high = torch.where(fits, middle, low), torch.where(fits, high, middle)
+            low = torch.where(inside, 1.0, low)
+            high = torch.where(inside, 1.0, high)
+        return anchor + low * (z - anchor)
+
+
+def measure_ambiguity(
+    model: Latent,
+    problem: InverseProblem,
+    x: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    restarts: int = 2,
+) -> tuple[Rows, Ambiguity]:
+    """The floor below every solver's worst case, about the prior's version of each image.
+
+    The anchor z is the mean of q(z | x), so that D(z) is the prior's image closest to x. The ball
+    of the noise is ε = √m, as in `worst_error`; ρ = √dim + 2 holds 99.9 % of N(0, I), or the
+    anchor's own norm where that is larger.
+
+    Args:
+        model: Trained `Latent`.
+        problem: Operator and noise.
+        x: Truth, `(B, *signal_shape)`.
+        keys: Key of each image.
+        seed: Key of the starts.
+        restarts: Starts per image.
+
+    Returns:
+        Rows of `ambiguity`, `(B, 1)`, and the pairs.
+
+    Raises:
+        UnsupportedError: If the model has no prior of images of its own.
+    """
+    if not isinstance(model, Latent):
+        raise UnsupportedError(
+            "model",
+            "a model with a prior p(z) p(x | z), such as `latent`",
+            type(model).__name__,
+            "Leave `ambiguity` out.",
+        )
+    with frozen(model), torch.no_grad():
+        anchor = model.encoder(x).mean
+        scale = noise_scale(problem, model.decode(anchor, x).mean)
+    key = (seed, Purpose.PERTURBATION, 5)
+    noise = row_noise(key, keys, (restarts, model.dim), x.dtype, x.device)
+    radius = max(sqrt(model.dim) + 2, 1.001 * float(anchor.norm(dim=1).max()))
+    rows = scale.repeat_interleave(restarts, 0)
+
+    def decode(z: Tensor) -> Tensor:
+        return model.decode(z, x).mean
+
+    def measure(image: Tensor) -> Tensor:
+        return problem.operator(image) / (rows if len(image) == len(rows) else scale)
+
+    separation = 2 * sqrt(scale[0].numel())
+    with frozen(model):
+        found = farthest_alike(decode, measure, anchor, anchor + noise, separation, radius)
+    relative = 0.5 * found.distance / x.flatten(1).norm(dim=1)
+    return {"ambiguity": relative[:, None].double().numpy(force=True)}, found

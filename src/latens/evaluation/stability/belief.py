@@ -1,0 +1,63 @@
+"""What a posterior believes at a measurement that was disturbed on purpose."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.evaluation.measure import Rows, block_size, region_grid
+from latens.inference import Posterior, Solver
+from latens.metrics import LEVEL, coverage, interval_width, marginal_w2, region_means
+
+
+def belief_rows(
+    solver: Solver,
+    x: Tensor,
+    y: Tensor,
+    disturbance: Tensor,
+    keys: Sequence[int],
+    seed: int,
+) -> Rows:
+    """Coverage, width and distance of the posterior at a disturbed measurement.
+
+    Args:
+        solver: Solver; of one without uncertainty there are no rows.
+        x: Truth, `(B, *signal_shape)`.
+        y: Measurements, `(B, *measurement_shape)`.
+        disturbance: e, shape of `y`, not 0.
+        keys: Key of the noise of each image; draws at y and y + e share their noise.
+        seed: Key of the noise.
+
+    Returns:
+        Components per image of `worst_coverage_pixel`, `worst_coverage_region`, `worst_width`
+        and `posterior_lipschitz`.
+    """
+    parts: list[Rows] = []
+    size = block_size(x.shape[1:])
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        given = solver(y[rows], keys=keys[rows], seed=seed)
+        moved = solver(y[rows] + disturbance[rows], keys=keys[rows], seed=seed)
+        if not isinstance(given, Posterior) or not isinstance(moved, Posterior):
+            return {}
+        length = disturbance[rows].flatten(1).norm(dim=1)
+        parts.append(_rows(given, moved, x[rows], length))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _rows(given: Posterior, moved: Posterior, x: Tensor, length: Tensor) -> Rows:
+    with torch.no_grad():
+        draws, grid = moved.sample(), region_grid(x)
+        widths = [interval_width(draws, LEVEL), interval_width(given.sample(), LEVEL)]
+        columns = {
+            "worst_coverage_pixel": coverage(draws, x, [LEVEL]),
+            "worst_coverage_region": coverage(
+                region_means(draws, grid), region_means(x, grid), [LEVEL]
+            ),
+            "worst_width": torch.stack(widths, 1),
+            "posterior_lipschitz": (
+                marginal_w2(given.mean, given.std, moved.mean, moved.std) / length
+            )[:, None],
+        }
+    return {name: value.double().numpy(force=True) for name, value in columns.items()}

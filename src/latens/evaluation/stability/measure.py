@@ -1,0 +1,318 @@
+"""All stability metrics of a solver on a set of images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from latens.distributions import Purpose, row_noise
+from latens.evaluation.measure import Examples, Rows
+from latens.evaluation.stability.belief import belief_rows
+from latens.evaluation.stability.details import (
+    are_visible,
+    detail_recovery,
+    gaussian_details,
+    most_visible,
+)
+from latens.evaluation.stability.image_attack import attack_image
+from latens.evaluation.stability.lipschitz import (
+    Slope,
+    condition_number,
+    mean_square_gain,
+    steepest,
+)
+from latens.evaluation.stability.more_samples import denser, extended_measurement
+from latens.evaluation.stability.reconstruction import Reconstruction
+from latens.evaluation.stability.settings import StabilitySettings
+from latens.evaluation.stability.worst_case import (
+    Target,
+    WorstCase,
+    noise_to_error,
+    random_disturbances,
+    worst_case,
+)
+from latens.inference import Solver
+from latens.metrics import (
+    DETAIL_WIDTHS,
+    NOISE_LEVELS,
+    VISIBILITIES,
+    amplification,
+    largest_patch_error,
+    relative_error,
+    upper_share,
+)
+from latens.problems import InverseProblem
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """What is known of the stability of one solver.
+
+    Attributes:
+        rows: Components of each metric per image, `(B, p)`.
+        disturbance: The worst disturbance found of each measurement, or the one that was
+            transferred, `(B, *measurement_shape)`.
+        examples: Truth, measurement, reconstruction, worst-case disturbance and the
+            reconstruction there, of a few images.
+        used: Position of each image that the rows are of.
+        diagnostics: Largest residual of the Lipschitz constants, relative to their square.
+    """
+
+    rows: Rows
+    disturbance: Tensor
+    examples: Examples
+    used: tuple[int, ...]
+    diagnostics: dict[str, float]
+
+
+def measure_stability(
+    solver: Solver,
+    problem: InverseProblem,
+    x: Tensor,
+    y: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    settings: StabilitySettings,
+    baseline: Solver | None = None,
+    examples: int = 8,
+) -> Stability:
+    """Attack a solver whose reconstruction can be differentiated.
+
+    Args:
+        solver: The solver.
+        problem: Operator and noise.
+        x: Truth, `(B, *signal_shape)`.
+        y: Measurements, `(B, *measurement_shape)`.
+        keys: Key of each image; names its noise and its random starts.
+        seed: Key of all noise.
+        settings: Budgets; `stability_cost` tells what they come to.
+        baseline: Differentiable solver that is attacked in the same way, such as Tikhonov's; None
+            leaves the comparison out.
+        examples: Images kept for figures.
+
+    Raises:
+        UnsupportedError: If the reconstruction cannot be differentiated: use `measure_transfer`.
+    """
+    keys = tuple(keys)
+    reconstruction = Reconstruction(solver, keys, seed)
+    scale = noise_scale(problem, x)
+    target = Target(reconstruction, x, y, scale)
+    radius = torch.full((len(x),), y[0].numel() ** 0.5, dtype=y.dtype, device=y.device)
+    x_hat = reconstruction.at(y)
+    slope, whitened = _slopes(reconstruction, y, scale, settings)
+    starts = random_disturbances(keys, seed, settings.restarts, y, radius).transpose(0, 1)
+    main = worst_case(target, radius, starts, settings)
+    curve = noise_to_error(target, main, radius, NOISE_LEVELS, settings)
+    worst = curve[NOISE_LEVELS.index(1.0)]
+    probes = _noise(keys, seed, 2, settings.probes, y)
+    columns = {
+        "lipschitz": slope.value,
+        "lipschitz_whitened": whitened.value,
+        "condition_number": condition_number(slope.value, y, x_hat),
+        "mean_square_gain": mean_square_gain(reconstruction, y, probes),
+        **{_name(level): case.error for level, case in zip(NOISE_LEVELS, curve, strict=True)},
+    }
+    rows = {name: _row(value) for name, value in columns.items()}
+    rows |= _random_rows(target, x_hat, worst, radius, settings)
+    if baseline is not None:
+        other = Target(Reconstruction(baseline, keys, seed), x, y, scale)
+        found = worst_case(other, radius, starts, settings)
+        rows["worst_over_baseline"] = _row(worst.error, found.error)
+    rows |= _image_rows(reconstruction, problem, x, settings)
+    rows |= _detail_rows(target, problem, x_hat, settings)
+    rows |= _more_rows(target, problem, x_hat)
+    disturbance = scale * worst.whitened
+    rows |= belief_rows(solver, x, y, disturbance, keys, seed)
+    moved = reconstruction.at(y + disturbance)
+    rows["worst_patch_error"] = _row(largest_patch_error(moved, x, settings.patch))
+    return Stability(
+        rows,
+        disturbance,
+        _examples(x, y, disturbance, x_hat, moved, keys, examples),
+        tuple(range(len(x))),
+        {"lipschitz_residual": float(torch.maximum(slope.residual, whitened.residual).max())},
+    )
+
+
+def measure_transfer(
+    solver: Solver,
+    x: Tensor,
+    y: Tensor,
+    disturbance: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    examples: int = 8,
+) -> Stability:
+    """Error and belief of a solver at measurements that are worst cases of another one.
+
+    Args:
+        solver: Any solver.
+        x: Truth, `(B, *signal_shape)`.
+        y: Measurements, `(B, *measurement_shape)`.
+        disturbance: `Stability.disturbance` of the other solver.
+        keys: Key of each image.
+        seed: Key of all noise.
+        examples: Images kept for figures.
+
+    Returns:
+        Images whose estimate is not to be trusted are left out of the rows, unless they are half
+        of all.
+    """
+    keys = tuple(keys)
+    estimate = solver(y + disturbance, keys=keys, seed=seed)
+    rows = {"transferred_error": _row(relative_error(estimate.mean, x))}
+    rows |= belief_rows(solver, x, y, disturbance, keys, seed)
+    kept = np.ones(len(x), bool)
+    if estimate.trusted is not None:
+        trusted = estimate.trusted.numpy(force=True)
+        kept = trusted if 2 * (~trusted).sum() < len(trusted) else kept
+    given = solver(y, keys=keys, seed=seed).mean
+    return Stability(
+        {name: row[kept] for name, row in rows.items()},
+        disturbance,
+        _examples(x, y, disturbance, given, estimate.mean, keys, examples),
+        tuple(np.flatnonzero(kept).tolist()),
+        {"untrusted": float((~kept).sum())},
+    )
+
+
+def noise_scale(problem: InverseProblem, x: Tensor) -> Tensor:
+    """Standard deviation of every measured element at a signal, `(B, *measurement_shape)`."""
+    with torch.no_grad():
+        clean = problem.operator(x)
+        return problem.noise.elementwise(clean).stddev.expand_as(clean)
+
+
+def _slopes(
+    reconstruction: Reconstruction, y: Tensor, scale: Tensor, settings: StabilitySettings
+) -> tuple[Slope, Slope]:
+    """The plain and the whitened constant."""
+    starts = _noise(reconstruction.keys, reconstruction.seed, 3, settings.lipschitz_starts, y)
+    plain = _steepest(reconstruction, y, torch.ones_like(y), starts, settings)
+    flat = scale.flatten(1)
+    if bool((flat == flat[:, :1]).all()):  # white noise: the same direction, in other units
+        return plain, Slope(plain.value * flat[:, 0], plain.direction, plain.residual)
+    return plain, _steepest(reconstruction, y, scale, starts, settings)
+
+
+def _steepest(
+    reconstruction: Reconstruction,
+    y: Tensor,
+    scale: Tensor,
+    starts: Tensor,
+    settings: StabilitySettings,
+) -> Slope:
+    """From several starts with few draws, then on with all."""
+    limits = settings.lipschitz_tolerance, settings.lipschitz_steps
+    coarse = reconstruction.with_draws(settings.search_draws)
+    rough = steepest(coarse, y, scale, starts.transpose(0, 1), *limits)
+    return steepest(reconstruction, y, scale, rough.direction[:, None], *limits)
+
+
+def _random_rows(
+    target: Target,
+    x_hat: Tensor,
+    worst: WorstCase,
+    radius: Tensor,
+    settings: StabilitySettings,
+) -> Rows:
+    """Random disturbances of the norm of the noise, other ones than the starts of the searches."""
+    keys, seed = target.reconstruction.keys, target.reconstruction.seed
+    errors, gains = [], []
+    total = settings.restarts + settings.random
+    for u in random_disturbances(keys, seed, total, target.y, radius)[settings.restarts :]:
+        disturbed = target.y + target.scale * u
+        moved = target.reconstruction.at(disturbed)
+        errors.append(relative_error(moved, target.x))
+        gains.append(amplification(moved, x_hat, target.y, disturbed))
+    gain = torch.stack(gains)
+    return {
+        "worst_excess": _row(worst.error, torch.stack(errors).mean(0)),
+        "noise_amplification": _row(gain.mean(0)),
+        "noise_amplification_q95": _row(upper_share(gain)),
+    }
+
+
+def _image_rows(
+    reconstruction: Reconstruction,
+    problem: InverseProblem,
+    x: Tensor,
+    settings: StabilitySettings,
+) -> Rows:
+    starts = _noise(reconstruction.keys, reconstruction.seed, 4, settings.image_restarts, x)
+    found = attack_image(reconstruction, problem.operator, x, starts, settings)
+    return {
+        "image_attack": _row(found.response, found.perturbation),
+        "image_attack_error": _row(found.error),
+    }
+
+
+def _detail_rows(
+    target: Target, problem: InverseProblem, x_hat: Tensor, settings: StabilitySettings
+) -> Rows:
+    """Recovered shares, `(B, widths)` for each visibility; none where a detail cannot be seen."""
+    own, operator = target.reconstruction, problem.operator
+    shares = []
+    for width in DETAIL_WIDTHS:
+        places = gaussian_details(target.x, width, own.keys, own.seed, settings.places)
+        detail = most_visible(places, target.x, operator, target.scale)
+        if not are_visible(detail):
+            return {}
+        shares.append(
+            detail_recovery(own, operator, target.x, target.y, x_hat, detail, VISIBILITIES)
+        )
+    stacked = torch.stack(shares, 2)  # (B, V, widths)
+    return {
+        f"contrast_recovery_{visibility}": _row(*stacked[:, i].unbind(1))
+        for i, visibility in enumerate(VISIBILITIES)
+    }
+
+
+def _more_rows(target: Target, problem: InverseProblem, x_hat: Tensor) -> Rows:
+    own = target.reconstruction
+    more = denser(problem)
+    if more is None:
+        return {}
+    solver = own.solver.with_problem(more)
+    extended = extended_measurement(problem, more, target.x, target.y, own.keys, own.seed)
+    found = Reconstruction(solver, own.keys, own.seed).at(extended)
+    return {"more_samples": _row(relative_error(found, target.x), relative_error(x_hat, target.x))}
+
+
+def _noise(keys: Sequence[int], seed: int, use: int, count: int, like: Tensor) -> Tensor:
+    """Standard normal, `(count, B, *event)`, keyed by its use."""
+    key = (seed, Purpose.PERTURBATION, use)
+    return row_noise(key, keys, (count, *like.shape[1:]), like.dtype, like.device)
+
+
+def _name(level: float) -> str:
+    return "worst_error" if level == 1 else f"worst_error_{level * 100:.0f}"
+
+
+def _row(*columns: Tensor) -> NDArray[np.float64]:
+    return torch.stack(columns, 1).double().numpy(force=True)
+
+
+def _examples(
+    x: Tensor,
+    y: Tensor,
+    disturbance: Tensor,
+    x_hat: Tensor,
+    moved: Tensor,
+    keys: Sequence[int],
+    count: int,
+) -> Examples:
+    """Images evenly spread over the set."""
+    chosen = sorted(set(np.linspace(0, len(x) - 1, min(count, len(x))).astype(int).tolist()))
+    arrays = {
+        "truth": x,
+        "measurement": y,
+        "disturbance": disturbance,
+        "mean": x_hat,
+        "worst_mean": moved,
+    }
+    kept = {name: value[chosen].numpy(force=True) for name, value in arrays.items()}
+    return Examples(kept, tuple(keys[i] for i in chosen))

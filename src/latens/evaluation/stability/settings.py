@@ -1,0 +1,94 @@
+"""What the stability of a solver is measured with, and what that costs."""
+
+from dataclasses import dataclass, fields
+from math import inf
+
+from latens.errors import ConfigError
+from latens.inference import DEFAULT_DRAWS
+
+
+@dataclass(frozen=True)
+class StabilitySettings:
+    """Budgets of the searches.
+
+    A search climbs with few draws behind the posterior mean, and the one for the worst case
+    polishes its best point with all; whatever is found is judged with all.
+
+    Args:
+        restarts: Starts of each search for the worst case.
+        steps: Gradients of each.
+        polish_steps: Gradients with all draws from the best end.
+        level_steps: Gradients for each other radius of the noise-to-error curve, from the worst
+            case of the ball of the noise.
+        search_draws: Draws behind the posterior mean while searching.
+        random: Random disturbances per image.
+        lipschitz_starts: Starts of the search for the largest singular value.
+        lipschitz_tolerance: Residual ‖JᵀJv − ρ²v‖/ρ² at which it stops.
+        lipschitz_steps: Products with JᵀJ at which it stops in any case, of each stage.
+        probes: Gaussian probes of the mean square gain.
+        image_restarts: Starts of the attack on the image.
+        image_steps: Gradients of each.
+        image_penalty: λ of ½‖ΔR‖² − ½λ‖r‖².
+        image_radius: Largest ‖r‖/‖x‖.
+        patch: Side of the patches of local artefacts, pixels.
+        places: Places tried for an inserted detail; the most visible one is taken.
+    """
+
+    restarts: int = 5
+    steps: int = 30
+    polish_steps: int = 5
+    level_steps: int = 8
+    search_draws: int = 8
+    random: int = 8
+    lipschitz_starts: int = 2
+    lipschitz_tolerance: float = 1e-2
+    lipschitz_steps: int = 30
+    probes: int = 8
+    image_restarts: int = 2
+    image_steps: int = 20
+    image_penalty: float = 0.1
+    image_radius: float = 0.05
+    patch: int = 5
+    places: int = 4
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = 0 if field.name in ("polish_steps", "level_steps", "image_penalty") else 1
+            if isinstance(field.default, float):
+                valid = (value >= 0 if least == 0 else value > 0) and value < inf
+                rule = "a number of 0 or more" if least == 0 else "a positive number"
+            else:
+                valid = value == int(value) and value >= least
+                rule = f"a whole number of at least {least}"
+            if not valid:
+                raise ConfigError(field.name, rule, value, f"The default is {field.default}.")
+
+
+def stability_cost(settings: StabilitySettings, radii: int, details: int) -> dict[str, int]:
+    """Work per image, in reconstructions with one draw; multiply by seconds of one to plan.
+
+    A gradient counts as 2 evaluations more than a value, a product with JᵀJ as 4.
+
+    Args:
+        settings: Budgets.
+        radii: Radii of the noise-to-error curve beside that of the noise.
+        details: Inserted details.
+
+    Returns:
+        By part, an upper bound: searches that converge stop early.
+    """
+    few, all_ = settings.search_draws, DEFAULT_DRAWS
+    return {
+        "worst case": 3 * few * settings.restarts * (settings.steps + 1)
+        + all_ * (settings.restarts + 3 * (settings.polish_steps + 1)),
+        "noise-to-error curve": radii * (3 * few * (settings.level_steps + 1) + 2 * all_),
+        "random": all_ * (1 + settings.random),
+        "lipschitz": 4 * settings.lipschitz_steps * (few * settings.lipschitz_starts + all_)
+        + 3 * all_ * settings.probes,
+        "image attack": 3 * few * settings.image_restarts * (settings.image_steps + 1)
+        + all_ * 2 * (settings.image_restarts + 1),
+        "details": all_ * details,
+        "more samples": all_,
+        "uncertainty": 2 * all_,
+    }

@@ -1,0 +1,252 @@
+"""Stability to disturbed measurements, found by search: every worst case is a lower bound."""
+
+from math import inf, nan
+
+from latens.metrics.metric import (
+    LEVEL,
+    Metric,
+    difference,
+    first,
+    mean_of_components,
+    ratio,
+)
+from latens.metrics.stability import DETAIL_WIDTHS, NOISE_LEVELS, VISIBILITIES
+
+SLOPE: tuple[Metric, ...] = (
+    Metric(
+        "lipschitz",
+        "local Lipschitz constant",
+        "signal/measurement",
+        "lower",
+        nan,
+        "Largest singular value of the Jacobian of the reconstruction at y, Euclidean norms; the "
+        "search gives a lower bound; mean over images.",
+        ("lipschitz",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "lipschitz_whitened",
+        "local Lipschitz constant, whitened",
+        "signal/noise std",
+        "lower",
+        nan,
+        "Largest change ‖J Σ^{1/2} u‖ of the reconstruction for one noise standard deviation, "
+        "‖u‖ = 1; lower bound; mean over images.",
+        ("lipschitz",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "condition_number",
+        "condition number",
+        "",
+        "lower",
+        nan,
+        "‖J‖₂ ‖y‖/‖R(y)‖: relative change of the reconstruction over that of y, at worst; lower "
+        "bound; mean over images.",
+        ("condition",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "mean_square_gain",
+        "mean square gain",
+        "(signal/measurement)²",
+        "lower",
+        nan,
+        "‖J‖²_F/m: squared change of the reconstruction over that of y for small white "
+        "disturbances, from Gaussian probes; mean over images.",
+        ("gain",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "noise_amplification",
+        "noise amplification, random",
+        "",
+        "lower",
+        nan,
+        "Relative change of the reconstruction over relative change of y for random disturbances "
+        "of the norm of the noise; mean over disturbances and images.",
+        ("amplification",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "noise_amplification_q95",
+        "noise amplification, 95 % of disturbances",
+        "",
+        "lower",
+        nan,
+        "Relative change of the reconstruction over relative change of y that 95 % of random "
+        "disturbances of the norm of the noise stay below; mean over images.",
+        ("amplification",),
+        first,
+        (0.0, inf),
+    ),
+)
+
+WORST: tuple[Metric, ...] = (
+    *(
+        Metric(
+            worst_name,
+            f"worst-case error, {level:.0%} of the noise",
+            "",
+            "lower",
+            nan,
+            f"Largest ‖R(y + e) − x‖/‖x‖ found for ‖Σ^{{−1/2}} e‖ ≤ {level:g} √m; lower bound; "
+            "mean over images.",
+            ("error",),
+            first,
+            (0.0, inf),
+        )
+        for level in NOISE_LEVELS
+        for worst_name in ["worst_error" if level == 1 else f"worst_error_{level * 100:.0f}"]
+    ),
+    Metric(
+        "worst_excess",
+        "worst case − random",
+        "",
+        "lower",
+        0.0,
+        "Largest ‖R(y + e) − x‖/‖x‖ found in the ball ‖Σ^{−1/2} e‖ ≤ √m, less its mean over "
+        "random e of the same norm; mean over images.",
+        ("worst", "random"),
+        difference,
+    ),
+    Metric(
+        "worst_over_baseline",
+        "worst case / that of the baseline",
+        "",
+        "lower",
+        nan,
+        "Worst-case error in the ball of the noise over that of a baseline attacked in the same "
+        "way on the same images, means over images before the ratio.",
+        ("solver", "baseline"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "worst_patch_error",
+        "largest local artefact",
+        "signal",
+        "lower",
+        0.0,
+        "Root mean square error of the worst patch of the reconstruction at the worst-case "
+        "measurement; mean over images.",
+        ("rmse",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "transferred_error",
+        "error at another solver's worst case",
+        "",
+        "lower",
+        nan,
+        "‖R(y + e) − x‖/‖x‖ at the e in the ball of the noise that is the worst found for another "
+        "solver; no worst case of this one; mean over images.",
+        ("error",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "image_attack",
+        "change / change of the image, attacked",
+        "",
+        "target",
+        1.0,
+        "‖R(A(x + r)) − R(A x)‖/‖x‖ over ‖r‖/‖x‖ for the r found by ascent, both averaged over "
+        "images before the ratio.",
+        ("change", "perturbation"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "image_attack_error",
+        "error at the attacked image",
+        "",
+        "lower",
+        0.0,
+        "‖R(A(x + r)) − (x + r)‖/‖x‖ without noise, for the r found by ascent; mean over images.",
+        ("error",),
+        first,
+        (0.0, inf),
+    ),
+)
+
+DETAILS: tuple[Metric, ...] = (
+    *(
+        Metric(
+            f"contrast_recovery_{visibility}",
+            f"share of details kept, visibility {visibility}",
+            "",
+            "target",
+            1.0,
+            "⟨R(y + A δ) − R(y), δ⟩/‖δ‖² for Gaussian details δ with ‖Σ^{−1/2} A δ‖ = "
+            f"{visibility}, mean over widths {', '.join(f'{w:g}' for w in DETAIL_WIDTHS)} pixels "
+            "and images.",
+            tuple(f"width_{w:g}" for w in DETAIL_WIDTHS),
+            mean_of_components,
+        )
+        for visibility in VISIBILITIES
+    ),
+    Metric(
+        "more_samples",
+        "error with more samples / error",
+        "",
+        "lower",
+        nan,
+        "‖R(y⁺) − x‖/‖x‖ of a measurement with half of the missing samples added, over "
+        "‖R(y) − x‖/‖x‖, means over images before the ratio; above 1 = more data hurt.",
+        ("more", "given"),
+        ratio,
+        (0.0, inf),
+    ),
+)
+
+BELIEF: tuple[Metric, ...] = (
+    *(
+        Metric(
+            f"worst_coverage_{kind}",
+            f"coverage of {label} at the worst case",
+            "",
+            "target",
+            LEVEL,
+            f"Fraction of {label} inside the {LEVEL:.0%} interval at a worst-case measurement in "
+            "the ball of the noise (another solver's if this one cannot be attacked), mean over "
+            "images.",
+            ("covered",),
+            first,
+            (0.0, 1.0),
+        )
+        for kind, label in (("pixel", "pixels"), ("region", "region means"))
+    ),
+    Metric(
+        "worst_width",
+        "interval width at the worst case / at y",
+        "",
+        "higher",
+        nan,
+        f"Mean width of the {LEVEL:.0%} interval at the worst-case measurement over that at y, "
+        "means over the event and images before the ratio.",
+        ("worst", "given"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "posterior_lipschitz",
+        "W2 of posteriors / disturbance",
+        "signal/measurement",
+        "lower",
+        nan,
+        "2-Wasserstein distance of the Gaussian marginals at y and at the worst-case y + e over "
+        "‖e‖, Euclidean over the event; mean over images.",
+        ("w2",),
+        first,
+        (0.0, inf),
+    ),
+)
+
+STABILITY: tuple[Metric, ...] = (*SLOPE, *WORST, *DETAILS, *BELIEF)

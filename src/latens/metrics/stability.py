@@ -1,0 +1,155 @@
+"""How far a reconstruction moves when its measurement is disturbed: one number per image."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from latens.errors import ConfigError, ShapeError
+from latens.metrics.reduction import check_pair
+
+NOISE_LEVELS = (0.25, 0.5, 1.0, 2.0)
+"""Radii of the balls of the worst case, in √m noise standard deviations (the norm of noise)."""
+
+VISIBILITIES = (2, 5, 10)
+"""Lengths ‖Σ^{−1/2} A δ‖ of inserted details, in noise standard deviations."""
+
+DETAIL_WIDTHS = (1.0, 2.0)
+"""Standard deviations of the inserted Gaussian details, in pixels."""
+
+
+def relative_error(x_hat: Tensor, x: Tensor) -> Tensor:
+    """‖x̂ − x‖/‖x‖, Euclidean norms over the event.
+
+    Args:
+        x_hat: Reconstruction, `(B, *event)`.
+        x: Truth, `(B, *event)`, not identically zero.
+
+    Returns:
+        `(B,)` in [0, ∞), no unit; the square root of NMSE.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    check_pair(x_hat, x)
+    return (x_hat - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1)
+
+
+def largest_patch_error(x_hat: Tensor, x: Tensor, side: int) -> Tensor:
+    """Largest root mean square error of any patch: what a local artefact cannot hide from.
+
+    Args:
+        x_hat: Reconstruction, `(B, C, *spatial)`.
+        x: Truth, same shape.
+        side: Pixels along every spatial axis of a patch; axes that are shorter are taken whole.
+
+    Returns:
+        `(B,)` in [0, ∞), unit of the signal: mean over pixels and channels of a patch, maximum
+        over all patches that lie inside the image.
+
+    Raises:
+        ShapeError: If the shapes differ.
+        ConfigError: If `side` is below 1.
+    """
+    check_pair(x_hat, x)
+    if side < 1:
+        raise ConfigError("side", "1 pixel or more", side, "Use for example 5.")
+    square = (x_hat - x).square().mean(1, keepdim=True)  # (B, 1, *spatial)
+    for axis in range(2, square.ndim):
+        moved = square.movedim(axis, -1)
+        size = min(side, moved.shape[-1])
+        rows = F.avg_pool1d(moved.reshape(1, -1, moved.shape[-1]), size, stride=1)
+        square = rows.reshape(*moved.shape[:-1], -1).movedim(-1, axis)
+    return square.flatten(1).amax(1).sqrt()
+
+
+def amplification(x_hat: Tensor, moved: Tensor, y: Tensor, disturbed: Tensor) -> Tensor:
+    """Relative change of the reconstruction over relative change of the measurement.
+
+        NA = (‖R(y + e) − R(y)‖/‖R(y)‖) / (‖e‖/‖y‖)
+
+    Args:
+        x_hat: R(y), `(B, *signal)`.
+        moved: R(y + e), same shape.
+        y: Measurements, `(B, *measurement)`.
+        disturbed: y + e, same shape.
+
+    Returns:
+        `(B,)` in [0, ∞), no unit.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    return relative_error(moved, x_hat) / relative_error(disturbed, y)
+
+
+def contrast_recovery(with_detail: Tensor, without: Tensor, detail: Tensor) -> Tensor:
+    """Share of an inserted detail that the reconstruction shows.
+
+        CRC = ⟨R(y + A δ) − R(y), δ⟩ / ‖δ‖²
+
+    Args:
+        with_detail: R(y + A δ), `(B, *signal)`.
+        without: R(y), same shape.
+        detail: δ, same shape, not zero.
+
+    Returns:
+        `(B,)`, no unit: 1 = kept, 0 = lost, above 1 = exaggerated.
+
+    Raises:
+        ShapeError: If the shapes differ.
+    """
+    check_pair(with_detail, without)
+    check_pair(detail, without, "detail")
+    change = ((with_detail - without) * detail).flatten(1).sum(1)
+    return change / detail.square().flatten(1).sum(1)
+
+
+def marginal_w2(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tensor) -> Tensor:
+    """2-Wasserstein distance of Gaussians with independent elements.
+
+        W2² = ‖μ − μ'‖² + ‖s − s'‖²
+
+    Of Gaussians whose elements depend on each other it is a lower bound (Gelbrich), since the
+    distance of the joint distributions is at least that of their marginals.
+
+    Args:
+        mean, std: μ and s, `(B, *event)`.
+        other_mean, other_std: μ' and s', same shape.
+
+    Returns:
+        `(B,)` in [0, ∞), unit of the signal, Euclidean over the event.
+
+    Raises:
+        ShapeError: If the shapes differ.
+
+    References:
+        Gelbrich (1990), On a formula for the L2 Wasserstein metric between measures on Euclidean
+        and Hilbert spaces, https://doi.org/10.1002/mana.19901470121
+    """
+    check_pair(mean, other_mean, "mean")
+    check_pair(std, other_std, "std")
+    square = (mean - other_mean).square() + (std - other_std).square()
+    return square.flatten(1).sum(1).sqrt()
+
+
+def upper_share(values: Tensor, share: float = 0.95) -> Tensor:
+    """The value that a share of the repetitions stays below.
+
+    Args:
+        values: Repetitions per image, `(K, B)`.
+        share: In (0, 1).
+
+    Returns:
+        Empirical quantile over the repetitions, `(B,)`, unit of `values`.
+
+    Raises:
+        ShapeError: If there is no repetition.
+        ConfigError: If `share` is not in (0, 1).
+    """
+    if values.ndim != 2 or len(values) == 0:
+        raise ShapeError(
+            "values", "(K, B) with K of 1 or more", tuple(values.shape), "Repeat it at least once."
+        )
+    if not 0 < share < 1:
+        raise ConfigError("share", "a number in (0, 1)", share, "Use 0.95, not 95.")
+    return torch.quantile(values, share, dim=0)

@@ -1,0 +1,111 @@
+"""Stability metrics of arrays whose values are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from latens.distributions import NoiseStream
+from latens.errors import ConfigError, ShapeError
+from latens.metrics import (
+    amplification,
+    contrast_recovery,
+    largest_patch_error,
+    marginal_w2,
+    nmse,
+    relative_error,
+    upper_share,
+)
+
+
+def normal(*shape, seed=0):
+    return NoiseStream(seed).normal(shape, torch.float64)
+
+
+def test_relative_error_is_the_root_of_nmse():
+    a, b = normal(5, 1, 4, 3), normal(5, 1, 4, 3, seed=1)
+    torch.testing.assert_close(relative_error(a, b), nmse(a, b).sqrt())
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 9, 7), (2, 3, 6, 5, 7), (3, 2, 11)])
+def test_patches_against_a_loop(shape):
+    a, b = normal(*shape), normal(*shape, seed=1)
+    side, spatial = 3, shape[2:]
+    square = (a - b).square().numpy()
+    worst = np.zeros(shape[0])
+    for corner in np.ndindex(*[n - side + 1 for n in spatial]):
+        patch = tuple(slice(c, c + side) for c in corner)
+        rms = np.sqrt(square[(slice(None), slice(None), *patch)].reshape(shape[0], -1).mean(1))
+        worst = np.maximum(worst, rms)
+    np.testing.assert_allclose(largest_patch_error(a, b, side).numpy(), worst)
+
+
+def test_a_small_artefact_counts_in_full():
+    x = torch.zeros(1, 1, 20, 20)
+    spot = x.clone()
+    spot[..., 3:6, 10:13] = 0.7
+    assert largest_patch_error(spot, x, 3).item() == pytest.approx(0.7)
+    assert largest_patch_error(spot, x, 99).item() == pytest.approx(0.7 * 3 / 20)
+
+
+def test_amplification_of_a_multiple_is_one():
+    y, e = normal(4, 1, 6), normal(4, 1, 6, seed=1)
+    torch.testing.assert_close(
+        amplification(3 * y, 3 * (y + e), y, y + e), torch.ones(4, dtype=torch.float64)
+    )
+    shifted = amplification(3 * y + 100, 3 * (y + e) + 100, y, y + e)
+    assert (shifted < 0.1).all()
+
+
+def test_contrast_is_what_is_kept_along_the_detail():
+    detail, image, across = normal(3, 1, 5, 5), normal(3, 1, 5, 5, seed=1), normal(3, 1, 5, 5)
+    across = across.flip(-1)
+    along = (across * detail).flatten(1).sum(1) / detail.square().flatten(1).sum(1)
+    across = across - along[:, None, None, None] * detail
+    share = torch.tensor([0.0, 0.4, 1.3], dtype=torch.float64)
+    kept = image + share[:, None, None, None] * detail + across
+    torch.testing.assert_close(contrast_recovery(kept, image, detail), share)
+
+
+def test_w2_of_gaussians_against_transport_of_samples():
+    """In one dimension by quantiles; in several it is below the distance of any coupling."""
+    level = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    quantiles = [norm.ppf(level.numpy(), loc, scale) for loc, scale in ((0.3, 1.0), (1.0, 0.4))]
+    transport = math.sqrt(np.square(quantiles[0] - quantiles[1]).mean())
+    arguments = [torch.tensor([[value]], dtype=torch.float64) for value in (0.3, 1.0, 1.0, 0.4)]
+    assert marginal_w2(*arguments).item() == pytest.approx(transport, rel=2e-3)
+    a = normal(60, 3) @ normal(3, 3, seed=4)
+    b = 0.5 + normal(60, 3, seed=1) @ normal(3, 3, seed=5)
+    moments = [
+        v[None] for v in (a.mean(0), a.std(0, correction=0), b.mean(0), b.std(0, correction=0))
+    ]
+    assert marginal_w2(*moments).item() <= _w2(a.numpy(), b.numpy()) + 1e-12
+
+
+def _w2(a, b):
+    """2-Wasserstein distance of equally many points, by assignment."""
+    from scipy.optimize import linear_sum_assignment
+
+    cost = np.square(a[:, None] - b[None]).sum(-1)
+    return math.sqrt(cost[linear_sum_assignment(cost)].mean())
+
+
+def test_upper_share_is_the_quantile_of_each_image():
+    values = torch.arange(101.0)[:, None] * torch.tensor([1.0, 10.0])
+    assert upper_share(values, 0.95).tolist() == [95.0, 950.0]
+    with pytest.raises(ConfigError):
+        upper_share(values, 95)
+    with pytest.raises(ShapeError):
+        upper_share(values[:0])
+
+
+def test_arguments_that_do_not_fit():
+    x = normal(2, 1, 5, 5)
+    with pytest.raises(ShapeError):
+        relative_error(x, x[:1])
+    with pytest.raises(ShapeError):
+        contrast_recovery(x, x, x[..., :3])
+    with pytest.raises(ConfigError):
+        largest_patch_error(x, x, 0)
