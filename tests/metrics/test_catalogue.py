@@ -14,6 +14,9 @@ CORE = [
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio"),
+    *("conformal_margin", "conformal_coverage", "conformal_width", "conformal_gain"),
+    *("conformal_miss_narrow", "conformal_miss_wide", "conformal_miss_block"),
+    "conformal_bad_images",
     *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 

@@ -1,5 +1,6 @@
 """Metrics applied to solvers: intervals, scaling laws, and the tables of a run."""
 
+from latens.evaluation.conformal import fit_calibration
 from latens.evaluation.evaluate import (
     Cell,
     Evaluation,
@@ -30,6 +31,7 @@ __all__ = [
     "bootstrap_interval",
     "evaluate",
     "evaluate_cell",
+    "fit_calibration",
     "fit_directions",
     "fit_scaling",
     "metric_interval",

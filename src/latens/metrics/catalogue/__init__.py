@@ -2,6 +2,7 @@
 
 from latens.errors import ConfigError
 from latens.metrics.catalogue.calibration import CALIBRATION
+from latens.metrics.catalogue.conformal import CONFORMAL
 from latens.metrics.catalogue.gap import GAP
 from latens.metrics.catalogue.quality import QUALITY
 from latens.metrics.metric import Metric
@@ -10,6 +11,7 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "quality": QUALITY,
     "calibration": CALIBRATION,
     "amortisation": GAP,
+    "conformal": CONFORMAL,
 }
 """Metrics of each section of the report."""
 
