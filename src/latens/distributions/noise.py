@@ -31,6 +31,8 @@ class Purpose(IntEnum):
     """Where samplers and optimisers begin, and proposals."""
     CHAIN = 8
     """Transitions of Markov chains; the iteration follows."""
+    REPLICATE = 20
+    """Measurements replicated from draws of a posterior."""
 
 
 def _generator(*key: int) -> torch.Generator:

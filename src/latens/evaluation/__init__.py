@@ -17,17 +17,37 @@ from latens.evaluation.intervals import (
     seed_interval,
 )
 from latens.evaluation.measure import Context, Examples
+from latens.evaluation.reliability import Condition, Reliability, reliability
 from latens.evaluation.save import save_evaluation
 from latens.evaluation.scaling import ScalingFit, fit_scaling
+from latens.evaluation.shifts import (
+    KernelWidth,
+    LostSamples,
+    MagnitudeNoise,
+    NoiseLevel,
+    OtherImages,
+    PhotonNoise,
+    Shift,
+)
+from latens.evaluation.strangeness import strangeness
 
 __all__ = [
     "Cell",
+    "Condition",
     "Context",
     "Evaluation",
     "Examples",
     "Interval",
+    "KernelWidth",
+    "LostSamples",
+    "MagnitudeNoise",
+    "NoiseLevel",
+    "OtherImages",
+    "PhotonNoise",
+    "Reliability",
     "ScalingFit",
     "SeedInterval",
+    "Shift",
     "bootstrap_interval",
     "evaluate",
     "evaluate_cell",
@@ -35,7 +55,9 @@ __all__ = [
     "fit_directions",
     "fit_scaling",
     "metric_interval",
+    "reliability",
     "save_evaluation",
     "seed_interval",
     "simulate",
+    "strangeness",
 ]

@@ -24,6 +24,7 @@ from latens.store.schemas import (
     SCALING,
     SCALING_BAND,
     SCHEMAS,
+    SHIFTS,
     Schema,
 )
 from latens.store.status import Outcome, Status, worst_status
@@ -48,6 +49,7 @@ __all__ = [
     "SCALING",
     "SCALING_BAND",
     "SCHEMAS",
+    "SHIFTS",
     "Outcome",
     "RunFolder",
     "Schema",

@@ -98,6 +98,22 @@ SCALING_BAND = Schema(
     {"solver": "str", "metric": "str", "n": "float64", **_BAND},
     ("solver", "metric", "n"),
 )
+SHIFTS = Schema(
+    "shifts",
+    {
+        **_CELL,
+        "shift": "str",  # `none` for the test set as it is
+        "strength": "float64",
+        "score": "str",  # empty for a metric inside the shift
+        "number": "str",
+        **_BAND,
+        "images": "int64",
+        "groups": "int64",
+        "status": "str",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "shift", "strength", "score", "number"),
+)
 METRIC_DEFINITIONS = Schema(
     "metric_definitions",
     {
@@ -126,6 +142,7 @@ SCHEMAS: dict[str, Schema] = {
         CURVES,
         SCALING,
         SCALING_BAND,
+        SHIFTS,
         METRIC_DEFINITIONS,
         COST,
         HISTORY,
