@@ -47,6 +47,21 @@ def test_the_factor_is_that_of_the_pure_functions(method, grouped):
     assert found.signal_shape == SHAPE
 
 
+def test_new_images_share_no_noise_with_the_calibration():
+    """Draws of new images are keyed by seed 0 where nothing is said, those of a fit are not."""
+    seen = []
+
+    class Spy(Solver):
+        def solve(self, y, keys, seed):
+            seen.append(seed)
+            return solver("right spread").solve(y, keys, seed)
+
+    x, y, _ = pairs(50, 4)
+    found = fit_calibration(Spy(), x, y, level=0.9)
+    Calibrated(Spy(), found)(y)
+    assert seen == [1, 0]
+
+
 def test_the_factor_does_not_depend_on_the_blocks(monkeypatch):
     x, y, _ = pairs(50, 4)
     whole = fit_calibration(solver(TOO_SURE), x, y, level=0.9)

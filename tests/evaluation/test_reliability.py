@@ -126,6 +126,7 @@ def test_scores_of_ensembles_and_others():
     assert set(strangeness(PointEstimate(y), y, None)) == set()
     broken = strangeness(PointEstimate(y * math.nan), y, PROBLEM)
     assert (broken["residual"] == math.inf).all()
+    assert (broken["p_plug_in"] == 0).all()
 
 
 def test_a_calibrated_solver_scores_as_the_one_inside():

@@ -31,6 +31,9 @@ from latens.types import Shape
 DELTA = 0.1
 """Probability over calibrations that RCPS may break its promise."""
 
+SEED = 1
+"""Key of the draws of a calibration; solvers and evaluations use 0 where nothing is said."""
+
 _WIDENS: dict[Method, Widens] = {
     "split": "std",
     "cqr": "offset",
@@ -64,7 +67,7 @@ def fit_calibration(
     delta: float | None = None,
     groups: Sequence[str] | None = None,
     keys: Sequence[int] | None = None,
-    seed: int = 0,
+    seed: int = SEED,
 ) -> Calibration:
     """Find the smallest widening of a solver's intervals that keeps a promise on new images.
 
@@ -89,7 +92,9 @@ def fit_calibration(
         groups: Subject of each image, `(n,)`: the exchangeable unit, which counts once however
             many images it has. Default: every image alone.
         keys: Key of the noise of each image; default its place.
-        seed: Key of posterior draws.
+        seed: Key of posterior draws; another one than new images are solved with (0 by default),
+            since an image that shares its noise with one of the calibration is not exchangeable
+            with it.
 
     Returns:
         The calibration; give it to `Calibrated`, or to `save_calibration`.

@@ -138,6 +138,8 @@ class Reliability:
         | `aurc`, `augrc`, `augrc_over_random` | a score | errors of the usual images |
         | `rejected` | a p-value | images with p ≤ 0.05 |
         | name of a metric | empty | images inside the shift |
+
+        Numbers of errors are left out where an error of the usual images is not finite.
         """
         rows = [row for c in (self.usual, *self.shifted) for row in _inside(c)]
         rows += _selection(self.usual, self.seed)

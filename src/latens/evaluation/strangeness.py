@@ -68,8 +68,8 @@ def strangeness(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -
         problem: Operator and noise that the solver was made for; None if they are unknown.
 
     Returns:
-        Names of `SCORES` and `P_VALUES` that apply → `(B,)`; a score that is not a number
-        counts as infinitely strange.
+        Names of `SCORES` and `P_VALUES` that apply → `(B,)`; what is not a number
+        counts as infinitely strange, or as a p-value of 0.
     """
     inner = estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
     found: dict[str, Tensor] = {}
@@ -86,7 +86,7 @@ def strangeness(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -
         found |= _of_members(inner)
     columns = {name: value.double().numpy(force=True) for name, value in found.items()}
     return {
-        name: np.where(np.isnan(value), np.inf, value) if name in SCORES else value
+        name: np.where(np.isnan(value), np.inf if name in SCORES else 0.0, value)
         for name, value in columns.items()
     }
 
@@ -97,7 +97,7 @@ def _replicated(posterior: Posterior, y: Tensor, problem: InverseProblem) -> dic
     noise = posterior.noise(Purpose.REPLICATE, count, problem.noise_shape, y)
     observed = problem.chi2(y, draws)  # (M, B)
     replicated = problem.chi2(problem.simulate(draws, noise), draws)  # (M, B)
-    # One draw, M replicates: other noise than above is not needed, the tests are read apart.
+    # The noise of the replicates may be the same as above: no number uses both.
     single = draws[:1].expand_as(draws)
     of_single = problem.chi2(problem.simulate(single, noise), single)  # (M, B)
     return {
