@@ -100,7 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
     reconstruct.add_argument("--out", metavar="FOLDER", help="default: FILE without its suffix")
-    reconstruct.add_argument("--level", type=float, default=0.95, metavar="P")
+    reconstruct.add_argument(
+        "--level", type=float, metavar="P", help="default: that of the calibration, or 0.95"
+    )
     reconstruct.add_argument("--trust", action="append", default=[], metavar="PKG")
     reconstruct.set_defaults(call=_reconstruct)
 

@@ -12,6 +12,7 @@ import torch
 import latens
 from latens.cli import main
 from latens.errors import ConfigError, DataError, LatensError
+from latens.inference import Calibration, save_calibration
 
 
 def measurement(run: Path, solver: str = "latent_ensemble") -> np.ndarray:
@@ -275,3 +276,73 @@ def test_a_run_without_evaluations(orphan_copy: Path) -> None:
     shutil.rmtree(orphan_copy / "evaluations")
     with pytest.raises(LatensError, match="at least one finished evaluation"):
         latens.load(orphan_copy)
+
+
+def _calibrate(run: Path, **changes) -> Calibration:
+    calibration = Calibration(
+        **{
+            "method": "rcps",
+            "widens": "width",
+            "level": 0.9,
+            "factor": 0.5,
+            "base_level": 0.9,
+            "share": None,
+            "delta": 0.1,
+            "images": 40,
+            "units": 40,
+            "signal_shape": (1, 16, 16),
+            **changes,
+        }
+    )
+    save_calibration(calibration, latens.load(run).folder)
+    return calibration
+
+
+def test_a_calibration_beside_the_solver_is_applied_and_named(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    y = measurement(orphan_copy)[:2]
+    np.save(tmp_path / "new.npy", y)
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]
+    assert main([*argv, "--level", "0.9", "--out", str(tmp_path / "own")]) == 0
+    assert "calibrated" not in capsys.readouterr().out
+    calibration = _calibrate(orphan_copy)
+    assert main([*argv, "--out", str(tmp_path / "wide")]) == 0
+    assert f"intervals calibrated (rcps): {calibration.promise}" in capsys.readouterr().out
+    own, wide = (
+        {f.stem: np.load(f) for f in (tmp_path / name).glob("*.npy")} for name in ("own", "wide")
+    )
+    for name in ("mean", "std"):
+        np.testing.assert_array_equal(own[name], wide[name])
+    ratio = (wide["upper"] - wide["lower"]) / (own["upper"] - own["lower"])
+    np.testing.assert_allclose(ratio, 2.0, rtol=1e-3)
+    facts = [
+        json.loads((tmp_path / n / "reconstruction.json").read_text()) for n in ("own", "wide")
+    ]
+    assert facts[0]["calibration"] is None
+    assert facts[1]["level"] == 0.9
+    assert facts[1]["calibration"]["factor"] == 0.5
+    assert facts[1]["calibration"]["promise"] == calibration.promise
+
+
+@pytest.mark.parametrize(
+    ("changes", "extra", "message"),
+    [
+        ({}, ["--level", "0.95"], "0.9, which the intervals were calibrated for"),
+        ({"signal_shape": (1, 8, 8)}, [], "a calibration for signals (1, 16, 16)"),
+    ],
+)
+def test_a_calibration_that_does_not_fit(
+    orphan_copy: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict,
+    extra: list[str],
+    message: str,
+) -> None:
+    np.save(tmp_path / "new.npy", measurement(orphan_copy)[0])
+    _calibrate(orphan_copy, **changes)
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy"), *extra]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

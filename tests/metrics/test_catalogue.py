@@ -25,6 +25,9 @@ CORE = [
     *("worst_coverage_pixel", "worst_coverage_region", "worst_width", "posterior_lipschitz"),
     *("null_error", "range_mse", "null_variance", "spread_skill_range", "spread_skill_null"),
     *("injected_content", "hallucinated", "unflagged", "ambiguity"),
+    *("conformal_margin", "conformal_coverage", "conformal_width", "conformal_gain"),
+    *("conformal_miss_narrow", "conformal_miss_wide", "conformal_miss_block"),
+    "conformal_bad_images",
     *("gap_shift", "gap_w2", "gap_spread", "gap_kl", "gap_crps", "gap_coverage_region"),
 ]
 

@@ -35,6 +35,8 @@ class Purpose(IntEnum):
     """Random disturbances of a measurement, and where a search for the worst one begins."""
     DETAIL = 21
     """Places of inserted details."""
+    REPLICATE = 22
+    """Measurements replicated from draws of a posterior."""
 
 
 def _generator(*key: int) -> torch.Generator:

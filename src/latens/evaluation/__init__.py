@@ -6,6 +6,7 @@ from latens.evaluation.calibration import (
     model_calibration,
 )
 from latens.evaluation.calibration_outcome import CalibrationTests
+from latens.evaluation.conformal import fit_calibration
 from latens.evaluation.declared import declares_model, simulate_declared
 from latens.evaluation.evaluate import (
     Cell,
@@ -24,31 +25,54 @@ from latens.evaluation.intervals import (
 )
 from latens.evaluation.local_calibration import local_calibration
 from latens.evaluation.measure import Context, Examples
+from latens.evaluation.reliability import Condition, Reliability, reliability
 from latens.evaluation.save import save_evaluation
 from latens.evaluation.scaling import ScalingFit, fit_scaling
+from latens.evaluation.shifts import (
+    KernelWidth,
+    LostSamples,
+    MagnitudeNoise,
+    NoiseLevel,
+    OtherImages,
+    PhotonNoise,
+    Shift,
+)
+from latens.evaluation.strangeness import strangeness
 
 __all__ = [
     "CalibrationTests",
     "Cell",
+    "Condition",
     "Context",
     "Evaluation",
     "Examples",
     "Interval",
+    "KernelWidth",
+    "LostSamples",
+    "MagnitudeNoise",
+    "NoiseLevel",
+    "OtherImages",
+    "PhotonNoise",
+    "Reliability",
     "ScalingFit",
     "SeedInterval",
+    "Shift",
     "bootstrap_interval",
     "calibration_tests",
     "data_calibration",
     "declares_model",
     "evaluate",
     "evaluate_cell",
+    "fit_calibration",
     "fit_directions",
     "fit_scaling",
     "local_calibration",
     "metric_interval",
     "model_calibration",
+    "reliability",
     "save_evaluation",
     "seed_interval",
     "simulate",
     "simulate_declared",
+    "strangeness",
 ]

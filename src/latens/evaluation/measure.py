@@ -9,9 +9,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latens.evaluation.conformal_rows import conformal_rows
 from latens.evaluation.gap import gap_rows
 from latens.evaluation.uncertainty import uncertainty_rows
-from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, SampledPosterior, Solver
+from latens.inference import (
+    DEFAULT_DRAWS,
+    CalibratedPosterior,
+    Estimate,
+    Posterior,
+    SampledPosterior,
+    Solver,
+)
 from latens.metrics import (
     CALIBRATION_LEVELS,
     LEVEL,
@@ -86,10 +94,12 @@ class Examples:
         arrays: `truth`, `measurement`, `mean`, and for posteriors `std`, `lower`, `upper`,
             `draws`; numpy, image axis first (`draws`: draw axis first).
         images: Index of each image in the test set.
+        level: Level of `lower` and `upper`.
     """
 
     arrays: dict[str, NDArray]
     images: tuple[int, ...]
+    level: float = LEVEL
 
 
 def measure(
@@ -126,6 +136,7 @@ def measure(
     statuses: list[Status] = []
     trusted: list[NDArray[np.bool_]] = []
     is_posterior = False
+    level = LEVEL
     for start in range(0, len(x), size):
         stop = min(start + size, len(x))
         block = slice(start, stop)
@@ -137,6 +148,7 @@ def measure(
             else estimate.trusted.numpy(force=True)
         )
         is_posterior = estimate.is_posterior
+        level = shown_level(estimate)
         blocks.append(image_rows(estimate, x[block], y[block], context))
         local = [i - start for i in chosen if start <= i < stop]
         if local:
@@ -151,7 +163,7 @@ def measure(
     kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
     solved = Solved(is_posterior, worst_status(statuses), tuple(kept.tolist()), untrusted)
     pictured = tuple(keys[i] for i in chosen)
-    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured), solved
+    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured, level), solved
 
 
 def block_size(signal_shape: Sequence[int]) -> int:
@@ -180,7 +192,16 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
         rows |= _posterior_rows(estimate.sample(), x, context)
     if isinstance(estimate, SampledPosterior):
         rows |= gap_rows(estimate, x, rows, region_grid(x))
+    if isinstance(estimate, CalibratedPosterior):
+        rows |= conformal_rows(estimate, x)
     return rows
+
+
+def shown_level(estimate: Estimate) -> float:
+    """Level of the intervals of examples: the one that was calibrated, or `LEVEL`."""
+    if isinstance(estimate, CalibratedPosterior):
+        return estimate.calibration.level
+    return LEVEL
 
 
 def region_grid(x: Tensor) -> Shape:
@@ -221,7 +242,7 @@ def _example_arrays(
         pictured = problem.operator.view(pictured)
     arrays = {"truth": x[rows], "measurement": pictured, "mean": estimate.mean[rows]}
     if isinstance(estimate, Posterior):
-        interval = estimate.interval(LEVEL)
+        interval = estimate.interval(shown_level(estimate))
         arrays |= {
             "std": estimate.std[rows],
             "lower": interval.lower[rows],

@@ -1,6 +1,13 @@
 """Solvers: from a measurement to a `Posterior` or a `PointEstimate`."""
 
 from latens.inference.amortised import Amortised, AmortisedPosterior
+from latens.inference.calibrated import (
+    Calibrated,
+    CalibratedPosterior,
+    Calibration,
+    load_calibration,
+    save_calibration,
+)
 from latens.inference.classical import (
     CLASSICAL,
     Classical,
@@ -36,6 +43,9 @@ __all__ = [
     "SAMPLERS",
     "Amortised",
     "AmortisedPosterior",
+    "Calibrated",
+    "CalibratedPosterior",
+    "Calibration",
     "Classical",
     "DropoutPosterior",
     "Ensemble",
@@ -65,4 +75,6 @@ __all__ = [
     "WienerSolver",
     "as_solver",
     "latent_target",
+    "load_calibration",
+    "save_calibration",
 ]

@@ -24,6 +24,7 @@ from latens.store.schemas import (
     SCALING,
     SCALING_BAND,
     SCHEMAS,
+    SHIFTS,
     TESTS,
     Schema,
 )
@@ -49,6 +50,7 @@ __all__ = [
     "SCALING",
     "SCALING_BAND",
     "SCHEMAS",
+    "SHIFTS",
     "TESTS",
     "Outcome",
     "RunFolder",

@@ -113,6 +113,20 @@ TESTS = Schema(
     },
     ("solver", "n", "data_seed", "init_seed", "test", "quantity"),
 )
+SHIFTS = Schema(
+    "shifts",
+    {
+        **_CELL,
+        "shift": "str",  # `none` for the test set as it is
+        "strength": "float64",
+        "score": "str",  # empty for a metric inside the shift
+        "number": "str",
+        **_BAND,
+        "groups": "int64",
+        "status": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "shift", "strength", "score", "number"),
+)
 METRIC_DEFINITIONS = Schema(
     "metric_definitions",
     {
@@ -142,6 +156,7 @@ SCHEMAS: dict[str, Schema] = {
         SCALING,
         SCALING_BAND,
         TESTS,
+        SHIFTS,
         METRIC_DEFINITIONS,
         COST,
         HISTORY,

@@ -2,7 +2,9 @@
 
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,8 @@ from latens.data.folder import as_image
 from latens.data.grids import averaged_affine
 from latens.data.volumes import Volume, is_volume_name, read_volume, volume_stem, write_volume
 from latens.errors import DataError, ShapeError, UnsupportedError
-from latens.inference import Posterior
+from latens.inference import Calibrated, Calibration, Posterior, Solver, load_calibration
+from latens.metrics import LEVEL
 from latens.problems import Operator
 from latens.store import PER_IMAGE, new_folder, read_array, read_parquet, write_array, write_json
 from latens.studies.load import Loaded, load
@@ -36,11 +39,13 @@ def reconstruct_command(options: Namespace) -> int:
         raise DataError(
             "out", "a folder that does not exist yet", str(out), "Choose another with --out."
         )
+    solver, calibration = calibrated_solver(loaded)
+    level = chosen_level(options.level, calibration)
     with torch.no_grad():
-        estimate = loaded.solver(y)
+        estimate = solver(y)
         arrays = {"mean": estimate.mean}
         if isinstance(estimate, Posterior):
-            interval = estimate.interval(options.level)
+            interval = estimate.interval(level)
             arrays |= {"std": estimate.std, "lower": interval.lower, "upper": interval.upper}
         flags = measurement_flags(loaded, y, estimate.mean)
     with new_folder(out) as folder:
@@ -55,7 +60,8 @@ def reconstruct_command(options: Namespace) -> int:
                 "n": loaded.n,
                 "status": str(loaded.outcome.status),
                 "note": loaded.note,
-                "level": options.level if isinstance(estimate, Posterior) else None,
+                "level": level if isinstance(estimate, Posterior) else None,
+                "calibration": None if calibration is None else _described(calibration),
                 "flags": flags,
             },
         )
@@ -64,10 +70,38 @@ def reconstruct_command(options: Namespace) -> int:
         print(f"warning: {loaded.outcome.status}: {loaded.outcome.message}")
     if loaded.note:
         print(f"warning: {loaded.note}")
+    if calibration is not None:
+        print(f"intervals calibrated ({calibration.method}): {calibration.promise}")
     for row in flags:
         print(_flag_line(row))
     print(f"wrote {', '.join(written)} to {out}")
     return 0
+
+
+def calibrated_solver(loaded: Loaded) -> tuple[Solver, Calibration | None]:
+    """The solver with the calibration that lies beside it, if there is one."""
+    calibration = load_calibration(loaded.folder)
+    if calibration is None:
+        return loaded.solver, None
+    if calibration.signal_shape != loaded.signal_shape:
+        raise ShapeError(
+            str(loaded.folder),
+            f"a calibration for signals {loaded.signal_shape}",
+            calibration.signal_shape,
+            "Remove it, or fit one for this solver.",
+        )
+    return Calibrated(loaded.solver, calibration), calibration
+
+
+def chosen_level(asked: float | None, calibration: Calibration | None) -> float:
+    """The level that was asked for, else that of the calibration, else `LEVEL`."""
+    if asked is not None:
+        return asked
+    return LEVEL if calibration is None else calibration.level
+
+
+def _described(calibration: Calibration) -> dict[str, Any]:
+    return {**asdict(calibration), "promise": calibration.promise}
 
 
 def read_measurements(file: Path, shape: Shape, operator: Operator | None = None) -> Tensor:

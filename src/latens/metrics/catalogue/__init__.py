@@ -2,6 +2,7 @@
 
 from latens.errors import ConfigError
 from latens.metrics.catalogue.calibration import CALIBRATION
+from latens.metrics.catalogue.conformal import CONFORMAL
 from latens.metrics.catalogue.gap import GAP
 from latens.metrics.catalogue.null_space import NULL_SPACE
 from latens.metrics.catalogue.quality import QUALITY
@@ -16,6 +17,7 @@ SECTIONS: dict[str, tuple[Metric, ...]] = {
     "amortisation": GAP,
     "stability": STABILITY,
     "range and null space": NULL_SPACE,
+    "conformal": CONFORMAL,
 }
 """Metrics of each section of the report."""
 

@@ -1,0 +1,361 @@
+"""Does a solver notice what it was not made for, and are its numbers right there?
+
+For every shift: which scores tell shifted images from usual ones (AUROC, average precision, false
+alarms at 95 % detection), how often p-values reject, and the core metrics, calibration among
+them, inside the shift. For the usual images: which scores tell large errors from small ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import nan
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from latens.data import ImageSet
+from latens.errors import ConfigError
+from latens.evaluation.evaluate import Cell, Evaluation, evaluate_cell
+from latens.evaluation.intervals import Interval, bootstrap_interval
+from latens.evaluation.measure import Context
+from latens.evaluation.shifts import Shift
+from latens.evaluation.strangeness import P_VALUES, SCORES, Columns, strangeness
+from latens.inference import Estimate, Solver
+from latens.metrics import (
+    LEVEL,
+    augrc,
+    aurc,
+    auroc,
+    average_precision,
+    false_positive_rate,
+    random_augrc,
+    risk_coverage,
+)
+from latens.metrics.metric import first
+from latens.problems import InverseProblem
+from latens.store.schemas import SHIFTS
+from latens.store.tables import from_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+UNSHIFTED = "none"
+"""Name of the test set as it is, among the shifts."""
+
+RISK = "mse"
+"""Error that risk-coverage curves speak of."""
+
+SIZE = 0.05
+"""p-values of at most this reject."""
+
+REPLICATES = 1000
+
+Number = Callable[[ArrayLike, ArrayLike, NDArray[np.float64] | None], NDArray[np.float64]]
+
+
+def _relative_augrc(
+    uncertainty: ArrayLike, risk: ArrayLike, weights: NDArray[np.float64] | None
+) -> NDArray[np.float64]:
+    return augrc(uncertainty, risk, weights) / random_augrc(risk, weights)
+
+
+DETECTION: dict[str, Number] = {
+    "auroc": auroc,
+    "average_precision": average_precision,
+    "fpr95": false_positive_rate,
+}
+SELECTION: dict[str, Number] = {
+    "aurc": aurc,
+    "augrc": augrc,
+    "augrc_over_random": _relative_augrc,
+}
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A solver on one test set.
+
+    Attributes:
+        shift: Name of the shift, `UNSHIFTED` for none.
+        strength: How strong it is; 0 for none.
+        evaluation: Core metrics inside it.
+        columns: Scores and p-values of every image, `(n,)` each.
+        groups: Group of every image.
+        same_images: True if its signals are those of the unshifted set.
+    """
+
+    shift: str
+    strength: float
+    evaluation: Evaluation
+    columns: Columns
+    groups: tuple[str, ...]
+    same_images: bool
+
+    @property
+    def judged(self) -> tuple[Columns, NDArray[np.float64], tuple[str, ...]]:
+        """Scores, error and group of the images that the core metrics are of."""
+        images = list(self.evaluation.images)
+        kept = {name: self.columns[name][images] for name in SCORES if name in self.columns}
+        return kept, self.evaluation.rows[RISK][:, 0], self.evaluation.groups
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A solver on the test set and on shifted ones.
+
+    Attributes:
+        usual: The test set as it is.
+        shifted: One for each shift.
+        seed: Seed of the resampling.
+    """
+
+    usual: Condition
+    shifted: tuple[Condition, ...]
+    seed: int
+
+    def curve(self, score: str) -> NDArray[np.float64]:
+        """Risk-coverage curve of a score on the usual images; see `metrics.risk_coverage`.
+
+        Raises:
+            ConfigError: If the solver has no such score.
+        """
+        scores, risk, _ = self.usual.judged
+        if score not in scores:
+            raise ConfigError(
+                "score", f"one of {', '.join(scores) or 'none'}", score, "Choose one of these."
+            )
+        return risk_coverage(scores[score], risk)
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """All numbers with intervals over images (or groups), in the schema `SHIFTS`.
+
+        | number | score | of |
+        |---|---|---|
+        | `auroc`, `average_precision`, `fpr95` | a score | shifted against usual images |
+        | `aurc`, `augrc`, `augrc_over_random` | a score | errors of the usual images |
+        | `rejected` | a p-value | images with p ≤ 0.05 |
+        | name of a metric | empty | images inside the shift |
+
+        Numbers of errors are left out where an error of the usual images is not finite.
+        """
+        rows = [row for c in (self.usual, *self.shifted) for row in _inside(c)]
+        rows += _selection(self.usual, self.seed)
+        for condition in self.shifted:
+            rows += _detection(self.usual, condition, self.seed)
+        return from_rows(rows, SHIFTS)
+
+
+def reliability(
+    cell: Cell,
+    solver: Solver,
+    images: ImageSet,
+    context: Context,
+    shifts: Sequence[Shift],
+    seed: int = 0,
+) -> Reliability:
+    """Evaluate a solver on the test set and inside every shift.
+
+    The solver is told nothing: scores, data residuals and calibration inside a shift are those
+    under the operator and noise that it was made for.
+
+    Args:
+        cell: Name of the solver and its place in a sweep.
+        solver: The solver.
+        images: Test set with measurements.
+        context: Range, directions and problem.
+        shifts: Changes to apply; none of them is needed.
+        seed: Key of posterior draws, of shifted measurements, and of the resampling.
+
+    Raises:
+        ConfigError: If there are shifts, and no problem to simulate them from, or two shifts
+            have equal name and strength.
+        UnsupportedError: If a shift does not apply to the problem.
+    """
+    problem = context.problem
+    if shifts and problem is None:
+        raise ConfigError(
+            "shifts", "a problem to simulate them from", None, "State operator and noise."
+        )
+    named = [(shift.name, shift.strength) for shift in shifts]
+    if len(set(named)) < len(named):
+        raise ConfigError(
+            "shifts", "each name and strength once", named, "Leave out what is there twice."
+        )
+    sets = [(UNSHIFTED, 0.0, images, True)]
+    if problem is not None:
+        sets += [
+            (s.name, s.strength, s.apply(images, problem, seed), s.same_images) for s in shifts
+        ]
+    usual, *shifted = (
+        _condition(cell, solver, shown, context, seed, name, strength, same)
+        for name, strength, shown, same in sets
+    )
+    return Reliability(usual, tuple(shifted), seed)
+
+
+def detection_interval(
+    number: Number,
+    usual: tuple[ArrayLike, Sequence[str]],
+    shifted: tuple[ArrayLike, Sequence[str]],
+    same_images: bool,
+    seed: int = 0,
+) -> Interval:
+    """A detection number with its percentile bootstrap over groups.
+
+    Args:
+        number: `auroc`, `average_precision` or `false_positive_rate`.
+        usual: Scores and groups of the usual images.
+        shifted: Scores and groups of the shifted ones.
+        same_images: True if both are of the same images: their groups are resampled together.
+        seed: Seed of the resampling.
+
+    Returns:
+        Estimate and interval at `LEVEL`; NaN bounds where resamples do not vary, as when the
+        scores do not overlap, or for fewer than two groups.
+    """
+    scores = np.concatenate([np.asarray(usual[0]), np.asarray(shifted[0])])
+    strange = np.repeat([False, True], [len(usual[1]), len(shifted[1])])
+    generator = np.random.default_rng(seed)
+    if same_images:
+        weights = _resamples(generator, [*usual[1], *shifted[1]])
+    else:
+        weights = np.hstack([_resamples(generator, labels) for _, labels in (usual, shifted)])
+    groups = len(set(usual[1])) + (0 if same_images else len(set(shifted[1])))
+    return _percentile(number, scores, strange, weights, groups)
+
+
+def selection_interval(
+    number: Number, scores: ArrayLike, risk: ArrayLike, groups: Sequence[str], seed: int = 0
+) -> Interval:
+    """A number of a risk-coverage curve with its percentile bootstrap over groups.
+
+    Args:
+        number: `aurc` or `augrc`.
+        scores: Uncertainty of each image.
+        risk: Error of each image.
+        groups: Group of each image.
+        seed: Seed of the resampling.
+
+    Returns:
+        As `detection_interval`.
+    """
+    weights = _resamples(np.random.default_rng(seed), groups)
+    return _percentile(number, scores, risk, weights, len(set(groups)))
+
+
+def _percentile(
+    number: Number, scores: ArrayLike, other: ArrayLike, weights: NDArray[np.float64], groups: int
+) -> Interval:
+    value = float(number(scores, other, None)[0])
+    images = weights.shape[1]
+    found = number(scores, other, weights)
+    found = found[np.isfinite(found)]
+    if groups < 2 or len(found) < 0.9 * len(weights) or found.min() == found.max():
+        return Interval(value, nan, nan, LEVEL, images, groups)
+    lower, upper = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(value, float(lower), float(upper), LEVEL, images, groups)
+
+
+def _resamples(generator: np.random.Generator, labels: Sequence[str]) -> NDArray[np.float64]:
+    """How often each image occurs in each resample of groups, `(R, n)`."""
+    _, index = np.unique([str(label) for label in labels], return_inverse=True)
+    count = int(index.max()) + 1
+    counts = generator.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
+    return counts.astype(np.float64)[:, index]
+
+
+class _Listening(Solver):
+    """A solver whose estimates are scored as they pass, so that each is computed once."""
+
+    def __init__(self, solver: Solver, problem: InverseProblem | None) -> None:
+        self.solver, self.problem = solver, problem
+        self.heard: list[Columns] = []
+
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> Estimate:
+        estimate = self.solver.solve(y, keys, seed)
+        self.heard.append(strangeness(estimate, y, self.problem))
+        return estimate
+
+    @property
+    def columns(self) -> Columns:
+        return {name: np.concatenate([h[name] for h in self.heard]) for name in self.heard[0]}
+
+
+def _condition(
+    cell: Cell,
+    solver: Solver,
+    images: ImageSet,
+    context: Context,
+    seed: int,
+    name: str,
+    strength: float,
+    same_images: bool,
+) -> Condition:
+    listening = _Listening(solver, context.problem)
+    evaluation = evaluate_cell(cell, listening, images, context, seed=seed)
+    return Condition(name, strength, evaluation, listening.columns, images.groups, same_images)
+
+
+def _row(condition: Condition, score: str, number: str, found: Interval) -> dict[str, object]:
+    cell = condition.evaluation.cell
+    return {
+        "solver": cell.solver,
+        "n": cell.n,
+        "data_seed": cell.data_seed,
+        "init_seed": cell.init_seed,
+        "shift": condition.shift,
+        "strength": condition.strength,
+        "score": score,
+        "number": number,
+        "value": found.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "level": found.level,
+        "images": found.images,
+        "groups": found.groups,
+        "status": str(condition.evaluation.outcome.status),
+        "evaluation": cell.evaluation,
+    }
+
+
+def _inside(condition: Condition) -> list[dict[str, object]]:
+    """Core metrics and rejections of one test set."""
+    rows = []
+    for entry in condition.evaluation.metrics.to_dict("records"):
+        found = Interval(
+            *(entry[k] for k in ("value", "lower", "upper", "level", "images", "groups"))
+        )
+        rows.append(_row(condition, "", str(entry["metric"]), found))
+    for name in P_VALUES:
+        if name in condition.columns:
+            hits = (condition.columns[name] <= SIZE).astype(float)[:, None]
+            found = bootstrap_interval(hits, condition.groups, first, LEVEL, support=(0.0, 1.0))
+            rows.append(_row(condition, name, "rejected", found))
+    return rows
+
+
+def _selection(usual: Condition, seed: int) -> list[dict[str, object]]:
+    scores, risk, groups = usual.judged
+    if not np.isfinite(risk).all():
+        return []
+    return [
+        _row(usual, score, name, selection_interval(number, values, risk, groups, seed))
+        for score, values in scores.items()
+        for name, number in SELECTION.items()
+    ]
+
+
+def _detection(usual: Condition, shifted: Condition, seed: int) -> list[dict[str, object]]:
+    rows = []
+    for score in SCORES:
+        if score not in usual.columns or score not in shifted.columns:
+            continue
+        pair = ((c.columns[score], c.groups) for c in (usual, shifted))
+        a, b = pair
+        for name, number in DETECTION.items():
+            found = detection_interval(number, a, b, shifted.same_images, seed)
+            rows.append(_row(shifted, score, name, found))
+    return rows

@@ -1,0 +1,138 @@
+"""How strange a measurement looks to a solver: scores and p-values of every image.
+
+| score | higher = stranger | needs |
+|---|---|---|
+| `residual` | χ²/m of the reconstruction | operator and noise |
+| `replicates` | χ²/m of draws, less that of measurements replicated from them | the same, draws |
+| `latent_mean` | ‖E[z ∣ y]‖²/k | latents with a standard normal prior |
+| `latent_tail` | −ln of the smaller tail of χ²_k at ‖z‖², mean over draws | the same |
+| `representation` | root mean square of x̂ − D(E(x̂)) | an encoder of x |
+| `disagreement` | variance of the members' means / total variance | an ensemble |
+| `spread` | root mean square standard deviation, signal units | a posterior |
+
+`residual` and `replicates` are one-sided: measurements with *less* noise than expected score low.
+
+| p-value | null distribution | under an exact posterior |
+|---|---|---|
+| `p_plug_in` | χ²_m of the reconstruction's residual | far from uniform: x̂ was fitted to y |
+| `p_predictive` | replicated y, averaged over draws | conservative, P(p ≤ a) ≤ 2a |
+| `p_draw` | replicated y of a single draw | uniform on {1, …, M + 1}/(M + 1) |
+
+For an exact posterior one draw and y are distributed as signal and measurement, so y and
+replicates from that draw are exchangeable; every other use of the draws uses y twice.
+
+References:
+    Gelman, Meng, Stern (1996), Posterior predictive assessment of model fitness via realized
+    discrepancies, Statistica Sinica 6.
+    Meng (1994), Posterior predictive p-values, Annals of Statistics 22,
+    https://doi.org/10.1214/aos/1176325622
+"""
+
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from latens.distributions import Purpose
+from latens.inference import CalibratedPosterior, EnsemblePosterior, Estimate, Posterior
+from latens.inference.latent_posterior import LatentPosterior
+from latens.metrics.reduction import event_mean
+from latens.models import CVAE, Direct, Latent
+from latens.problems import InverseProblem
+
+Columns = dict[str, NDArray[np.float64]]
+"""Name → one number per image, `(B,)`."""
+
+SCORES = (
+    "residual",
+    "replicates",
+    "latent_mean",
+    "latent_tail",
+    "representation",
+    "disagreement",
+    "spread",
+)
+P_VALUES = ("p_plug_in", "p_predictive", "p_draw")
+
+
+@torch.no_grad()
+def strangeness(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -> Columns:
+    """Every score and p-value that applies to an estimate.
+
+    Args:
+        estimate: Estimate of B measurements.
+        y: The measurements, `(B, *measurement_shape)`.
+        problem: Operator and noise that the solver was made for; None if they are unknown.
+
+    Returns:
+        Names of `SCORES` and `P_VALUES` that apply → `(B,)`; what is not a number
+        counts as infinitely strange, or as a p-value of 0.
+    """
+    inner = estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
+    found: dict[str, Tensor] = {}
+    if problem is not None:
+        chi2 = problem.chi2(y, inner.mean)
+        count = prod(problem.measurement_shape)
+        found["residual"] = chi2
+        tail = stats.chi2.sf(count * chi2.double().numpy(force=True), count)
+        found["p_plug_in"] = torch.from_numpy(np.asarray(tail))
+        if isinstance(inner, Posterior):
+            found |= _replicated(inner, y, problem)
+    if isinstance(inner, Posterior):
+        found["spread"] = event_mean(inner.variance).sqrt()
+        found |= _of_members(inner)
+    columns = {name: value.double().numpy(force=True) for name, value in found.items()}
+    return {
+        name: np.where(np.isnan(value), np.inf if name in SCORES else 0.0, value)
+        for name, value in columns.items()
+    }
+
+
+def _replicated(posterior: Posterior, y: Tensor, problem: InverseProblem) -> dict[str, Tensor]:
+    draws = posterior.sample()  # (M, B, *signal)
+    count = len(draws)
+    noise = posterior.noise(Purpose.REPLICATE, count, problem.noise_shape, y)
+    observed = problem.chi2(y, draws)  # (M, B)
+    replicated = problem.chi2(problem.simulate(draws, noise), draws)  # (M, B)
+    # The noise of the replicates may be the same as above: no number uses both.
+    single = draws[:1].expand_as(draws)
+    of_single = problem.chi2(problem.simulate(single, noise), single)  # (M, B)
+    return {
+        "replicates": (observed - replicated).mean(0),
+        "p_predictive": (1 + (replicated >= observed).sum(0)) / (count + 1),
+        "p_draw": (1 + (of_single >= observed[0]).sum(0)) / (count + 1),
+    }
+
+
+def _of_members(posterior: Posterior) -> dict[str, Tensor]:
+    """Scores of latents and representation, averaged over the members of an ensemble."""
+    if not isinstance(posterior, EnsemblePosterior):
+        return _of_latents(posterior)
+    means = torch.stack([member.mean for member in posterior.members])
+    between = event_mean(means.var(0, correction=0))
+    found = {"disagreement": between / event_mean(posterior.variance)}
+    members = [_of_latents(member) for member in posterior.members]
+    for name in members[0]:
+        found[name] = torch.stack([member[name] for member in members]).mean(0)
+    return found
+
+
+def _of_latents(posterior: Posterior) -> dict[str, Tensor]:
+    if not isinstance(posterior, LatentPosterior):
+        return {}
+    model, found = posterior.model, {}
+    if isinstance(model, Latent | Direct):  # the prior of a CVAE is not standard, but p(z | y)
+        z = posterior.latent_draws(len(posterior.draws.values))  # (M, B, k)
+        found["latent_mean"] = z.mean(0).square().mean(-1)
+        norm = z.double().square().sum(-1).numpy(force=True)  # (M, B)
+        tails = [stats.chi2.logcdf(norm, model.dim), stats.chi2.logsf(norm, model.dim)]
+        found["latent_tail"] = torch.from_numpy(-np.minimum(*tails).mean(0))
+    if isinstance(model, Latent | CVAE):
+        mean = posterior.mean
+        code = model.inference_pair(mean, posterior.y)[0].mean
+        again = model.decode(code, posterior.y).mean
+        found["representation"] = event_mean((mean - again).square()).sqrt()
+    return found

@@ -1,0 +1,255 @@
+"""Telling strange images from usual ones, and wrong answers from right ones.
+
+Scores rise with strangeness (or uncertainty). Ties are never broken: what depends on their order
+takes its expectation over random orders. Every function takes weights of the images, many sets of
+them at once, so that thousands of resamples cost one pass: a resample is a row of counts.
+
+Throughout, `weights` is `(R, n)`, how often each image occurs in each of R resamples, and the
+result `(R,)`; None stands for one row of ones.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import digamma
+
+from latens.errors import DataError
+
+Array = NDArray[np.float64]
+
+TRUE_POSITIVE_RATE = 0.95
+"""Detection rate at which false alarms are counted."""
+
+
+def auroc(scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Area under the receiver operating curve.
+
+        P(score of a strange image > score of a usual one) + ½ P(equal)
+
+    Args:
+        scores: `(n,)`, higher = stranger.
+        strange: True for strange images, `(n,)`.
+        weights: `(R, n)`.
+
+    Returns:
+        `(R,)` in [0, 1]; 0.5 for a score without information, NaN where a kind is missing.
+
+    Raises:
+        DataError: If lengths differ or a score is NaN.
+    """
+    hits, alarms = _rates(scores, strange, weights)  # (R, T + 1)
+    return (np.diff(alarms) * (hits[:, 1:] + hits[:, :-1])).sum(axis=1) / 2
+
+
+def average_precision(
+    scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None = None
+) -> Array:
+    """Area under the precision-recall curve as a sum of steps, without interpolation.
+
+        AP = Σ_t (recall_t − recall_{t−1}) · precision_t   over distinct thresholds
+
+    It depends on the share of strange images among all, which is its value for a score without
+    information: compare it between equal shares only.
+
+    Args:
+        scores: `(n,)`, higher = stranger.
+        strange: True for strange images, `(n,)`.
+        weights: `(R, n)`.
+
+    Returns:
+        `(R,)` in [0, 1], NaN where a kind is missing.
+
+    Raises:
+        DataError: If lengths differ or a score is NaN.
+    """
+    caught, raised = _counts(scores, strange, weights)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision = caught / (caught + raised)
+        recall = caught / caught[:, -1:]
+    precision = np.nan_to_num(precision)  # resamples in which the first thresholds are empty
+    steps = np.diff(recall, axis=1, prepend=0.0)
+    area = (steps * precision).sum(axis=1)
+    return np.where(raised[:, -1] > 0, area, np.nan)
+
+
+def false_positive_rate(
+    scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None = None
+) -> Array:
+    """False alarms at the highest threshold that finds 95 % of the strange images.
+
+    Args:
+        scores: `(n,)`, higher = stranger.
+        strange: True for strange images, `(n,)`.
+        weights: `(R, n)`.
+
+    Returns:
+        `(R,)` in [0, 1], share of the usual images at or above that threshold; NaN where a kind
+        is missing.
+
+    Raises:
+        DataError: If lengths differ or a score is NaN.
+    """
+    hits, alarms = _rates(scores, strange, weights)
+    reached = hits >= TRUE_POSITIVE_RATE - 1e-9
+    first = reached.argmax(axis=1)
+    found = alarms[np.arange(len(alarms)), first]
+    return np.where(reached.any(axis=1), found, np.nan)
+
+
+def risk_coverage(uncertainty: ArrayLike, risk: ArrayLike) -> Array:
+    """Risk of the images that remain when the most uncertain ones are left out.
+
+    Args:
+        uncertainty: `(n,)`, higher = less sure.
+        risk: Non-negative error of each image, `(n,)`, any unit.
+
+    Returns:
+        `(T, 3)`, one row per distinct threshold, from few images to all: coverage (share of the
+        images kept), selective risk (mean risk of those kept), generalised risk (their summed
+        risk over the number of all images).
+
+    Raises:
+        DataError: If lengths differ or a value is NaN.
+    """
+    kept, summed = _kept(uncertainty, risk, None)
+    total = kept[0, -1]
+    return np.stack([kept[0] / total, summed[0] / kept[0], summed[0] / total], axis=1)
+
+
+def aurc(uncertainty: ArrayLike, risk: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Area under the risk-coverage curve: mean over k of the risk of the k surest images.
+
+        AURC = (1/n) Σ_k (1/k) Σ_{i ≤ k} r_(i)
+
+    The surest images enter many of these means, so that single ones can rule it; see `augrc`.
+
+    Args:
+        uncertainty: `(n,)`, higher = less sure.
+        risk: Non-negative error of each image, `(n,)`.
+        weights: `(R, n)`, whole numbers.
+
+    Returns:
+        `(R,)`, unit of the risk; the expectation over random orders of ties.
+
+    Raises:
+        DataError: If lengths differ or a value is NaN.
+
+    References:
+        Geifman, Uziel, El-Yaniv (2019), Bias-reduced uncertainty estimation for deep neural
+        classifiers, https://arxiv.org/abs/1805.08206
+    """
+    kept, summed = _kept(uncertainty, risk, weights)
+    zero = np.zeros((len(kept), 1))
+    before, risk_before = np.hstack([zero, kept[:, :-1]]), np.hstack([zero, summed[:, :-1]])
+    size = kept - before
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = np.where(size > 0, (summed - risk_before) / size, 0.0)
+    harmonic = digamma(kept + 1) - digamma(before + 1)  # Σ 1/k over the block
+    area = mean * size + (risk_before - before * mean) * harmonic
+    return area.sum(axis=1) / kept[:, -1]
+
+
+def augrc(uncertainty: ArrayLike, risk: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Area under the generalised risk-coverage curve: average risk of undetected failures.
+
+        AUGRC = ∫₀¹ G(c) dc,   G(k/n) = (1/n) Σ_{i ≤ k} r_(i),  linear between
+
+    For risks of 0 and 1 with failure rate f it is f(1−f)(1 − AUROC) + f²/2, AUROC that of
+    uncertainty for failures.
+
+    Args:
+        uncertainty: `(n,)`, higher = less sure.
+        risk: Non-negative error of each image, `(n,)`.
+        weights: `(R, n)`.
+
+    Returns:
+        `(R,)`, unit of the risk; half the mean risk for an uncertainty without information.
+
+    Raises:
+        DataError: If lengths differ or a value is NaN.
+
+    References:
+        Traub et al. (2024), Overcoming common flaws in the evaluation of selective
+        classification systems, https://arxiv.org/abs/2407.01032
+    """
+    kept, summed = _kept(uncertainty, risk, weights)
+    size = np.diff(kept, axis=1, prepend=0.0)
+    before = np.hstack([np.zeros((len(kept), 1)), summed[:, :-1]])
+    return (size * (summed + before)).sum(axis=1) / (2 * kept[:, -1] ** 2)
+
+
+def random_augrc(risk: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """AUGRC of an uncertainty without information, half the mean risk, `(R,)`."""
+    values = np.asarray(risk, dtype=np.float64)
+    table = _weights(weights, len(values))
+    return table @ values / (2 * table.sum(axis=1))
+
+
+def _rates(
+    scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array]:
+    """Detection rate and false-alarm rate from the highest threshold down, `(R, T + 1)`."""
+    caught, raised = _counts(scores, strange, weights)
+    zero = np.zeros((len(caught), 1))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hits = np.hstack([zero, caught]) / caught[:, -1:]
+        alarms = np.hstack([zero, raised]) / raised[:, -1:]
+    return hits, alarms
+
+
+def _counts(
+    scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array]:
+    """Strange and usual images at or above each distinct threshold, falling, `(R, T)`."""
+    values = np.asarray(scores, dtype=np.float64)
+    kind = np.asarray(strange, dtype=bool)
+    _check(values, kind)
+    table = _weights(weights, len(values))
+    order, starts = _blocks(-values)
+    caught = np.add.reduceat((table * kind)[:, order], starts, axis=1).cumsum(axis=1)
+    raised = np.add.reduceat((table * ~kind)[:, order], starts, axis=1).cumsum(axis=1)
+    return caught, raised
+
+
+def _kept(
+    uncertainty: ArrayLike, risk: ArrayLike, weights: ArrayLike | None
+) -> tuple[Array, Array]:
+    """Images kept and their summed risk at each distinct threshold, `(R, T)`."""
+    values = np.asarray(uncertainty, dtype=np.float64)
+    error = np.asarray(risk, dtype=np.float64)
+    _check(values, error)
+    table = _weights(weights, len(values))
+    order, starts = _blocks(values)
+    kept = np.add.reduceat(table[:, order], starts, axis=1).cumsum(axis=1)
+    summed = np.add.reduceat((table * error)[:, order], starts, axis=1).cumsum(axis=1)
+    return kept, summed
+
+
+def _blocks(values: Array) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Ascending order, and where in it each distinct value begins."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    return order, starts
+
+
+def _weights(weights: ArrayLike | None, count: int) -> Array:
+    if weights is None:
+        return np.ones((1, count))
+    table = np.asarray(weights, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] != count:
+        raise DataError("weights", f"shape (R, {count})", table.shape, "One column per image.")
+    return table
+
+
+def _check(values: Array, other: NDArray) -> None:
+    if values.ndim != 1 or len(values) == 0 or values.shape != other.shape:
+        raise DataError(
+            "scores",
+            f"one number per image, shape {other.shape}",
+            values.shape,
+            "Give equally long lists with at least one image.",
+        )
+    if np.isnan(values).any() or np.isnan(other.astype(np.float64)).any():
+        raise DataError(
+            "scores", "numbers", "NaN", "Leave images without a score out, and say how many."
+        )

@@ -1,0 +1,149 @@
+"""Detection and selective risk against brute force, and against scikit-learn where it is there."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+
+from latens.errors import DataError
+from latens.metrics import (
+    augrc,
+    aurc,
+    auroc,
+    average_precision,
+    false_positive_rate,
+    random_augrc,
+    risk_coverage,
+)
+
+DETECTION = {"auroc": auroc, "ap": average_precision, "fpr": false_positive_rate}
+SELECTION = {"aurc": aurc, "augrc": augrc}
+
+
+def sample(seed: int, n: int = 40, digits: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with many ties, and kinds."""
+    generator = np.random.default_rng(seed)
+    strange = np.arange(n) % 3 == 0
+    return np.round(generator.standard_normal(n) + strange, digits), strange
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("digits", [0, 1, 8])
+def test_detection_by_brute_force(seed, digits):
+    scores, strange = sample(seed, digits=digits)
+    s, u = scores[strange], scores[~strange]
+    pairs = (s[:, None] > u) + 0.5 * (s[:, None] == u)
+    assert auroc(scores, strange)[0] == pytest.approx(pairs.mean())
+    ap, before = 0.0, 0.0
+    for t in np.unique(scores)[::-1]:
+        recall = np.mean(s >= t)
+        ap += (recall - before) * strange[scores >= t].mean()
+        before = recall
+    assert average_precision(scores, strange)[0] == pytest.approx(ap)
+    threshold = max(t for t in scores if np.mean(s >= t) >= 0.95)
+    assert false_positive_rate(scores, strange)[0] == pytest.approx(np.mean(u >= threshold))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_detection_against_scikit_learn(seed):
+    sklearn_metrics = pytest.importorskip("sklearn.metrics")
+    scores, strange = sample(seed, 200)
+    assert auroc(scores, strange)[0] == pytest.approx(
+        sklearn_metrics.roc_auc_score(strange, scores)
+    )
+    assert average_precision(scores, strange)[0] == pytest.approx(
+        sklearn_metrics.average_precision_score(strange, scores)
+    )
+    fpr, tpr, _ = sklearn_metrics.roc_curve(strange, scores, drop_intermediate=False)
+    assert false_positive_rate(scores, strange)[0] == pytest.approx(fpr[tpr >= 0.95].min())
+
+
+def test_known_values():
+    strange = np.repeat([False, True], 50)
+    perfect = np.arange(100.0)
+    assert (auroc(perfect, strange)[0], average_precision(perfect, strange)[0]) == (1, 1)
+    assert false_positive_rate(perfect, strange)[0] == 0
+    assert auroc(-perfect, strange)[0] == 0
+    assert false_positive_rate(-perfect, strange)[0] == 1
+    blind = np.ones(100)
+    assert auroc(blind, strange)[0] == 0.5
+    assert average_precision(blind, strange)[0] == pytest.approx(0.5)
+    assert false_positive_rate(blind, strange)[0] == 1
+    infinite = np.where(strange, np.inf, -np.inf)
+    assert auroc(infinite, strange)[0] == 1
+    for number in DETECTION.values():
+        assert np.isnan(number(perfect, np.zeros(100, bool))[0])
+        assert np.isnan(number(perfect, np.ones(100, bool))[0])
+
+
+@pytest.mark.parametrize("name", list(DETECTION))
+def test_weights_of_detection_are_repetitions(name):
+    scores, strange = sample(0)
+    counts = np.random.default_rng(1).multinomial(40, np.full(40, 1 / 40), size=9)
+    many = DETECTION[name](scores, strange, counts)
+    for value, count in zip(many, counts, strict=True):
+        once = DETECTION[name](np.repeat(scores, count), np.repeat(strange, count))[0]
+        assert value == pytest.approx(once)
+
+
+def brute(uncertainty: np.ndarray, risk: np.ndarray) -> tuple[float, float]:
+    """AURC and AUGRC averaged over every order of tied images."""
+    n = len(risk)
+    found = []
+    for order in permutations(range(n)):
+        if (np.diff(uncertainty[list(order)]) < 0).any():
+            continue
+        summed = np.cumsum(risk[list(order)])
+        curve = np.concatenate([[0], summed]) / n
+        found.append([(summed / np.arange(1, n + 1)).mean(), np.trapezoid(curve, dx=1 / n)])
+    return tuple(np.mean(found, axis=0))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_selection_by_brute_force_over_ties(seed):
+    generator = np.random.default_rng(seed)
+    uncertainty = generator.integers(0, 3, 7).astype(float)
+    risk = generator.exponential(size=7)
+    expected = brute(uncertainty, risk)
+    assert aurc(uncertainty, risk)[0] == pytest.approx(expected[0])
+    assert augrc(uncertainty, risk)[0] == pytest.approx(expected[1])
+
+
+@pytest.mark.parametrize("name", list(SELECTION))
+def test_weights_of_selection_are_repetitions(name):
+    generator = np.random.default_rng(2)
+    uncertainty, risk = generator.integers(0, 9, 30), generator.exponential(size=30)
+    counts = generator.multinomial(30, np.full(30, 1 / 30), size=8)
+    many = SELECTION[name](uncertainty, risk, counts)
+    for value, count in zip(many, counts, strict=True):
+        once = SELECTION[name](np.repeat(uncertainty, count), np.repeat(risk, count))[0]
+        assert value == pytest.approx(once)
+
+
+@pytest.mark.parametrize("digits", [0, 6])
+def test_augrc_of_failures_is_a_function_of_auroc(digits):
+    """f(1−f)(1 − AUROC) + f²/2, Traub et al. (2024)."""
+    generator = np.random.default_rng(3)
+    failed = generator.random(300) < 0.3
+    uncertainty = np.round(generator.standard_normal(300) + failed, digits)
+    f = failed.mean()
+    expected = f * (1 - f) * (1 - auroc(uncertainty, failed)[0]) + f**2 / 2
+    assert augrc(uncertainty, failed)[0] == pytest.approx(expected)
+    assert augrc(np.ones(300), failed)[0] == pytest.approx(f / 2)
+    assert random_augrc(failed)[0] == pytest.approx(f / 2)
+
+
+def test_the_curve_of_selective_risk():
+    curve = risk_coverage([1, 3, 2, 2], [0.1, 4.0, 1.0, 2.0])
+    expected = [[0.25, 0.1, 0.025], [0.75, 3.1 / 3, 3.1 / 4], [1, 7.1 / 4, 7.1 / 4]]
+    np.testing.assert_allclose(curve, expected)
+
+
+def test_what_does_not_fit():
+    for scores, strange in (([1.0], [True, False]), ([], []), ([np.nan, 1], [True, False])):
+        with pytest.raises(DataError):
+            auroc(scores, strange)
+    with pytest.raises(DataError):
+        aurc([1, 2], [np.nan, 1])
+    with pytest.raises(DataError):
+        auroc([1, 2], [True, False], np.ones((3, 5)))
