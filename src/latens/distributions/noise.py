@@ -31,11 +31,11 @@ class Purpose(IntEnum):
     """Where samplers and optimisers begin, and proposals."""
     CHAIN = 8
     """Transitions of Markov chains; the iteration follows."""
-    PERTURBATION = 20
+    PERTURBATION = 9
     """Random disturbances of a measurement, and where a search for the worst one begins."""
-    DETAIL = 21
+    DETAIL = 10
     """Places of inserted details."""
-    REPLICATE = 22
+    REPLICATE = 11
     """Measurements replicated from draws of a posterior."""
 
 

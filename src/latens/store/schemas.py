@@ -122,8 +122,10 @@ SHIFTS = Schema(
         "score": "str",  # empty for a metric inside the shift
         "number": "str",
         **_BAND,
+        "images": "int64",
         "groups": "int64",
         "status": "str",
+        "evaluation": "str",
     },
     ("solver", "n", "data_seed", "init_seed", "shift", "strength", "score", "number"),
 )
