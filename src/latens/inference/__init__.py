@@ -5,6 +5,7 @@ from latens.inference.calibrated import (
     Calibrated,
     CalibratedPosterior,
     Calibration,
+    Method,
     load_calibration,
     save_calibration,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "LatentLaplace",
     "LatentMAP",
     "LatentPosterior",
+    "Method",
     "MonteCarloDropout",
     "PointEstimate",
     "Posterior",

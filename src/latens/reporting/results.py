@@ -141,7 +141,8 @@ class Results:
 
     def kind(self, solver: str) -> str:
         """`posterior`, `point`, or `unknown` where no evaluation says."""
-        kinds = {str(u.identity.get("kind", "")) for u in self._evaluations_of(solver)} - {""}
+        known = {str(u.identity.get("kind", "")) for u in self._evaluations_of(solver)}
+        kinds = known & {"posterior", "point"}
         return kinds.pop() if len(kinds) == 1 else "unknown"
 
     def note(self, solver: str) -> str:

@@ -187,7 +187,9 @@ def cost_rows(results: Results) -> list[CostRow]:
     """Seconds and memory by unit and solver."""
     rows = []
     cost = results.cost
-    for unit in ("fit", "evaluation"):
+    first = ("fit", "evaluation")
+    others = sorted(set(cost["unit"]) - set(first))
+    for unit in (*first, *others):
         of_unit = select(cost, "unit", unit)
         for solver in ordered(of_unit["solver"]):
             mine = select(of_unit, "solver", solver)

@@ -14,8 +14,11 @@ from latens.store import (
     PER_IMAGE,
     SCALING,
     SCALING_BAND,
+    SHIFTS,
+    TESTS,
     Outcome,
     RunFolder,
+    Schema,
     Status,
     from_rows,
     read_csv,
@@ -61,6 +64,8 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
     scaling, band = _scaling(metrics)
     tables = {
         "metrics": metrics,
+        "tests": _collected(run, finished, TESTS),
+        "shifts": _collected(run, finished, SHIFTS),
         "curves": from_rows(curves, CURVES),
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
@@ -75,6 +80,18 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
     }
     write_json(run.units_file, members)
     return tables
+
+
+def _collected(run: RunFolder, units: Sequence[EvaluationUnit], schema: Schema) -> "pd.DataFrame":
+    """Rows of one table of all checks."""
+    import pandas as pd
+
+    frames = []
+    for unit in units:
+        file = run.evaluation(unit.hash) / f"{schema.name}.csv"
+        if file.is_file():
+            frames.append(read_csv(file, schema).assign(solver=unit.solver))
+    return pd.concat(frames, ignore_index=True) if frames else from_rows([], schema)
 
 
 def _definitions(metrics: "pd.DataFrame") -> list[dict[str, Any]]:
@@ -102,17 +119,20 @@ def _curves(
     their gate. A size without any usable cell keeps a row, with NaN.
     """
     rows: list[dict[str, Any]] = []
-    cells: dict[tuple[str, int], list[EvaluationUnit]] = {}
+    cells: dict[tuple[str, int, str], list[EvaluationUnit]] = {}
     for unit in units:
-        cells.setdefault((unit.solver, unit.n), []).append(unit)
-    for (solver, n), members in sorted(cells.items()):
+        cells.setdefault((unit.solver, unit.n, unit.check), []).append(unit)
+    for (solver, n, check), members in sorted(cells.items()):
         outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
         status = _status_text([str(o.status) for o in outcomes.values()])
         usable = [u for u in members if outcomes[u.hash].usable]
         components = _image_components(run, usable)
-        names = set(metrics.loc[metrics["solver"] == solver, "metric"])
-        # A solver without any number is marked under every metric.
-        for name in sorted(names or set(metrics["metric"])):
+        mine = metrics["solver"] == solver
+        same = {u.hash for u in units if u.solver == solver and u.check == check}
+        names = set(metrics.loc[mine & metrics["evaluation"].isin(same), "metric"])
+        if not (names or check or mine.any()):  # a solver without any number is marked everywhere
+            names = set(metrics["metric"])
+        for name in sorted(names):
             table = metrics.loc[(metrics["metric"] == name) & np.isfinite(metrics["value"])]
             table = table.loc[table["evaluation"].isin([u.hash for u in usable])]
             rows.append(

@@ -114,7 +114,7 @@ def _entries(run: RunFolder) -> list[dict[str, Any]]:
     entries = []
     for hash in names or run.finished_evaluations():
         entry = read_json(run.evaluation(hash) / "evaluation.json")
-        if entry["kind"] in ("posterior", "point"):
+        if entry["kind"] in ("posterior", "point"):  # and not a deep check
             name = names.get(hash, entry["solver"])
             outcome = Outcome.read(run.evaluation(hash))
             entries.append({**entry, "solver": name, "hash": hash, "outcome": outcome})

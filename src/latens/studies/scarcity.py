@@ -16,17 +16,21 @@ from torch import Tensor
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import fit_directions, simulate
-from latens.inference import Sampler
+from latens.inference import SAMPLERS, Method, Sampler
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
 from latens.store import canonical_json
 from latens.store.hashing import plain
+from latens.studies.checks import Check
 from latens.studies.plausible import check_explains, estimated, require_level
 from latens.studies.units import EvaluationUnit, FitUnit, Setting
 from latens.training import Training, one_thread
 from latens.types import Shape
 
 SPLIT_SEED, NOISE_SEED = 0, 0
+POSTERIORS = ("amortised", "dropout", "wiener")
+"""Algorithms whose single solvers return posteriors."""
+
 NOT_A_POSTERIOR = "not a posterior: its optimum is not p(x | y) at any N"
 
 
@@ -71,6 +75,11 @@ class Scarcity:
             evaluated beside it for the first initialisation: its maximum, Laplace's
             approximation, or Markov chains. Their cost is that of thousands of decodings.
         sampled_images: Test images, evenly spread, that samplers are evaluated on.
+        checks: Deep checks of the models and baselines, for the first seeds at the smallest, the
+            middle and the largest N; see `latens.studies.checks`.
+        checked_images: Test images, evenly spread, that they use.
+        conformal: Method by which intervals of trained posteriors are calibrated on the
+            calibration pairs of each subset, where these are enough; null leaves it out.
         sizes: Numbers N of pairs; N counts training, validation and calibration together.
         data_seeds: Number of independent draws of the nested subsets.
         init_seeds: Number of initialisations of each model on each subset.
@@ -90,6 +99,9 @@ class Scarcity:
         baselines: list[Literal["tikhonov", "wiener", "tv"]] = [],  # noqa: B006
         samplers: list[Sampler] = [],  # noqa: B006
         sampled_images: int = 16,
+        checks: list[Check] = [],  # noqa: B006
+        checked_images: int = 50,
+        conformal: Method | None = "crc",
         sizes: list[int] = [32, 64, 128, 256, 512],  # noqa: B006
         data_seeds: int = 3,
         init_seeds: int = 2,
@@ -104,6 +116,9 @@ class Scarcity:
         self.baselines = baselines
         self.samplers = samplers
         self.sampled_images = sampled_images
+        self.checks = checks
+        self.checked_images = checked_images
+        self.conformal: Method | None = conformal
         self.sizes = sizes
         self.data_seeds = data_seeds
         self.init_seeds = init_seeds
@@ -112,7 +127,13 @@ class Scarcity:
         self._check()
 
     def _check(self) -> None:
-        for name in ("data_seeds", "init_seeds", "test_images", "sampled_images"):
+        for name in (
+            "data_seeds",
+            "init_seeds",
+            "test_images",
+            "sampled_images",
+            "checked_images",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
         if not self.sizes or sorted(set(self.sizes)) != self.sizes or self.sizes[0] < 1:
@@ -331,7 +352,20 @@ class Scarcity:
                     EvaluationUnit(setting, baseline, baseline, (), n, data_seed, 0)
                     for baseline in self.baselines
                 ]
+        evaluations += [
+            replace(unit, check=check, images=self.checked_images)
+            for unit in evaluations
+            if self._is_checked(unit)
+            for check in self.checks
+            if check != "calibration" or unit.algorithm in POSTERIORS
+        ]
         return fits, evaluations
+
+    def _is_checked(self, unit: EvaluationUnit) -> bool:
+        """Whether deep checks are made of a solver at its place."""
+        first = unit.data_seed == 0 and unit.init_seed == 0
+        ends = {self.sizes[0], self.sizes[(len(self.sizes) - 1) // 2], self.sizes[-1]}
+        return first and unit.n in ends and unit.algorithm not in SAMPLERS
 
     def _evaluations(
         self, setting: Setting, name: str, members: tuple[FitUnit, ...]

@@ -106,6 +106,7 @@ class EvaluationUnit:
         init_seed: Seed of the initialisation; None where several are combined.
         note: A warning that belongs beside the name in every report.
         images: Number of test images it is evaluated on; None for all.
+        check: Deep check that is carried out; empty for the core metrics.
     """
 
     setting: Setting
@@ -117,8 +118,12 @@ class EvaluationUnit:
     init_seed: int | None
     note: str = ""
     images: int | None = None
+    check: str = ""
 
-    kind = "evaluation"
+    @property
+    def kind(self) -> str:
+        """What its cost is listed under."""
+        return f"check: {self.check}" if self.check else "evaluation"
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -130,6 +135,7 @@ class EvaluationUnit:
             "n": self.n,
             "data_seed": self.data_seed,
             **({} if self.images is None else {"images": self.images}),
+            **({"check": self.check} if self.check else {}),
             **self.setting.identity,
         }
 
@@ -155,6 +161,7 @@ class EvaluationUnit:
         return {
             **place,
             "algorithm": self.algorithm,
+            "check": self.check,
             "fits": list(self.needs),
             "note": self.note,
             "identity": self.identity,

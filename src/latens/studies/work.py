@@ -6,18 +6,28 @@ import time
 import traceback
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from latens.data import Subset
-from latens.errors import LatensError, NumericalError
-from latens.evaluation import Context, evaluate_cell, save_evaluation
-from latens.inference import CLASSICAL, Classical, Ensemble, Solver
+from latens.data import ImageSet, Subset
+from latens.errors import LatensError, NumericalError, SolverError, UnsupportedError
+from latens.evaluation import Context, evaluate_cell, fit_calibration, save_evaluation
+from latens.evaluation.conformal import DELTA
+from latens.inference import (
+    CLASSICAL,
+    Calibrated,
+    Calibration,
+    Classical,
+    Ensemble,
+    Solver,
+    save_calibration,
+)
+from latens.metrics import LEVEL, units_needed
 from latens.models import Model
-from latens.problems import InverseProblem
+from latens.problems import InverseProblem, LinearOperator
 from latens.store import (
     HISTORY,
     Outcome,
@@ -29,10 +39,14 @@ from latens.store import (
     write_json,
 )
 from latens.store.atomic import storage_error
+from latens.studies.checks import Check, Checked, Subject, run_check, save_check
 from latens.studies.load import WEIGHTS, save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.training import fit_model, one_thread
+
+BASELINE = "tikhonov"
+"""Classical solver that stability is compared with."""
 
 BUSY = "busy"
 """Another process works on the unit."""
@@ -155,7 +169,7 @@ def _failure(error: Exception) -> Outcome:
 
 def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
     corpus = study.corpus
-    solver = evaluation = outcome = description = None
+    solver = evaluation = outcome = description = checked = calibration = None
     try:
         outcome = combined_outcome(run, unit)
         problem = study.problem(unit.n, unit.data_seed)
@@ -165,14 +179,23 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         places = spread_evenly(len(corpus.test), unit.images)
         test = corpus.images.select(corpus.test[places])
         keys = places.tolist()
-        evaluation = evaluate_cell(unit.cell, solver, test, context, outcome, keys=keys)
-        _ = evaluation.metrics  # computed here, where its errors belong to the unit
+        if unit.check:
+            checked, outcome = _check(study, unit, solver, problem, test, context, keys, outcome)
+        else:
+            calibration = _calibration(study, unit, solver)
+            used = solver if calibration is None else Calibrated(solver, calibration)
+            evaluation = evaluate_cell(unit.cell, used, test, context, outcome, keys=keys)
+            _ = evaluation.metrics  # computed here, where its errors belong to the unit
         description = _description(unit, corpus.problem, problem)
     except Exception as error:
-        evaluation = None
+        evaluation = checked = None
         if outcome is None or outcome.usable:  # otherwise the fits behind it say what went wrong
             outcome = _failure(error)
     with new_folder(target) as temporary:
+        if checked is not None and description is not None:
+            assert outcome is not None
+            save_check(checked, outcome, temporary, description)
+            return
         if evaluation is None or description is None:
             assert outcome is not None
             write_json(temporary / "evaluation.json", {**unit.description(), "kind": "none"})
@@ -181,6 +204,51 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         save_evaluation(evaluation, temporary, description)
         if isinstance(solver, Classical):
             save_classical(solver, temporary)
+        if calibration is not None:
+            save_calibration(calibration, temporary)
+
+
+def _check(
+    study: Scarcity,
+    unit: EvaluationUnit,
+    solver: Solver,
+    problem: InverseProblem | None,
+    images: ImageSet,
+    context: Context,
+    keys: list[int],
+    outcome: Outcome | None,
+) -> tuple[Checked, Outcome]:
+    """A deep check; nothing is checked of fits that are not usable."""
+    if outcome is not None and not outcome.usable:
+        return Checked(), outcome
+    baseline = None
+    if problem is not None and isinstance(problem.operator, LinearOperator):
+        pairs = study.corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
+        baseline = CLASSICAL[BASELINE].fit(problem, *pairs)
+    subject = Subject(unit.cell, solver, problem, images, context, tuple(keys), baseline)
+    return run_check(cast(Check, unit.check), subject)
+
+
+def _calibration(study: Scarcity, unit: EvaluationUnit, solver: Solver) -> Calibration | None:
+    """Conformal calibration of a trained posterior, where its pairs are enough for one.
+
+    Classical solvers are made from all pairs of the subset, samplers take too long.
+    """
+    method = study.conformal
+    if method is None or not unit.fits or unit.images is not None:
+        return None
+    rows = study.subset(unit.n, unit.data_seed).calibration
+    images = study.corpus.images.select(rows)
+    delta = DELTA if method == "rcps" else None
+    if len(set(images.groups)) < units_needed(LEVEL, delta):
+        return None
+    assert images.y is not None
+    try:
+        return fit_calibration(
+            solver, images.x, images.y, method=method, groups=images.groups, keys=rows.tolist()
+        )
+    except (UnsupportedError, SolverError):  # a point estimate, or one no factor can mend
+        return None
 
 
 def spread_evenly(total: int, count: int | None) -> np.ndarray:
