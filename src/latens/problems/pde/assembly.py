@@ -58,11 +58,15 @@ def stiffness_map(grid: Grid, coefficient: Coefficient, refine: int) -> csr_arra
     solution = _basis(fine, ElementQuad1())
     nodal = coefficient == "nodal"
     parameter = solution if nodal else solution.with_element(ElementQuad0())
-    form = TrilinearForm(lambda u, v, a, w: a * dot(grad(u), grad(v)))
+    form = TrilinearForm(_energy)
     data = form.coo_data(solution, solution, parameter)
     nodes = _positions(solution, fine.width)
     owners = nodes if nodal else _positions(parameter, fine.width - 1)
-    column, row, neighbour = owners[data.indices[0]], nodes[data.indices[1]], nodes[data.indices[2]]
+    column, row, neighbour = (
+        owners[data.indices[0]],
+        nodes[data.indices[1]],
+        nodes[data.indices[2]],
+    )
     slots = []
     for s, (dy, dx) in enumerate(OFFSETS):
         taken = neighbour - row == dy * fine.width + dx
@@ -87,6 +91,10 @@ def mass_map(grid: Grid, refine: int) -> csr_array:
     nodes = _positions(basis, fine.width)
     ordered = coo_array((mass.data, (nodes[mass.row], nodes[mass.col])), mass.shape)
     return csr_array(csr_array(ordered) @ grid.prolongation(refine))
+
+
+def _energy(u, v, a, _):
+    return a * dot(grad(u), grad(v))
 
 
 def _basis(grid: Grid, element: Element) -> Basis:

@@ -18,12 +18,15 @@ Everything runs in float64 on the CPU: high contrasts cost half of the digits. T
 device are moved there and back.
 """
 
+import numpy as np
 import torch
-from scipy.linalg import lapack
+from scipy.linalg import get_lapack_funcs
 from torch import Tensor
 
 from latens.errors import NumericalError
 from latens.problems.pde.stencil import apply, couple, flatten_batch
+
+_factorise, _substitute = get_lapack_funcs(("pbtrf", "pbtrs"), dtype=np.float64)
 
 SWEEP_FROM = 4
 """Number of right-hand sides from which sweeps are faster than LAPACK's band solver."""
@@ -67,7 +70,7 @@ def _band(entries: Tensor) -> Tensor:
 def _solve_each(factors: Tensor, right: Tensor) -> Tensor:
     solution = right.clone(memory_format=torch.contiguous_format)
     for factor, rows in zip(factors.numpy(), solution.flatten(2).numpy(), strict=True):
-        lapack.dpbtrs(factor.T, rows.T, lower=1, overwrite_b=1)  # in place: `rows` is C order
+        _substitute(factor.T, rows.T, lower=1, overwrite_b=1)  # in place: `rows` is C order
     return solution
 
 
@@ -98,7 +101,7 @@ class _Factor(torch.autograd.Function):
     def forward(entries):
         factors = _band(entries)
         for row in factors.numpy():
-            _, info = lapack.dpbtrf(row.T, lower=1, overwrite_ab=1)  # in place: `row` is C order
+            _, info = _factorise(row.T, lower=1, overwrite_ab=1)  # in place: `row` is C order
             if info:
                 raise NumericalError(
                     "x",

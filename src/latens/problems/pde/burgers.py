@@ -74,7 +74,7 @@ class Burgers(Operator):
         self._size = shape[1] * refine
         tensors = _weights(self._size, viscosity, time / steps)
         if points is not None:
-            tensors["interpolation"] = _interpolation(points, shape[1])
+            tensors["interpolation"] = _interpolation(points, self._size)
         self._constants = Constants(tensors)
         self._measures = points is not None
 
@@ -88,24 +88,27 @@ class Burgers(Operator):
             ShapeError: If `x` does not fit the operator.
             DataError: If a velocity is not finite, or too large for the time step.
         """
-        final = self.field(x)
         if not self._measures:
-            return final
-        wide = final.double()
-        return (wide @ self._constants.on("interpolation", wide).mT)[..., 0, :].to(x)
+            return self.field(x)
+        final = self._final(x)  # (..., 1, n · refine)
+        return (final @ self._constants.on("interpolation", final).mT)[..., 0, :].to(x)
 
     def field(self, x: Tensor) -> Tensor:
         """Final velocity at the n nodes, `(..., 1, n)`."""
+        return self._final(x)[..., :: self.refine].to(x)
+
+    def _final(self, x: Tensor) -> Tensor:
+        """Final velocity at the nodes of the solver, float64."""
         require_event("x", x, self.signal_shape)
         inspect(x, self._require_stable)
         wide = x.double()
-        spectrum = torch.fft.rfft(wide, norm="forward")
-        spectrum = _resized(spectrum, x.shape[-1], self._size)
+        if x.numel() == 0:  # the FFT refuses empty batches
+            return wide.repeat_interleave(self.refine, -1)
+        spectrum = _refined(torch.fft.rfft(wide, norm="forward"), x.shape[-1], self._size)
         weights = {name: self._constants.on(name, wide) for name in _WEIGHTS}
         for _ in range(self.steps):
             spectrum = self._step(spectrum, weights)
-        coarse = _resized(spectrum, self._size, x.shape[-1])
-        return torch.fft.irfft(coarse, n=x.shape[-1], norm="forward").to(x)
+        return torch.fft.irfft(spectrum, n=self._size, norm="forward")
 
     def _step(self, v: Tensor, w: dict[str, Tensor]) -> Tensor:
         """One step of ETDRK4 for the Fourier coefficients of u."""
@@ -167,17 +170,14 @@ def _weights(size: int, viscosity: float, step: float) -> dict[str, Tensor]:
     return {name: torch.from_numpy(a) for name, a in zip(_WEIGHTS, arrays, strict=True)}
 
 
-def _resized(spectrum: Tensor, size: int, wanted: int) -> Tensor:
-    """Coefficients of a real field on `wanted` nodes instead of `size`, one a multiple of the
-    other; the highest coefficient of an even number of nodes stands for two waves."""
+def _refined(spectrum: Tensor, size: int, wanted: int) -> Tensor:
+    """Coefficients of the same real field on `wanted` nodes, a multiple of `size`."""
     if size == wanted:
         return spectrum
-    shared = min(size, wanted) // 2 + 1
-    split = torch.ones(shared, dtype=torch.float64, device=spectrum.device)
-    if min(size, wanted) % 2 == 0:
-        split[-1] = 0.5 if wanted > size else 2.0
-    low = spectrum[..., :shared] * split
-    return torch.nn.functional.pad(low, (0, wanted // 2 + 1 - shared))
+    shares = torch.ones(spectrum.shape[-1], dtype=torch.float64, device=spectrum.device)
+    if size % 2 == 0:
+        shares[-1] = 0.5  # the highest coefficient of an even number of nodes is two waves
+    return torch.nn.functional.pad(spectrum * shares, (0, wanted // 2 + 1 - len(shares)))
 
 
 def _ring_points(sensors: Sequence[float] | Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def field_shape(signal_shape: Shape) -> tuple[int, int]:
 
 def flat_coefficients(x: Tensor) -> Tensor:
     """Coefficients `(..., 1, height, width)` as `(B, values)`, float64."""
-    return x.reshape(-1, math.prod(x.shape[-3:])).double()
+    return x.reshape(math.prod(x.shape[:-3]), math.prod(x.shape[-3:])).double()
 
 
 def sensor_map(grid: Grid, points: Tensor) -> SparseMap:

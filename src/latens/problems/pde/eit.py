@@ -110,7 +110,7 @@ def _pattern_numbers(patterns: Sequence[int] | None) -> tuple[int, ...]:
     if patterns is None:
         return tuple(range(1, PATTERNS + 1))
     numbers = tuple(patterns)
-    known = all(isinstance(l, int) and 1 <= l <= PATTERNS for l in numbers)
+    known = all(isinstance(n, int) and 1 <= n <= PATTERNS for n in numbers)
     if not numbers or not known or len(set(numbers)) != len(numbers):
         raise ConfigError(
             "patterns",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy.sparse import csr_array, kron
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from latens.errors import ConfigError, ShapeError
@@ -128,15 +127,17 @@ def require_distinct(points: Tensor) -> None:
     """Check that no two sensors coincide.
 
     Raises:
-        ConfigError: If two rows of `points`, `(m, p)`, are nearer than 1e-9.
+        ConfigError: If two rows of `points`, `(m, p)`, agree to 1e-9.
     """
-    pairs = cKDTree(points.numpy()).query_pairs(COINCIDENT)
-    if pairs:
-        i, j = min(pairs)
+    _, place, count = torch.unique(
+        torch.round(points / COINCIDENT), dim=0, return_inverse=True, return_counts=True
+    )
+    repeated = (count[place] > 1).nonzero()[:, 0]
+    if len(repeated):
         raise ConfigError(
             "sensors",
             "distinct positions",
-            f"{len(pairs)} repeated, the first at {tuple(points[i].tolist())} (rows {i}, {j})",
+            f"{len(repeated)} that coincide, the first at {tuple(points[repeated[0]].tolist())}",
             "Keep one of each; several readings at one place belong into the noise level.",
         )
 
@@ -166,4 +167,3 @@ def _refinement(coarse: int, fine: int) -> csr_array:
     matrix = csr_array((entries, (np.tile(index, 2), columns)), (fine, coarse))
     matrix.eliminate_zeros()
     return matrix
-

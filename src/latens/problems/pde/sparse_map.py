@@ -1,5 +1,6 @@
 """Fixed sparse matrices as differentiable maps of batches."""
 
+import math
 import warnings
 
 import numpy as np
@@ -19,7 +20,6 @@ class SparseMap:
     """
 
     def __init__(self, matrix: csr_array) -> None:
-        self.shape = tuple(int(size) for size in matrix.shape)
         transpose = csr_array(matrix.T)
         self._constants = Constants({"matrix": _sparse(matrix), "transpose": _sparse(transpose)})
 
@@ -34,9 +34,9 @@ class SparseMap:
         return self._multiply("transpose", y)
 
     def _multiply(self, name: str, value: Tensor) -> Tensor:
-        rows = value.reshape(-1, value.shape[-1])
-        product = (self._constants.on(name, value) @ rows.mT).mT
-        return product.reshape(*value.shape[:-1], -1)
+        matrix = self._constants.on(name, value)
+        rows = value.reshape(math.prod(value.shape[:-1]), value.shape[-1])
+        return (matrix @ rows.mT).mT.reshape(*value.shape[:-1], matrix.shape[0])
 
 
 def _sparse(matrix: csr_array) -> Tensor:
