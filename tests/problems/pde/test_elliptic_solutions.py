@@ -103,6 +103,15 @@ def test_sensors_on_nodes_and_corners_read_the_nodes():
     torch.testing.assert_close(eit(a), eit.potential(a).flatten(-2), atol=0, rtol=0)
 
 
+def harmonic(solver: Diffusion, a: torch.Tensor, values: torch.Tensor):
+    """Stiffness and solution without source for given boundary values `(k, perimeter)`."""
+    boundary = solver.scatter_boundary(values)
+    entries = solver.entries(a)
+    inner = (len(values), solver.fine.height - 2, solver.fine.width - 2)
+    load = solver.boundary_load(boundary)(a).unflatten(-1, inner)
+    return entries, solver.solve(entries, load) + boundary
+
+
 def rates(errors: list[float]) -> list[float]:
     return [math.log2(a / b) for a, b in itertools.pairwise(errors)]
 
@@ -140,9 +149,7 @@ def flux_errors(refines: bool) -> tuple[list[float], list[float]]:
         u = (exponent * x).exp() * (omega * y).cos()
         rim = fine.boundary()
         grid_x = solver.grid.points()[:, 0]
-        entries = solver.entries(grid_x.exp()[None])
-        boundary = solver.scatter_boundary(u[rim][None])
-        field = solver.solve(entries, torch.zeros_like(boundary), boundary)
+        entries, field = harmonic(solver, grid_x.exp()[None], u[rim][None])
         potentials.append((field.flatten() - u).norm().item() / u.norm().item())
         found = solver.boundary_flux(entries, field)[0, 0]
         exact = hat_means(solver.grid, exponent, omega)
@@ -196,9 +203,8 @@ def test_affine_solutions_are_exact():
     solver = Diffusion((5, 7), "nodal", 2)
     x, y = solver.fine.points().mT
     u = 1 + 2 * x - 3 * y
-    boundary = solver.scatter_boundary(u[solver.fine.boundary()][None])
-    entries = solver.entries(torch.full((1, 35), 4.0, dtype=torch.float64))
-    field = solver.solve(entries, torch.zeros_like(boundary), boundary)
+    a = torch.full((1, 35), 4.0, dtype=torch.float64)
+    entries, field = harmonic(solver, a, u[solver.fine.boundary()][None])
     torch.testing.assert_close(field.flatten(), u)
     flux = solver.boundary_flux(entries, field)[0, 0]
     sides = [12.0] * 7 + [8.0] * 5 + [-12.0] * 7 + [-8.0] * 5  # lower, right, upper, left
@@ -240,16 +246,11 @@ def test_laws_of_the_dirichlet_to_neumann_map(refine):
     operator = EIT((1, 6, 7), refine=1)
     solver = Diffusion((6, 7), "nodal", refine)
     a = signal(operator, 2)
-    entries = solver.entries(a.flatten(1))
     perimeter = len(solver.grid.boundary())
     # piecewise linear boundary values of the coarse grid, so that its hats span them
     hats = solver._boundary_mean._constants._master["matrix"].to_dense()
     hats = hats * boundary_lengths(solver.grid)[:, None]  # (perimeter, fine)
-    field = solver.solve(
-        entries,
-        torch.zeros(perimeter, solver.fine.height, solver.fine.width, dtype=torch.float64),
-        solver.scatter_boundary(hats),
-    )
+    entries, field = harmonic(solver, a.flatten(1), hats)
     currents = solver.boundary_flux(entries, field) * boundary_lengths(solver.grid)
     assert currents.abs().amax() > 0.1
     torch.testing.assert_close(currents, currents.mT, atol=1e-12, rtol=0)

@@ -79,6 +79,29 @@ def stiffness_map(grid: Grid, coefficient: Coefficient, refine: int) -> csr_arra
     return csr_array(local @ spread)
 
 
+def product_map(field: np.ndarray, grid: Grid) -> csr_array:
+    """Matrix from the entries of any K to K u for a fixed u, `(nodes, 5 · nodes)`.
+
+    Args:
+        field: u, `(nodes,)`.
+    """
+    columns = np.arange(grid.nodes) % grid.width
+    parts = []
+    for s, (dy, dx) in enumerate(OFFSETS):
+        shift = dy * grid.width + dx
+        inside = (columns + dx >= 0) & (columns + dx < grid.width)
+        here = np.flatnonzero(inside & (np.arange(grid.nodes) + shift < grid.nodes))
+        there = here + shift
+        entry = s * grid.nodes + here
+        parts.append((field[there], here, entry))
+        if s:
+            parts.append((field[here], there, entry))
+    values, rows, entries = (np.concatenate(part) for part in zip(*parts, strict=True))
+    matrix = csr_array((values, (rows, entries)), (grid.nodes, len(OFFSETS) * grid.nodes))
+    matrix.eliminate_zeros()
+    return matrix
+
+
 def mass_map(grid: Grid, refine: int) -> csr_array:
     """Matrix from a source on the nodes of a grid to its load ∫ f φ_i dx on the refined grid.
 

@@ -56,8 +56,7 @@ class Darcy(Operator):
         measured = (1, grid.height, grid.width) if points is None else (len(points),)
         super().__init__(signal_shape, measured)
         self.diffusion = diffusion
-        self._load = diffusion.load(_source(source, grid))[None]
-        self._boundary = torch.zeros_like(self._load)
+        self._load = diffusion.load(_source(source, grid))[1:-1, 1:-1].clone()
         self._sample = None if points is None else sensor_map(diffusion.fine, points)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -83,7 +82,8 @@ class Darcy(Operator):
     def _solution(self, x: Tensor) -> Tensor:
         require_event("x", x, self.signal_shape)
         entries = self.diffusion.entries(flat_coefficients(x))
-        return self.diffusion.solve(entries, self._load.to(x.device), self._boundary.to(x.device))
+        load = self._load.to(x.device).expand(len(entries), 1, *self._load.shape)
+        return self.diffusion.solve(entries, load)
 
 
 def field_shape(signal_shape: Shape) -> tuple[int, int]:

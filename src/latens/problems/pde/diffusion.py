@@ -12,13 +12,14 @@ eliminated for u, so derivatives are those of the discrete problem, to rounding.
 
 import numpy as np
 import torch
-from scipy.sparse import csr_array, diags_array
+from scipy.sparse import csr_array, diags_array, vstack
 from torch import Tensor
 
 from latens.problems.pde.assembly import (
     Coefficient,
     coefficient_grid,
     mass_map,
+    product_map,
     stiffness_map,
 )
 from latens.problems.pde.band_solve import padded, solve_interior
@@ -53,6 +54,7 @@ class Diffusion:
     def __init__(self, shape: tuple[int, int], coefficient: Coefficient, refine: int) -> None:
         self.grid = coefficient_grid(shape, coefficient)
         self.fine = self.grid.refined(refine)
+        self.coefficient: Coefficient = coefficient
         self.refine = refine
         self._stiffness = SparseMap(stiffness_map(self.grid, coefficient, refine))
         self._boundary_mean = SparseMap(_boundary_mean(self.grid, refine))
@@ -66,17 +68,28 @@ class Diffusion:
         inspect(a, require_positive)
         return self._stiffness(a).unflatten(-1, (len(OFFSETS), self.fine.height, self.fine.width))
 
-    def solve(self, entries: Tensor, load: Tensor, boundary: Tensor) -> Tensor:
-        """Solutions u on all nodes, `(B, k, H, W)`.
+    def solve(self, entries: Tensor, right: Tensor) -> Tensor:
+        """Solutions of K_II(a) u_I = b, zero on the boundary, `(B, k, H, W)`.
 
         Args:
             entries: K, `(B, 5, H, W)`.
-            load: ∫ f φ_i dx, `(k, H, W)`.
+            right: b, `(B, k, H − 2, W − 2)`.
+        """
+        return padded(solve_interior(entries, right))
+
+    def boundary_load(self, boundary: Tensor) -> SparseMap:
+        """Map from flat coefficients to −K_IB(a) u_B, `(B, values)` → `(B, k·(H − 2)·(W − 2))`.
+
+        Args:
             boundary: Values of u on the boundary, zero inside, `(k, H, W)`.
         """
-        lift = boundary.expand(len(entries), *boundary.shape)
-        right = (load - apply(entries, lift))[..., 1:-1, 1:-1]
-        return lift + padded(solve_interior(entries, right))
+        stiffness = stiffness_map(self.grid, self.coefficient, self.refine)
+        inner = np.arange(self.fine.nodes).reshape(self.fine.height, self.fine.width)[1:-1, 1:-1]
+        rows = [
+            -product_map(values.numpy().ravel(), self.fine)[inner.ravel()] @ stiffness
+            for values in boundary
+        ]
+        return SparseMap(csr_array(vstack(rows)))
 
     def load(self, source: Tensor) -> Tensor:
         """∫ f φ_i dx of a source that is bilinear on the coefficient's grid, `(H, W)`.

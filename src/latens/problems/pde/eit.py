@@ -59,7 +59,7 @@ class EIT(Operator):
         self.patterns = numbers
         rim = diffusion.fine.points()[diffusion.fine.boundary()]
         self._boundary = diffusion.scatter_boundary(boundary_values(numbers, rim))
-        self._load = torch.zeros_like(self._boundary)
+        self._boundary_load = diffusion.boundary_load(self._boundary)
         self._sample = None if points is None else sensor_map(diffusion.fine, points)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -86,9 +86,12 @@ class EIT(Operator):
 
     def _solution(self, x: Tensor) -> tuple[Tensor, Tensor]:
         require_event("x", x, self.signal_shape)
-        entries = self.diffusion.entries(flat_coefficients(x))
-        load, boundary = self._load.to(x.device), self._boundary.to(x.device)
-        return entries, self.diffusion.solve(entries, load, boundary)
+        a = flat_coefficients(x)
+        entries = self.diffusion.entries(a)
+        fine = self.diffusion.fine
+        inner = (len(self.patterns), fine.height - 2, fine.width - 2)
+        load = self._boundary_load(a).unflatten(-1, inner)
+        return entries, self.diffusion.solve(entries, load) + self._boundary.to(x.device)
 
 
 def boundary_values(patterns: Sequence[int], points: Tensor) -> Tensor:
