@@ -179,8 +179,8 @@ def test_public_tomography(shared_data, name):
     assert found[2].max() < 9e-4
     assert found[2].mean() < 0.7 * found[1].mean()
 
-    # Published gradients are values at nodes: ours are means over hats, so narrower hats fit better,
-    # down to the irregularities of the published ones.
+    # Published gradients are values at nodes, ours means over hats: narrower hats fit better, down
+    # to the irregularities of the published ones.
     normals = torch.zeros(124, 2, dtype=torch.float64)
     for start, direction in zip((0, 31, 62, 93), ((0, -1), (1, 0), (0, 1), (-1, 0)), strict=True):
         normals[start : start + 31] = torch.tensor(direction, dtype=torch.float64)

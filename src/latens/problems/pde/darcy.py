@@ -115,7 +115,10 @@ def _source(source: float | Tensor, grid: Grid) -> Tensor:
     values = torch.as_tensor(source, dtype=torch.float64)
     if values.ndim and tuple(values.shape) != shape:
         raise ShapeError(
-            "source", f"a number, or values on the nodes {shape}", tuple(values.shape), "Fix it."
+            "source",
+            f"a number, or values on the nodes {shape}",
+            tuple(values.shape),
+            "Give one value per node of the coefficient's grid.",
         )
     if not torch.isfinite(values).all():
         raise ConfigError("source", "finite values", "NaN or infinity", "Use 10, for example.")
