@@ -21,9 +21,9 @@ OPERATORS = {
     "eit-refined": lambda: EIT((1, 4, 5), [2, 3, 5, 7, 11], refine=2),
     "eit-element": lambda: EIT((1, 4, 4), [1, 2, 3, 20], coefficient="element", refine=2),
     "eit-sensors": lambda: EIT((1, 5, 5), [1, 4], SENSORS),
-    "burgers": lambda: Burgers((1, 15), time=0.3, steps=12),
-    "burgers-sensors": lambda: Burgers((1, 16), RING, time=0.3, steps=12),
-    "burgers-refined": lambda: Burgers((1, 12), viscosity=0.02, time=0.2, steps=15, refine=2),
+    "burgers": lambda: Burgers((1, 15), time=0.1, steps=4),
+    "burgers-sensors": lambda: Burgers((1, 16), RING, time=0.1, steps=4),
+    "burgers-refined": lambda: Burgers((1, 12), viscosity=0.02, time=0.05, steps=4, refine=2),
 }
 
 
