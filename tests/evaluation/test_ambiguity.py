@@ -34,7 +34,7 @@ def search(separation, radius, anchor=None, starts=6):
         anchor,
         anchor + normal(starts, len(anchor), DIM, seed=3),
         separation,
-        radius,
+        torch.full((len(anchor),), radius, dtype=torch.float64),
     )
 
 

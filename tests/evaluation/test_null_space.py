@@ -1,14 +1,12 @@
 """Range and null space of operators by dense singular values, and of a known posterior."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
 
 from latens.distributions import NoiseStream, diagonal_normal
 from latens.errors import ConfigError, UnsupportedError
-from latens.evaluation.null_space import RangeProjection, measure_null_space, noise_cutoff
+from latens.evaluation.null_space import RangeProjection, measure_null_space, range_above_noise
 from latens.inference import WienerSolver, as_solver
 from latens.metrics import metric
 from latens.problems import (
@@ -67,13 +65,52 @@ def test_large_convolutions_need_no_singular_values():
     assert 0 < project.rank < 128**2
 
 
-def test_cutoff_is_noise_over_signal():
-    problem = InverseProblem(GaussianBlur((1, 16, 16), 1.0), PoissonGaussianNoise(0.02, 0.1))
-    x = 5 + 0.5 * normal(400, 1, 16, 16)
-    expected = math.sqrt(0.02 * 5 + 0.01) / 0.5
-    assert noise_cutoff(problem, x) == pytest.approx(expected, rel=0.02)
+@pytest.mark.parametrize("signal", [0.2, 1.0, 5.0])
+def test_white_signals_end_at_noise_over_signal(signal):
+    """Every direction has energy τ²: the range ends at s = σ/τ, to the width of a band."""
+    problem = InverseProblem(GaussianBlur((1, 16, 16), 1.5), GaussianNoise(0.1))
+    x = 3 + signal * normal(400, 1, 16, 16)
+    project = range_above_noise(problem, x)
+    values = torch.linalg.svdvals(problem.operator.matrix())
+    exact = int((values > 0.1 / signal).sum())
+    assert 0 < exact < 256
+    assert abs(project.rank - exact) <= 256 / 24 + 8
+
+
+def test_directions_with_more_energy_count_although_their_singular_values_are_small():
+    """Where s is 0.5, signals have 100 times the energy of those where s is 1."""
+    operator = Diagonal()
+    problem = InverseProblem(operator, GaussianNoise(0.8))
+    weight = torch.where(operator.weight == 0.5, 10.0, torch.where(operator.weight == 1, 1, 0.1))
+    project = range_above_noise(problem, normal(300, 1, 30) * weight)
+    assert project.rank == 20
+    assert 0.25 < project.cutoff < 0.5
+    small = range_above_noise(problem, 0.5 * normal(300, 1, 30))
+    assert small.rank == 0
+    assert (small(normal(2, 1, 30)) == 0).all()
+
+
+def test_noise_that_depends_on_the_signal_and_masks():
+    problem = InverseProblem(Inpainting((1, 16, 16), 0.4), PoissonGaussianNoise(0.02, 0.1))
+    x = 5 + 0.5 * normal(50, 1, 16, 16)  # σ² = .02 · 5 + .01 = .11, below .25
+    assert range_above_noise(problem, x).rank == problem.measurement_shape[-1]
+    assert range_above_noise(problem, 5 + 0.5 * (x - 5)).rank == 0
     with pytest.raises(ConfigError, match="Give `cutoff`"):
-        noise_cutoff(problem, x[:1])
+        range_above_noise(problem, x[:1])
+
+
+class Diagonal(LinearOperator):
+    """Singular values 1, 0.5 and 0.25, ten each."""
+
+    def __init__(self):
+        super().__init__((1, 30), (1, 30))
+        self.weight = torch.tensor([1, 0.5, 0.25], dtype=torch.float64).repeat(10)
+
+    def _map(self, x):
+        return x * self.weight.to(x.dtype)
+
+    def _map_adjoint(self, y):
+        return y * self.weight.to(y.dtype)
 
 
 def exact_solver():
@@ -92,8 +129,9 @@ def test_an_exact_posterior_is_calibrated_in_both_parts():
     solver, problem, x, y = exact_solver()
     found = measure_null_space(solver, problem, x, y, range(100), 0, threshold=1.0)
     values = {name: metric(name).value(rows) for name, rows in found.rows.items()}
-    seen = torch.linalg.svdvals(problem.operator.matrix()) > noise_cutoff(problem, x)
-    assert found.rank == int(seen.sum())
+    singular = torch.linalg.svdvals(problem.operator.matrix())
+    assert found.rank == int((singular > found.cutoff).sum())
+    assert abs(found.rank - int((singular > 0.1).sum())) <= 20  # white: s = σ/τ
     assert values["spread_skill_null"] == pytest.approx(1, abs=0.03)
     assert values["spread_skill_range"] == pytest.approx(1, abs=0.03)
     assert values["null_error"] == pytest.approx(values["null_variance"], abs=0.01)

@@ -1,13 +1,24 @@
 """Metrics applied to solvers: intervals, scaling laws, and the tables of a run."""
 
+from latens.evaluation.ambiguity import (
+    Ambiguity,
+    measure_ambiguity,
+)
 from latens.evaluation.calibration import (
     calibration_tests,
     data_calibration,
     model_calibration,
 )
-from latens.evaluation.calibration_outcome import CalibrationTests
-from latens.evaluation.conformal import fit_calibration
-from latens.evaluation.declared import declares_model, simulate_declared
+from latens.evaluation.calibration_outcome import (
+    CalibrationTests,
+)
+from latens.evaluation.conformal import (
+    fit_calibration,
+)
+from latens.evaluation.declared import (
+    declares_model,
+    simulate_declared,
+)
 from latens.evaluation.evaluate import (
     Cell,
     Evaluation,
@@ -23,11 +34,29 @@ from latens.evaluation.intervals import (
     metric_interval,
     seed_interval,
 )
-from latens.evaluation.local_calibration import local_calibration
-from latens.evaluation.measure import Context, Examples
-from latens.evaluation.reliability import Condition, Reliability, reliability
-from latens.evaluation.save import save_evaluation
-from latens.evaluation.scaling import ScalingFit, fit_scaling
+from latens.evaluation.local_calibration import (
+    local_calibration,
+)
+from latens.evaluation.measure import (
+    Context,
+    Examples,
+)
+from latens.evaluation.null_space import (
+    NullSpace,
+    measure_null_space,
+)
+from latens.evaluation.reliability import (
+    Condition,
+    Reliability,
+    reliability,
+)
+from latens.evaluation.save import (
+    save_evaluation,
+)
+from latens.evaluation.scaling import (
+    ScalingFit,
+    fit_scaling,
+)
 from latens.evaluation.shifts import (
     KernelWidth,
     LostSamples,
@@ -37,9 +66,19 @@ from latens.evaluation.shifts import (
     PhotonNoise,
     Shift,
 )
-from latens.evaluation.strangeness import strangeness
+from latens.evaluation.stability import (
+    Stability,
+    StabilitySettings,
+    measure_stability,
+    measure_transfer,
+    stability_cost,
+)
+from latens.evaluation.strangeness import (
+    strangeness,
+)
 
 __all__ = [
+    "Ambiguity",
     "CalibrationTests",
     "Cell",
     "Condition",
@@ -51,12 +90,15 @@ __all__ = [
     "LostSamples",
     "MagnitudeNoise",
     "NoiseLevel",
+    "NullSpace",
     "OtherImages",
     "PhotonNoise",
     "Reliability",
     "ScalingFit",
     "SeedInterval",
     "Shift",
+    "Stability",
+    "StabilitySettings",
     "bootstrap_interval",
     "calibration_tests",
     "data_calibration",
@@ -67,6 +109,10 @@ __all__ = [
     "fit_directions",
     "fit_scaling",
     "local_calibration",
+    "measure_ambiguity",
+    "measure_null_space",
+    "measure_stability",
+    "measure_transfer",
     "metric_interval",
     "model_calibration",
     "reliability",
@@ -74,5 +120,6 @@ __all__ = [
     "seed_interval",
     "simulate",
     "simulate_declared",
+    "stability_cost",
     "strangeness",
 ]

@@ -38,6 +38,9 @@ TOLERANCE = 1e-6
 """Promised gain at which a climb ends, relative to the squared distance at its start; at least
 1000 rounding errors, below which line searches fail."""
 
+SLACK = 1e-3
+"""Excess of a constraint at which a search may end; its result is pulled back inside."""
+
 HALVINGS = 40
 """Of the interval in which the feasible end of a segment lies."""
 
@@ -65,7 +68,7 @@ def farthest_alike(
     anchor: Tensor,
     starts: Tensor,
     separation: float,
-    radius: float,
+    radius: Tensor,
 ) -> Ambiguity:
     """Search from several starts for each anchor.
 
@@ -76,18 +79,19 @@ def farthest_alike(
         anchor: z, `(B, dim)`, within the radius.
         starts: z' to begin with, `(S, B, dim)`.
         separation: 2ε, largest distance of the two whitened measurements.
-        radius: ρ, largest ‖z'‖.
+        radius: ρ, largest ‖z'‖ of each anchor, `(B,)`.
 
     Raises:
-        ConfigError: If separation or radius are not positive, or an anchor is outside.
+        ConfigError: If the separation is not positive, or an anchor is outside its radius.
     """
-    for name, value in (("separation", separation), ("radius", radius)):
-        if not value > 0:
-            raise ConfigError(name, "a positive number", value, "Use the norm of the noise.")
-    if not bool((anchor.norm(dim=1) <= radius * (1 + 1e-6)).all()):
-        longest = float(anchor.norm(dim=1).max())
-        raise ConfigError("anchor", f"norms of at most {radius:g}", longest, "Raise the radius.")
+    if not separation > 0:
+        raise ConfigError(
+            "separation", "a positive number", separation, "Use twice the norm of the noise."
+        )
+    if not bool((anchor.norm(dim=1) < radius).all()):
+        raise ConfigError("radius", "more than every ‖z‖", radius.tolist(), "Raise the radius.")
     copies = len(starts)
+    limit = radius.repeat_interleave(copies).square()
     base = anchor.repeat_interleave(copies, 0)  # (B S, dim)
     with torch.no_grad():
         image, clean = decode(base), measure(decode(base)).flatten(1)
@@ -97,7 +101,7 @@ def farthest_alike(
         moved = decode(z)
         distance = (moved - image).flatten(1).square().sum(1)
         apart = (measure(moved).flatten(1) - clean).square().sum(1)
-        limits = [apart / separation**2 - 1, z.square().sum(1) / radius**2 - 1]
+        limits = [apart / separation**2 - 1, z.square().sum(1) / limit - 1]
         return distance, torch.stack(limits, 1)
 
     z = _feasible(parts, base, starts.transpose(0, 1).flatten(0, 1))
@@ -119,13 +123,19 @@ def farthest_alike(
             limits = parts(z)[1]
             multiplier = (multiplier + weight * limits).clamp_min(0)
             left = limits.clamp_min(0).amax(1, keepdim=True)
-            weight = torch.where(left > 0.25 * violation, 4 * weight, weight)
+            # Once it holds to the tolerance, a larger weight would only amplify rounding.
+            weight = torch.where(
+                left > (0.25 * violation).clamp_min(tolerance), 4 * weight, weight
+            )
             violation = torch.minimum(left, violation)
             reached = _feasible(parts, base, z)
             distance = parts(reached)[0]
             gains = distance > best_distance
+            settled = (distance <= (1 + tolerance) * best_distance) & (left[:, 0] < SLACK)
             best = torch.where(gains[:, None], reached, best)
             best_distance = torch.where(gains, distance, best_distance)
+        if bool(settled.all()):
+            break
     rows = best_distance.unflatten(0, (-1, copies)).argmax(1)
     rows = rows + copies * torch.arange(len(anchor), device=rows.device)
     with torch.no_grad():
@@ -164,8 +174,8 @@ def measure_ambiguity(
     """The floor below every solver's worst case, about the prior's version of each image.
 
     The anchor z is the mean of q(z | x), so that D(z) is the prior's image closest to x. The ball
-    of the noise is ε = √m, as in `worst_error`; ρ = √dim + 2 holds 99.9 % of N(0, I), or the
-    anchor's own norm where that is larger.
+    of the noise is ε = √m, as in `worst_error`; ρ = √dim + 2 holds 99.7 % of N(0, I) or more;
+    where an anchor lies farther out, ρ is just above its norm.
 
     Args:
         model: Trained `Latent`.
@@ -193,7 +203,7 @@ def measure_ambiguity(
         scale = noise_scale(problem, model.decode(anchor, x).mean)
     key = (seed, Purpose.PERTURBATION, 5)
     noise = row_noise(key, keys, (restarts, model.dim), x.dtype, x.device)
-    radius = max(sqrt(model.dim) + 2, 1.001 * float(anchor.norm(dim=1).max()))
+    radius = (1.001 * anchor.norm(dim=1)).clamp_min(sqrt(model.dim) + 2)
     rows = scale.repeat_interleave(restarts, 0)
 
     def decode(z: Tensor) -> Tensor:

@@ -2,10 +2,9 @@
 
 With singular values s_i of A and right singular vectors v_i,
 
-    P_R = Σ_{s_i τ > σ} v_i v_iᵀ,   P_N = I − P_R
+    P_R = Σ_{s_i > c} v_i v_iᵀ,   P_N = I − P_R
 
-σ is the noise's standard deviation and τ that of a pixel of the signal: a direction belongs to the
-range if white signals of that size rise above the noise along it.
+The cutoff c is where the noise drowns the signal: down to it, s_i² E⟨x − x̄, v_i⟩² > σ².
 """
 
 from collections.abc import Sequence
@@ -27,9 +26,12 @@ from latens.metrics import (
     split_error,
     split_variance,
 )
-from latens.problems import InverseProblem, LinearOperator
+from latens.problems import InverseProblem, LinearOperator, Operator
 from latens.problems.circulant import CirculantSpectrum, commutes_with_shifts
 from latens.problems.spectrum import Spectrum
+
+BANDS = 24
+"""Groups of directions in which the energy of signals is compared with that of the noise."""
 
 
 class RangeProjection:
@@ -43,15 +45,15 @@ class RangeProjection:
 
     Args:
         operator: A.
-        cutoff: Smallest singular value of the range, in units of A; 0 keeps all that are not
-            rounding errors of the largest.
+        cutoff: Largest singular value that does not belong to the range, in units of A; 0 keeps
+            all that are not rounding errors of the largest.
 
     Raises:
         UnsupportedError: If the operator is not linear, or too large for its singular values.
         ConfigError: If the cutoff is negative.
     """
 
-    def __init__(self, operator: LinearOperator, cutoff: float) -> None:
+    def __init__(self, operator: Operator, cutoff: float) -> None:
         if not isinstance(operator, LinearOperator):
             raise UnsupportedError(
                 "problem",
@@ -60,49 +62,95 @@ class RangeProjection:
                 "Leave these metrics out.",
             )
         if not 0 <= cutoff < inf:
-            raise ConfigError("cutoff", "0 or more", cutoff, "Use the noise over the signal.")
+            raise ConfigError("cutoff", "0 or more", cutoff, "Leave it out to find it from x.")
         self.operator = operator
         self.spectrum = _spectrum(operator)
         self.cutoff = max(cutoff, operator.relative_cutoff * self.spectrum.norm)
 
     def __call__(self, x: Tensor) -> Tensor:
         """P_R x for x `(..., *signal_shape)`."""
-        square = self.cutoff**2
+        return self._above(self.cutoff, x)
 
+    @property
+    def rank(self) -> int:
+        """Dimension of the range."""
+        return self._rank(self.cutoff)
+
+    def at_noise(self, x: Tensor, noise: float) -> "RangeProjection":
+        """The projection whose range ends where signals do not rise above the noise.
+
+        Singular values are sorted into bands of about equally many directions. The range ends
+        before the first band in which the mean of s² ⟨x − x̄, v⟩² over directions and signals is
+        at most σ².
+
+        Args:
+            x: Signals, `(B, *signal_shape)`, B ≥ 2, about whose mean the energy is taken.
+            noise: σ, standard deviation of a measured element.
+        """
+        centred = (x - x.mean(0)).double() * (len(x) / (len(x) - 1)) ** 0.5
+        last, energy, rank = self.spectrum.norm, 0.0, 0
+        for edge, square in self._bands():
+            below = self._above(edge, centred).square().flatten(1).sum(1).mean().item()
+            count = self._rank(edge) - rank
+            if square * (below - energy) / count <= noise**2:
+                break
+            last, energy, rank = edge, below, rank + count
+        else:
+            return RangeProjection(self.operator, self.cutoff)
+        return RangeProjection(self.operator, last)
+
+    def _bands(self) -> list[tuple[float, float]]:
+        """Lower end and mean s² of each band, decreasing; ends lie between singular values."""
+        values, order = self.spectrum.eigenvalues.clamp_min(0).sqrt().sort(descending=True)
+        counts = self.spectrum.counts[order][values > self.cutoff]
+        values = values[values > self.cutoff]
+        through = counts.cumsum(0)
+        gaps = torch.cat([values[1:], values.new_tensor([self.cutoff])])
+        apart = gaps < values * (1 - 1e-9)  # equal singular values stay together
+        size = float(through[-1]) / BANDS
+        bands, begin, filled = [], 0, 0.0
+        for i in apart.nonzero()[:, 0].tolist():
+            if float(through[i]) - filled >= size or i == len(values) - 1:
+                band = slice(begin, i + 1)
+                total = float((values[band].square() * counts[band]).sum())
+                end = float((values[i] * gaps[i]).sqrt())
+                bands.append((end, total / (float(through[i]) - filled)))
+                begin, filled = i + 1, float(through[i])
+        return bands
+
+    def _above(self, cutoff: float, x: Tensor) -> Tensor:
         def inverse(eigenvalues: Tensor) -> Tensor:
-            kept = eigenvalues > square
+            kept = eigenvalues > cutoff**2
             return torch.where(kept, 1 / torch.where(kept, eigenvalues, 1), 0)
 
         with torch.no_grad():
             wide = self.operator.A(x.double())
             return self.operator.A_adjoint(self.spectrum.gram(wide, inverse)).to(x.dtype)
 
-    @property
-    def rank(self) -> int:
-        """Dimension of the range."""
-        kept = self.spectrum.eigenvalues > self.cutoff**2
+    def _rank(self, cutoff: float) -> int:
+        kept = self.spectrum.eigenvalues > cutoff**2
         return round(float(self.spectrum.counts[kept].sum()))
 
 
-def noise_cutoff(problem: InverseProblem, x: Tensor) -> float:
-    """σ/τ: singular values below it drown in the noise.
+def range_above_noise(problem: InverseProblem, x: Tensor) -> RangeProjection:
+    """P_R truncated where the noise drowns signals like these.
 
     Args:
-        problem: Operator and noise.
-        x: Signals, `(B, *signal_shape)`, B ≥ 2; τ is the root mean square of a pixel about the
-            mean image, σ that of the noise over all measured elements.
+        problem: Linear operator and noise; σ is the root mean square over all measured elements.
+        x: Signals, `(B, *signal_shape)`, B ≥ 2.
 
     Raises:
         ConfigError: If all signals are the same.
+        UnsupportedError: See `RangeProjection`.
     """
-    with torch.no_grad():
-        noise = problem.noise.elementwise(problem.operator(x)).variance.double().mean().sqrt()
-        signal = x.double().var(0).mean().sqrt() if len(x) > 1 else x.new_zeros(())
-    if not signal > 0:
+    if len(x) < 2 or not bool((x != x[0]).any()):
         raise ConfigError(
             "x", "two or more signals that differ", len(x), "Give `cutoff`, or more signals."
         )
-    return float(noise / signal)
+    project = RangeProjection(problem.operator, 0.0)
+    with torch.no_grad():
+        variance = problem.noise.elementwise(problem.operator(x)).variance.double().mean()
+    return project.at_noise(x, variance.sqrt().item())
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +161,7 @@ class NullSpace:
         rows: Components of each metric per image, `(B, p)`.
         examples: Truth, reconstruction, H_N = P_N (x̂ − x) and H_R = P_R (x̂ − x) of a few images.
         rank: Dimension of the range, of d.
-        cutoff: Smallest singular value of the range.
+        cutoff: Largest singular value outside the range.
     """
 
     rows: Rows
@@ -143,18 +191,18 @@ def measure_null_space(
         keys: Key of the noise of each image.
         seed: Key of the noise.
         threshold: Error in the null space that counts as a hallucination, signal units.
-        cutoff: Smallest singular value of the range; `noise_cutoff` of `x` where None.
+        cutoff: Largest singular value outside the range; found from `x` where None, see
+            `range_above_noise`.
         examples: Images kept for figures.
 
     Raises:
         UnsupportedError: If the operator is not linear or too large, see `RangeProjection`.
     """
     keys = tuple(keys)
-    operator = problem.operator
-    if not isinstance(operator, LinearOperator):
-        cutoff = 0.0  # the projection says what is wrong
-    cutoff = noise_cutoff(problem, x) if cutoff is None else cutoff
-    project = RangeProjection(operator, cutoff)  # pyright: ignore[reportArgumentType]
+    if cutoff is None:
+        project = range_above_noise(problem, x)
+    else:
+        project = RangeProjection(problem.operator, cutoff)
     parts: list[Rows] = []
     means = []
     size = block_size(x.shape[1:])

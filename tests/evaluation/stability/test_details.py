@@ -24,7 +24,15 @@ from latens.evaluation.stability.details import (
     most_visible,
 )
 from latens.evaluation.stability.more_samples import extended_measurement
-from latens.inference import Amortised, LatentMAP, MonteCarloDropout, TikhonovSolver, as_solver
+from latens.inference import (
+    Amortised,
+    LatentMAP,
+    MonteCarloDropout,
+    PointEstimate,
+    Solver,
+    TikhonovSolver,
+    as_solver,
+)
 from latens.metrics import metric
 from latens.problems import (
     FourierSampling,
@@ -150,6 +158,32 @@ def test_more_samples_help_a_solver_that_knows_of_them():
     assert metric("more_samples").value(found.rows["more_samples"]) == pytest.approx(
         expected, rel=0.1
     )
+
+
+def test_functions_of_one_mask_are_evaluated_without_the_test():
+    problem = InverseProblem(Inpainting(SHAPE, 0.4), GaussianNoise(0.05))
+    x = 1 + normal(2, *SHAPE)
+    y = problem.simulate(x, normal(2, *problem.measurement_shape, seed=1))
+    found = measure_stability(
+        as_solver(problem.operator.A_adjoint), problem, x, y, (0, 1), 0, QUICK
+    )
+    assert "more_samples" not in found.rows
+    assert "worst_error" in found.rows
+
+
+def test_images_that_are_not_to_be_trusted_are_left_out_of_a_transfer():
+    class Doubtful(Solver):
+        def solve(self, y, keys, seed):
+            estimate = PointEstimate(y)
+            estimate.trusted = torch.tensor([key != 0 for key in keys])
+            return estimate
+
+    x = normal(3, *SHAPE)
+    moved = measure_transfer(Doubtful(), x, x, torch.ones_like(x), KEYS, 0)
+    assert moved.used == (0, 2)
+    expected = 90**0.5 / x[[0, 2]].flatten(1).norm(dim=1)
+    np.testing.assert_allclose(moved.rows["transferred_error"][:, 0], expected)
+    assert moved.diagnostics == {"untrusted": 1.0}
 
 
 def test_belief_at_a_disturbed_measurement():

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from latens.evaluation.measure import Rows, block_size, region_grid
-from latens.inference import Posterior, Solver
+from latens.evaluation.stability.reconstruction import norms
+from latens.inference import Estimate, Posterior, Solver
 from latens.metrics import LEVEL, coverage, interval_width, marginal_w2, region_means
 
 
@@ -39,14 +40,15 @@ def belief_rows(
         rows = slice(start, start + size)
         given = solver(y[rows], keys=keys[rows], seed=seed)
         moved = solver(y[rows] + disturbance[rows], keys=keys[rows], seed=seed)
-        if not isinstance(given, Posterior) or not isinstance(moved, Posterior):
-            return {}
-        length = disturbance[rows].flatten(1).norm(dim=1)
-        parts.append(_rows(given, moved, x[rows], length))
+        parts.append(compared_beliefs(given, moved, x[rows], disturbance[rows]))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _rows(given: Posterior, moved: Posterior, x: Tensor, length: Tensor) -> Rows:
+def compared_beliefs(given: Estimate, moved: Estimate, x: Tensor, disturbance: Tensor) -> Rows:
+    """The same of two estimates, at y and at y + e."""
+    if not isinstance(given, Posterior) or not isinstance(moved, Posterior):
+        return {}
+    length = norms(disturbance)
     with torch.no_grad():
         draws, grid = moved.sample(), region_grid(x)
         widths = [interval_width(draws, LEVEL), interval_width(given.sample(), LEVEL)]

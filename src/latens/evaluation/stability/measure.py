@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
-from latens.evaluation.measure import Examples, Rows
-from latens.evaluation.stability.belief import belief_rows
+from latens.errors import UnsupportedError
+from latens.evaluation.measure import Examples, Rows, block_size
+from latens.evaluation.stability.belief import belief_rows, compared_beliefs
 from latens.evaluation.stability.details import (
     are_visible,
     detail_recovery,
@@ -162,20 +163,30 @@ def measure_transfer(
         of all.
     """
     keys = tuple(keys)
-    estimate = solver(y + disturbance, keys=keys, seed=seed)
-    rows = {"transferred_error": _row(relative_error(estimate.mean, x))}
-    rows |= belief_rows(solver, x, y, disturbance, keys, seed)
-    kept = np.ones(len(x), bool)
-    if estimate.trusted is not None:
-        trusted = estimate.trusted.numpy(force=True)
-        kept = trusted if 2 * (~trusted).sum() < len(trusted) else kept
-    given = solver(y, keys=keys, seed=seed).mean
+    parts: list[Rows] = []
+    means: list[tuple[Tensor, Tensor]] = []
+    trusted = np.ones(len(x), bool)
+    size = block_size(x.shape[1:])
+    for start in range(0, len(x), size):
+        rows = slice(start, start + size)
+        given, moved = (
+            solver(v, keys=keys[rows], seed=seed) for v in (y[rows], y[rows] + disturbance[rows])
+        )
+        error = {"transferred_error": _row(relative_error(moved.mean, x[rows]))}
+        parts.append(error | compared_beliefs(given, moved, x[rows], disturbance[rows]))
+        means.append((given.mean, moved.mean))
+        for estimate in (given, moved):
+            if estimate.trusted is not None:
+                trusted[rows] &= estimate.trusted.numpy(force=True)
+    left_out = int((~trusted).sum())
+    kept = trusted if 2 * left_out < len(x) else np.ones_like(trusted)
+    x_hat, x_moved = (torch.cat(values) for values in zip(*means, strict=True))
     return Stability(
-        {name: row[kept] for name, row in rows.items()},
+        {name: np.concatenate([part[name] for part in parts])[kept] for name in parts[0]},
         disturbance,
-        _examples(x, y, disturbance, given, estimate.mean, keys, examples),
+        _examples(x, y, disturbance, x_hat, x_moved, keys, examples),
         tuple(np.flatnonzero(kept).tolist()),
-        {"untrusted": float((~kept).sum())},
+        {"untrusted": float(left_out)},
     )
 
 
@@ -276,7 +287,10 @@ def _more_rows(target: Target, problem: InverseProblem, x_hat: Tensor) -> Rows:
     more = denser(problem)
     if more is None:
         return {}
-    solver = own.solver.with_problem(more)
+    try:
+        solver = own.solver.with_problem(more)
+    except UnsupportedError:  # somebody's function of these measurements alone
+        return {}
     extended = extended_measurement(problem, more, target.x, target.y, own.keys, own.seed)
     found = Reconstruction(solver, own.keys, own.seed).at(extended)
     return {"more_samples": _row(relative_error(found, target.x), relative_error(x_hat, target.x))}

@@ -98,8 +98,8 @@ NULL_SPACE: tuple[Metric, ...] = (
         "lower",
         nan,
         "½‖x − x'‖/‖x‖ for the farthest x' of the learned prior found with ‖Σ^{−1/2} A (x − x')‖ "
-        "≤ 2 √m, x the prior's image closest to the truth: every solver errs by this much "
-        "on one of them for some noise in the ball; mean over images.",
+        "≤ 2 √m, x the prior's version of the truth: every solver errs by this much on one of "
+        "them for some noise in the ball; mean over images.",
         ("error",),
         first,
         (0.0, inf),
