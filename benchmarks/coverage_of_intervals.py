@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from latens.evaluation.curve_tests import EXPONENTS, SeedCurves
+from latens.scaling.curve_tests import EXPONENTS, SeedCurves
 from latens.evaluation.intervals import metric_interval, seed_interval
-from latens.evaluation.scaling import fit_scaling
+from latens.scaling.fit import fit_scaling
 from latens.metrics import CALIBRATION_LEVELS, metric
 
 Array = NDArray[np.float64]

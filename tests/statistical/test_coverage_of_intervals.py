@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from latens.evaluation.intervals import bootstrap_interval, metric_interval, seed_interval
-from latens.evaluation.scaling import fit_scaling
+from latens.scaling.fit import fit_scaling
 from latens.metrics import metric
 from latens.metrics.metric import first
 

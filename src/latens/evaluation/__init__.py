@@ -17,7 +17,7 @@ from latens.evaluation.intervals import (
 )
 from latens.evaluation.measure import Context, Examples
 from latens.evaluation.save import save_evaluation
-from latens.evaluation.scaling import ScalingFit, fit_scaling
+from latens.scaling import ScalingFit, fit_scaling
 
 __all__ = [
     "Cell",

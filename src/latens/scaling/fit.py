@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latens.errors import ConfigError, DataError
-from latens.evaluation.curve_tests import (
+from latens.scaling.curve_tests import (
     SeedCurves,
     accepted_bound,
     accepted_exponents,
