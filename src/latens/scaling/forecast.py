@@ -1,20 +1,17 @@
 """Where a learning curve goes: draws of the curve given the cells of a sweep.
 
     y_i(N) = f(N) + ε_i(N),   f(N) = E_∞ + a g(N),   ε_i ~ N(0, σ² R),   i a data seed
-    R(N, N') = (N N')^−p r^|log₂ N − log₂ N'|
 
-The shape g is one of `shapes`, with its prior. The noise of a data seed falls with an unknown
-power p of N and is correlated along N by an unknown r, since its subsets are nested; both are
-averaged over a small grid. The two linear parameters, expressed as f at the smallest and the
-largest size, have flat priors, cut where the floor would be smaller than the metric can be; σ has
-the flat prior on its logarithm. Given shape and noise the posterior is then a bivariate t, so that
-weights and draws are exact and nothing is iterated.
+The shape g is one of `shapes`, with its prior; R is one of `seed_noise`. The two linear
+parameters, expressed as f at the smallest and the largest size, have flat priors, cut where the
+floor would be smaller than the metric can be; σ has the flat prior on its logarithm. Given shape
+and noise the posterior is then a bivariate t: weights and draws are exact, nothing is iterated.
 
 A score test that is inverted (`fit`) needs no prior, and with three sizes or three data seeds it
 has no end; this needs one, states it, and is used where the question is what lies beyond the data.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -22,11 +19,12 @@ from numpy.typing import NDArray
 from scipy import special
 
 from latens.errors import DataError
+from latens.scaling.seed_noise import noise_moments
 from latens.scaling.shapes import Shapes, broken_shapes, mixed, power_shapes
 
 Array = NDArray[np.float64]
 
-BROKEN_SHARE = 0.5
+BROKEN_SHARE = 0.3
 """Prior probability that the law breaks between the smallest size and the end of the horizon."""
 
 HORIZON = 8.0
@@ -34,8 +32,6 @@ HORIZON = 8.0
 
 DRAWS = 4000
 
-_POWERS = (0.0, 0.25, 0.5, 0.75, 1.0)
-_CORRELATIONS = (0.0, 0.4, 0.7, 0.9)
 _TINY = 1e-12
 _PER_OCTAVE = 12
 
@@ -68,6 +64,11 @@ class Forecast:
     def horizon(self) -> float:
         """Largest N up to which the curves are followed."""
         return float(self.grid[-1])
+
+    @property
+    def mirrored(self) -> "Forecast":
+        """The same for −f."""
+        return replace(self, start=-self.start, end=-self.end, floor=-self.floor)
 
     def curves(self) -> Array:
         """Values on the grid, `(S, G)`."""
@@ -173,10 +174,11 @@ class _Posterior:
         self.contrast = np.stack([self.w_floor, 1 - self.w_floor], axis=1)  # (K, 2)
         cells = int(np.isfinite(table).sum())
         self.degrees = cells - 2
-        moments = [_moments(sizes, table, p, r) for p in _POWERS for r in _CORRELATIONS]
         scale = float(np.nanmax(np.abs(table))) + 1e-300
+        with np.errstate(divide="ignore"):
+            log_prior = np.log(shapes.prior)
         parts = []
-        for precision, linear, square, log_determinant in moments:
+        for precision, linear, square, log_determinant in noise_moments(sizes, table):
             gram = np.einsum("kji,jl,klm->kim", design, precision, design)
             # the flat prior is on f at both ends; a ridge keeps a steep law's plateau regular
             ridge = _TINY * np.trace(gram, axis1=1, axis2=2)
@@ -190,7 +192,7 @@ class _Posterior:
                 -0.5 * log_determinant
                 - 0.5 * np.log(np.linalg.det(gram))
                 - 0.5 * self.degrees * np.log(rest)
-                + np.log(shapes.prior)
+                + log_prior
             )
             parts.append((best, inverse, rest, log_weight))
         self.best, self.inverse, self.rest, log_weight = (
@@ -242,25 +244,3 @@ class _Posterior:
         w = self.w_floor[shape]
         end = (floor - start * w) / (1 - w)
         return shape, start, end, floor
-
-
-def _moments(
-    sizes: Array, table: Array, power: float, correlation: float
-) -> tuple[Array, Array, float, float]:
-    """Σ Rᵢ⁻¹, Σ Rᵢ⁻¹ yᵢ, Σ yᵢᵀ Rᵢ⁻¹ yᵢ and Σ log det Rᵢ over data seeds, on the sizes that each has."""
-    octaves = np.log2(sizes)
-    scale = np.exp(-power * (np.log(sizes) - np.log(sizes).mean()))
-    distance = np.abs(octaves[:, None] - octaves)
-    matrix = scale[:, None] * scale * (correlation**distance if correlation else np.eye(len(sizes)))
-    precision, linear = np.zeros_like(matrix), np.zeros(len(sizes))
-    square = log_determinant = 0.0
-    for row in table:
-        there = np.flatnonzero(np.isfinite(row))
-        part = np.ix_(there, there)
-        inverse = np.linalg.inv(matrix[part])
-        solved = inverse @ row[there]
-        precision[part] += inverse
-        linear[there] += solved
-        square += float(row[there] @ solved)
-        log_determinant += float(np.linalg.slogdet(matrix[part])[1])
-    return precision, linear, square, log_determinant

@@ -15,18 +15,22 @@ from latens.store.provenance import major_versions, provenance
 from latens.store.run import RunFolder
 from latens.store.safe import read_array, read_json, read_npz, read_yaml
 from latens.store.schemas import (
+    BACK_TEST,
     COST,
     CURVES,
     HISTORY,
     METRIC_DEFINITIONS,
     METRICS,
     PER_IMAGE,
+    PLAN,
+    PLAN_BAND,
+    PLAN_LAWS,
     SCALING,
     SCALING_BAND,
     SCHEMAS,
     Schema,
 )
-from latens.store.status import Outcome, Status, worst_status
+from latens.store.status import USABLE, Outcome, Status, worst_status
 from latens.store.tables import (
     conform,
     from_rows,
@@ -39,15 +43,20 @@ from latens.store.tables import (
 )
 
 __all__ = [
+    "BACK_TEST",
     "COST",
     "CURVES",
     "HISTORY",
     "METRICS",
     "METRIC_DEFINITIONS",
     "PER_IMAGE",
+    "PLAN",
+    "PLAN_BAND",
+    "PLAN_LAWS",
     "SCALING",
     "SCALING_BAND",
     "SCHEMAS",
+    "USABLE",
     "Outcome",
     "RunFolder",
     "Schema",

@@ -14,9 +14,9 @@ from latens.store import (
     PER_IMAGE,
     SCALING,
     SCALING_BAND,
+    USABLE,
     Outcome,
     RunFolder,
-    Status,
     from_rows,
     read_csv,
     read_parquet,
@@ -34,7 +34,6 @@ SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
 
 BAND_POINTS = 60
 ONE_SIGMA = 0.6827
-USABLE = tuple(str(status) for status in Status if Outcome(status).usable)
 
 
 def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.DataFrame"]:
