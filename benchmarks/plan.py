@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from latens.metrics import CATALOGUE
 from latens.scaling import BackTest, back_test
 from latens.scaling import shapes as priors
-from latens.scaling.back_test import quarter_of
+from latens.scaling.back_tests import quarter_of
 from latens.scaling.shapes import SHARPNESS
 from latens.store import METRIC_DEFINITIONS, METRICS, USABLE, RunFolder, from_rows, read_csv
 from latens.studies.curves import learning_curves, read_metrics
@@ -57,9 +57,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
     parser.add_argument("--sensitivity", action="store_true")
     options = parser.parse_args()
-    started, rows = time.perf_counter(), []
-    for row in simulated():
-        rows.append(_shown(row))
+    started = time.perf_counter()
+    rows = [_shown(row) for row in simulated()]
     folders = options.runs or [DATA / name for name in FINISHED]
     rows += [_shown(row) for row in finished(folders)]
     if options.sensitivity:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from latens.errors import ConfigError
 from latens.scaling.curve_tests import SeedCurves
-from latens.scaling.forecast import HORIZON, Forecast
+from latens.scaling.forecasts import HORIZON, Forecast
 
 Array = NDArray[np.float64]
 

@@ -99,7 +99,7 @@ class Shapes:
         return np.where(np.isposinf(log_n), -np.inf, logs)
 
 
-def power_shapes(count: int = 48) -> Shapes:
+def power_shapes(count: int = 96) -> Shapes:
     """Pure powers, their exponents at equally likely quantiles of the prior."""
     return grid_of_powers(_quantiles(count))
 

@@ -2,10 +2,11 @@
 
     y_i(N) = f(N) + ε_i(N),   f(N) = E_∞ + a g(N),   ε_i ~ N(0, σ² R),   i a data seed
 
-The shape g is one of `shapes`, with its prior; R is one of `seed_noise`. The two linear
-parameters, expressed as f at the smallest and the largest size, have flat priors, cut where the
-floor would be smaller than the metric can be; σ has the flat prior on its logarithm. Given shape
-and noise the posterior is then a bivariate t: weights and draws are exact, nothing is iterated.
+The shape g is one of `shapes`, with its prior; R is one of `seed_noise`. Of an error, the share
+of the floor in f at the smallest size is uniform, or zero exactly with probability `POWER_SHARE`;
+f at the smallest size has a flat prior. A signed distance has flat priors on f at both ends. σ has
+the flat prior on its logarithm. Given shape and noise the posterior is then a t distribution:
+weights and draws are exact, nothing is iterated.
 
 A score test that is inverted (`fit`) needs no prior, and with three sizes or three data seeds it
 has no end; this needs one, states it, and is used where the question is what lies beyond the data.
@@ -26,6 +27,9 @@ Array = NDArray[np.float64]
 
 BROKEN_SHARE = 0.3
 """Prior probability that the law breaks between the smallest size and the end of the horizon."""
+
+POWER_SHARE = 0.2
+"""Prior probability that an error vanishes with enough data: a floor of exactly zero."""
 
 HORIZON = 8.0
 """Factor beyond the largest size up to which curves are followed."""
@@ -112,6 +116,7 @@ def forecast(
     table: Array,
     floor_minimum: float = 0.0,
     broken_share: float = BROKEN_SHARE,
+    power_share: float = POWER_SHARE,
     draws: int = DRAWS,
     seed: int = 0,
 ) -> Forecast:
@@ -123,6 +128,8 @@ def forecast(
             where a data seed has no usable cell.
         floor_minimum: Smallest possible value of E_∞: 0 for errors, −∞ for signed distances.
         broken_share: Prior probability of a broken law.
+        power_share: Prior probability that the floor is the smallest possible value exactly;
+            without effect on signed distances, which have none.
         draws: Number of draws.
         seed: Seed of the draws.
 
@@ -145,9 +152,21 @@ def forecast(
     shapes = mixed(
         [power_shapes(), broken_shapes(first, HORIZON * last)], [1 - broken_share, broken_share]
     )
-    posterior = _Posterior(sizes, table, shapes, floor_minimum)
+    parts: list[_FreeFloor | _FixedFloor] = [_FreeFloor(sizes, table, shapes, floor_minimum)]
+    if floor_minimum > -inf and power_share > 0:
+        parts.append(_FixedFloor(sizes, table, shapes, floor_minimum))
+    shares = [1 - power_share, power_share] if len(parts) == 2 else [1.0]
+    logs = [part.log_weights + np.log(share) for part, share in zip(parts, shares, strict=True)]
+    top = max(float(log_weight.max()) for log_weight in logs)
+    weights = [np.exp(log_weight - top) for log_weight in logs]
+    total = sum(float(weight.sum()) for weight in weights)
     generator = np.random.default_rng(seed)
-    shape, start, end, floor = posterior.draw(generator, draws)
+    counts = generator.multinomial(draws, [float(weight.sum()) / total for weight in weights])
+    drawn = []
+    for part, weight, count in zip(parts, weights, counts, strict=True):
+        chosen = generator.choice(weight.size, size=count, p=weight.ravel() / weight.sum())
+        drawn.append(part.draw(generator, *np.unravel_index(chosen, weight.shape)))
+    shape, start, end, floor = (np.concatenate(column) for column in zip(*drawn, strict=True))
     count = int(np.ceil(np.log2(HORIZON * last / first) * _PER_OCTAVE)) + 1
     grid = np.geomspace(first, HORIZON * last, count)
     return Forecast(
@@ -158,12 +177,21 @@ def forecast(
         end,
         shapes.weights(grid, first, last)[shape],
         floor,
-        float(posterior.shape_weights[shapes.before != shapes.after].sum()),
+        float((shapes.before != shapes.after)[shape].mean()),
     )
 
 
-class _Posterior:
-    """Weights of every (noise, shape), and the bivariate t of each."""
+Drawn = tuple[NDArray[np.intp], Array, Array, Array]
+"""Shape, f at the first and the last size, and floor of each draw, `(S,)`."""
+
+
+class _FreeFloor:
+    """f at both ends is free: weight of every (noise, shape), and the bivariate t of each.
+
+    With a smallest floor the law is E = E_min + φ (f(N₁) − E_min), φ uniform: the density of
+    f(N_J) is then 1/((f(N₁) − E_min)(1 − g(N_J)/g(N₁))), in which the mean at the smallest size
+    stands for f(N₁), so that the rest stays linear.
+    """
 
     def __init__(self, sizes: Array, table: Array, shapes: Shapes, floor_minimum: float) -> None:
         self.floor_minimum = floor_minimum
@@ -174,60 +202,39 @@ class _Posterior:
         self.contrast = np.stack([self.w_floor, 1 - self.w_floor], axis=1)  # (K, 2)
         cells = int(np.isfinite(table).sum())
         self.degrees = cells - 2
-        scale = float(np.nanmax(np.abs(table))) + 1e-300
-        with np.errstate(divide="ignore"):
-            log_prior = np.log(shapes.prior)
-        parts = []
+        best, inverse, rest, log_weight = [], [], [], []
         for precision, linear, square, log_determinant in noise_moments(sizes, table):
             gram = np.einsum("kji,jl,klm->kim", design, precision, design)
-            # the flat prior is on f at both ends; a ridge keeps a steep law's plateau regular
+            # a law so steep that only the first size tells its amplitude stays regular
             ridge = _TINY * np.trace(gram, axis1=1, axis2=2)
             gram = gram + ridge[:, None, None] * np.eye(2)
             right = np.einsum("kji,j->ki", design, linear)
-            inverse = np.linalg.inv(gram)
-            best = np.einsum("kij,kj->ki", inverse, right)
-            rest = np.maximum(square - (right * best).sum(axis=1), 0.0)
-            rest = rest + cells * (_TINY * scale) ** 2 * np.trace(precision) / len(precision)
-            log_weight = (
-                -0.5 * log_determinant
-                - 0.5 * np.log(np.linalg.det(gram))
-                - 0.5 * self.degrees * np.log(rest)
-                + log_prior
+            inverse.append(np.linalg.inv(gram))
+            best.append(np.einsum("kij,kj->ki", inverse[-1], right))
+            left = square - (right * best[-1]).sum(axis=1)
+            rest.append(np.maximum(left, 0.0) + _rounding(table, precision))
+            log_weight.append(
+                _log_evidence(rest[-1], np.linalg.slogdet(gram)[1], log_determinant, cells, 2)
             )
-            parts.append((best, inverse, rest, log_weight))
-        self.best, self.inverse, self.rest, log_weight = (
-            np.stack(column) for column in zip(*parts, strict=True)
-        )
-        # floor: mean, standard deviation without σ, chance of being possible
+        self.best, self.inverse, self.rest = np.stack(best), np.stack(inverse), np.stack(rest)
+        # floor: mean, standard deviation, chance of being possible
         self.floor = np.einsum("rki,ki->rk", self.best, self.contrast)
         spread = np.einsum("ki,rkij,kj->rk", self.contrast, self.inverse, self.contrast)
         self.floor_scale = np.sqrt(spread * self.rest / self.degrees)
-        possible = np.ones_like(self.floor)
+        self.possible = np.ones_like(self.floor)
+        self.log_weights = np.stack(log_weight) + _log(shapes.prior)
         if floor_minimum > -inf:
             margin = (self.floor - floor_minimum) / self.floor_scale
-            possible = np.maximum(special.stdtr(self.degrees, margin), 1e-300)
-        self.possible = possible
-        log_weight = log_weight + np.log(possible)
-        weight = np.exp(log_weight - log_weight.max())
-        self.weights = weight / weight.sum()
-
-    @property
-    def shape_weights(self) -> Array:
-        """Posterior probability of each shape, `(K,)`."""
-        return self.weights.sum(axis=0)
+            self.possible = np.maximum(special.stdtr(self.degrees, margin), 1e-300)
+            height = max(float(np.nanmean(table[:, 0])) - floor_minimum, 1e-300)
+            remaining = self.w_floor / (self.w_floor - 1)  # g(N_J)/g(N₁)
+            self.log_weights += np.log(self.possible) - np.log(height * (1 - remaining))
 
     def draw(
-        self, generator: np.random.Generator, count: int
-    ) -> tuple[NDArray[np.int64], Array, Array, Array]:
-        """Shape, f at the first and at the last size, and floor, each `(S,)`.
-
-        The floor is drawn from its t distribution cut at the smallest possible value, then f
-        at the first size given the floor.
-        """
-        flat = generator.choice(self.weights.size, size=count, p=self.weights.ravel())
-        noise, shape = np.unravel_index(flat, self.weights.shape)
-        at = (noise, shape)
-        nu = float(self.degrees)
+        self, generator: np.random.Generator, noise: NDArray[np.intp], shape: NDArray[np.intp]
+    ) -> Drawn:
+        """The floor from its t distribution, cut at the smallest possible value; then the rest."""
+        at, count, nu = (noise, shape), len(noise), float(self.degrees)
         tail = 1 - generator.random(count) * self.possible[at]  # floors from the possible side
         z = special.stdtrit(nu, np.clip(tail, 1e-15, 1 - 1e-15))
         centre, scale = self.floor[at], self.floor_scale[at]
@@ -236,11 +243,66 @@ class _Posterior:
         direction = np.einsum("sij,sj->si", inverse, contrast)  # covariance with the floor
         variance = (direction * contrast).sum(axis=1)
         conditional = np.maximum(inverse[:, 0, 0] - direction[:, 0] ** 2 / variance, 0.0)
-        z = (floor - centre) / scale
-        wider = (nu + z**2) / (nu + 1)
-        noise_scale = np.sqrt(self.rest[at] / nu * conditional * wider)
+        wider = (nu + ((floor - centre) / scale) ** 2) / (nu + 1)
         start = self.best[at][:, 0] + direction[:, 0] / variance * (floor - centre)
-        start = start + noise_scale * generator.standard_t(nu + 1, count)
+        spread = np.sqrt(self.rest[at] / nu * conditional * wider)
+        start = start + spread * generator.standard_t(nu + 1, count)
         w = self.w_floor[shape]
-        end = (floor - start * w) / (1 - w)
-        return shape, start, end, floor
+        return shape, start, (floor - start * w) / (1 - w), floor
+
+
+class _FixedFloor:
+    """The floor is the smallest possible value: weight of every (noise, shape), and its t."""
+
+    def __init__(self, sizes: Array, table: Array, shapes: Shapes, floor_minimum: float) -> None:
+        self.floor_minimum = floor_minimum
+        g = shapes.values(sizes)
+        g = g / g[:, :1]
+        self.remaining = g[:, -1]
+        cells = int(np.isfinite(table).sum())
+        self.degrees = cells - 1
+        best, scale, log_weight = [], [], []
+        for precision, linear, square, log_determinant in noise_moments(
+            sizes, table - floor_minimum
+        ):
+            gram = np.einsum("kj,jl,kl->k", g, precision, g)
+            best.append(g @ linear / gram)
+            rest = np.maximum(square - (g @ linear) ** 2 / gram, 0.0) + _rounding(table, precision)
+            scale.append(np.sqrt(rest / self.degrees / gram))
+            log_weight.append(_log_evidence(rest, np.log(gram), log_determinant, cells, 1))
+        self.best, self.scale = np.stack(best), np.stack(scale)
+        self.log_weights = np.stack(log_weight) + _log(shapes.prior)
+
+    def draw(
+        self, generator: np.random.Generator, noise: NDArray[np.intp], shape: NDArray[np.intp]
+    ) -> Drawn:
+        """f at the first size from its t distribution; the last follows."""
+        at = (noise, shape)
+        above = self.best[at] + self.scale[at] * generator.standard_t(self.degrees, len(noise))
+        floor = np.full(len(noise), self.floor_minimum)
+        return shape, floor + above, floor + above * self.remaining[shape], floor
+
+
+def _log_evidence(
+    rest: Array, log_gram: Array, log_determinant: float, cells: int, parameters: int
+) -> Array:
+    """log ∫∫ p(y | β, σ) dβ dσ/σ, up to a constant that depends on the number of values alone."""
+    degrees = cells - parameters
+    return (
+        special.gammaln(degrees / 2)
+        - degrees / 2 * np.log(rest / 2)
+        + parameters / 2 * np.log(2 * np.pi)
+        - log_gram / 2
+        - log_determinant / 2
+    )
+
+
+def _rounding(table: Array, precision: Array) -> float:
+    """Squares that rounding alone leaves, so that noiseless curves have a finite density."""
+    scale = _TINY * float(np.nanmax(np.abs(table))) + 1e-300
+    return table.size * scale**2 * float(np.trace(precision)) / len(precision)
+
+
+def _log(probability: Array) -> Array:
+    with np.errstate(divide="ignore"):
+        return np.log(probability)

@@ -15,7 +15,7 @@ from math import inf, isfinite, log2
 import numpy as np
 from numpy.typing import NDArray
 
-from latens.scaling.forecast import Forecast, forecast
+from latens.scaling.forecasts import Forecast, forecast
 from latens.scaling.plan import LEVEL
 
 Array = NDArray[np.float64]
