@@ -40,7 +40,7 @@ FINISHED = ("breastmnist", "mnist")
 RUNS = 150
 """Simulated sweeps of each design."""
 
-DESIGNS = tuple((sizes, seeds) for sizes in (5, 7, 9) for seeds in (3, 5))
+DESIGNS = tuple((sizes, seeds) for sizes in (5, 7) for seeds in (3, 5))
 LAWS = ("power", "floor", "broken")
 NOISE, DECAY, CORRELATION = 0.03, 0.35, 0.6
 """Relative standard deviation of the mean of a data seed at the smallest size, its power of N, and

@@ -25,8 +25,8 @@ def _direct(sizes: np.ndarray, table: np.ndarray, law) -> float:
                 return -2 * float(density.logpdf(table).sum())
 
             for start in ((-4.0, 0.3, 0.5), (-4.0, 1.0, 1.0)):
-                found = optimize.minimize(deviance, start, method="Nelder-Mead",
-                                          options={"maxiter": 2000, "xatol": 1e-7, "fatol": 1e-7})  # fmt: skip
+                options = {"maxiter": 2000, "xatol": 1e-7, "fatol": 1e-7}
+                found = optimize.minimize(deviance, start, method="Nelder-Mead", options=options)
                 best = min(best, found.fun)
     return best
 

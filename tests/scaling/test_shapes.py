@@ -16,6 +16,7 @@ from latens.scaling.shapes import (
     grid_of_powers,
     mixed,
     power_shapes,
+    powers_between,
 )
 
 EVERY = mixed([power_shapes(), broken_shapes(32, 4096)], [0.6, 0.4])
@@ -68,6 +69,13 @@ def test_the_prior_is_the_stated_one():
     assert expected.ppf([0.05, 0.95]) == pytest.approx([0.22, 1.6], rel=0.02)
     assert EVERY.prior.sum() == pytest.approx(1)
     assert EVERY.prior[EVERY.before != EVERY.after].sum() == pytest.approx(0.4)
+
+
+def test_a_finer_grid_has_the_mass_of_its_range():
+    expected = stats.lognorm(LOG_SPREAD, scale=MEDIAN_EXPONENT)
+    fine = powers_between(0.3, 0.5)
+    assert fine.prior.sum() == pytest.approx(expected.cdf(0.5) - expected.cdf(0.3))
+    assert ((fine.before > 0.3) & (fine.before < 0.5)).all()
 
 
 def test_errors():

@@ -44,15 +44,14 @@ def law_criteria(sizes: Array, table: Array, floor_minimum: float = 0.0) -> dict
         Caballero et al. (2022), Broken neural scaling laws, https://arxiv.org/abs/2210.14891
     """
     values = int(np.isfinite(table).sum())
-    powers = grid_of_powers(EXPONENTS)
     deviance = {
-        "constant": _deviance(sizes, table, None, floor_minimum, free_floor=True),
-        "power": _deviance(sizes, table, powers, 0.0, free_floor=False),
-        "floor": _deviance(sizes, table, powers, floor_minimum, free_floor=True),
+        "constant": _deviance(sizes, table, None, floor_minimum, free_floor=True)[0],
+        "power": _power_deviance(sizes, table, 0.0, free_floor=False),
+        "floor": _power_deviance(sizes, table, floor_minimum, free_floor=True),
     }
     if len(sizes) >= SIZES_FOR_A_BREAK:
         broken = broken_shapes(float(sizes[0]), float(sizes[-1]), count=14, places=10)
-        deviance["broken"] = _deviance(sizes, table, broken, floor_minimum, free_floor=True)
+        deviance["broken"] = _deviance(sizes, table, broken, floor_minimum, free_floor=True)[0]
     return {law: _corrected(deviance.get(law, nan), law, values) for law in LAWS}
 
 
@@ -69,20 +68,30 @@ def _corrected(deviance: float, law: str, values: int) -> float:
     return deviance + 2 * k + 2 * k * (k + 1) / (values - k - 1)
 
 
+def _power_deviance(sizes: Array, table: Array, floor_minimum: float, free_floor: bool) -> float:
+    """Smallest −2 log L over exponents, on a grid that is refined around the best."""
+    grid = EXPONENTS
+    for _ in range(3):
+        smallest, best = _deviance(sizes, table, grid_of_powers(grid), floor_minimum, free_floor)
+        step = grid[1] / grid[0]
+        grid = np.geomspace(grid[best] / step, grid[best] * step, 21)
+    return smallest
+
+
 def _deviance(
     sizes: Array, table: Array, shapes: Shapes | None, floor_minimum: float, free_floor: bool
-) -> float:
-    """Smallest −2 log L over noise and shapes, up to a constant."""
+) -> tuple[float, int]:
+    """Smallest −2 log L over noise and shapes, up to a constant, and the place of the shape."""
     values = int(np.isfinite(table).sum())
     tiny = (1e-12 * float(np.nanmax(np.abs(table))) + 1e-300) ** 2
     if shapes is not None:
         g = shapes.values(sizes)
         g = g / g[:, :1]  # the amplitude takes up the scale
-    best = inf
+    best, place = inf, 0
     for precision, linear, square, log_determinant in noise_moments(sizes, table):
         total, right = float(precision.sum()), float(linear.sum())
         if shapes is None:
-            rest = square - right**2 / total
+            rests = np.array([square - right**2 / total])
         else:
             gg = np.einsum("kj,jl,kl->k", g, precision, g)
             gy, g1 = g @ linear, g @ precision.sum(axis=1)
@@ -93,10 +102,14 @@ def _deviance(
             # at the smallest floor the slope is that of the rest
             held = _held(floor_minimum, square, right, total, gy, g1, gg)
             inside = (floor >= floor_minimum) & free_floor
-            rest = float(np.where(inside, square - explained, held).min())
-        rest = max(rest, 0.0) + values * tiny * float(np.trace(precision)) / len(sizes)
-        best = min(best, values * log(rest / values) + log_determinant)
-    return best
+            rests = np.where(inside, square - explained, held)
+        shape = int(np.argmin(rests))
+        rest = max(float(rests[shape]), 0.0)
+        rest += values * tiny * float(np.trace(precision)) / len(sizes)
+        deviance = values * log(rest / values) + log_determinant
+        if deviance < best:
+            best, place = deviance, shape
+    return best, place
 
 
 def _held(

@@ -21,7 +21,13 @@ from scipy import special
 
 from latens.errors import DataError
 from latens.scaling.seed_noise import noise_moments
-from latens.scaling.shapes import Shapes, broken_shapes, mixed, power_shapes
+from latens.scaling.shapes import (
+    Shapes,
+    broken_shapes,
+    mixed,
+    power_shapes,
+    powers_between,
+)
 
 Array = NDArray[np.float64]
 
@@ -37,6 +43,9 @@ HORIZON = 8.0
 DRAWS = 4000
 
 _TINY = 1e-12
+_NEGLIGIBLE = 12.0
+"""Difference of log weights below which an exponent is left out."""
+
 _PER_OCTAVE = 12
 
 
@@ -149,12 +158,10 @@ def forecast(
     if not (np.diff(sizes) > 0).all() or not sizes[0] > 0:
         raise DataError("sizes", "positive and ascending", sizes.tolist(), "Sort the sizes.")
     first, last = float(sizes[0]), float(sizes[-1])
-    shapes = mixed(
-        [power_shapes(), broken_shapes(first, HORIZON * last)], [1 - broken_share, broken_share]
-    )
-    parts: list[_FreeFloor | _FixedFloor] = [_FreeFloor(sizes, table, shapes, floor_minimum)]
-    if floor_minimum > -inf and power_share > 0:
-        parts.append(_FixedFloor(sizes, table, shapes, floor_minimum))
+    shares = [1 - broken_share, broken_share]
+    powers = _plausible_powers(sizes, table, floor_minimum)
+    shapes = mixed([powers, broken_shapes(first, HORIZON * last)], shares)
+    parts = _parts(sizes, table, shapes, floor_minimum, power_share)
     shares = [1 - power_share, power_share] if len(parts) == 2 else [1.0]
     logs = [part.log_weights + np.log(share) for part, share in zip(parts, shares, strict=True)]
     top = max(float(log_weight.max()) for log_weight in logs)
@@ -179,6 +186,32 @@ def forecast(
         floor,
         float((shapes.before != shapes.after)[shape].mean()),
     )
+
+
+def _parts(
+    sizes: Array, table: Array, shapes: Shapes, floor_minimum: float, power_share: float
+) -> "list[_FreeFloor | _FixedFloor]":
+    """The posterior with a free floor and, of an error, with the smallest floor."""
+    parts: list[_FreeFloor | _FixedFloor] = [_FreeFloor(sizes, table, shapes, floor_minimum)]
+    if floor_minimum > -inf and power_share > 0:
+        parts.append(_FixedFloor(sizes, table, shapes, floor_minimum))
+    return parts
+
+
+def _plausible_powers(sizes: Array, table: Array, floor_minimum: float) -> Shapes:
+    """A fine grid of exponents where a coarse one has any weight: precise data need it."""
+    coarse = power_shapes()
+    parts = _parts(sizes, table, coarse, floor_minimum, 0.5)
+    weight = np.max([part.log_weights.max(axis=0) for part in parts], axis=0)
+    there = np.flatnonzero(weight > weight.max() - _NEGLIGIBLE)
+    exponents = coarse.before
+    below = exponents[there[0] - 1] if there[0] > 0 else exponents[0] ** 2 / exponents[1] / 2
+    above = (
+        exponents[there[-1] + 1]
+        if there[-1] + 1 < len(exponents)
+        else 2 * exponents[-1] ** 2 / exponents[-2]
+    )
+    return powers_between(float(below), float(above))
 
 
 Drawn = tuple[NDArray[np.intp], Array, Array, Array]

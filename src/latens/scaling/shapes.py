@@ -47,7 +47,7 @@ class Shapes:
         before: Exponent well below the break, `(K,)`; that of the whole law if none.
         after: Exponent well above the break, `(K,)`.
         place: N of the break, `(K,)`.
-        prior: Prior probability, `(K,)`, sums to one.
+        prior: Prior probability, `(K,)`; what is missing to one lies outside the set.
     """
 
     before: Array
@@ -99,9 +99,17 @@ class Shapes:
         return np.where(np.isposinf(log_n), -np.inf, logs)
 
 
-def power_shapes(count: int = 96) -> Shapes:
+def power_shapes(count: int = 48) -> Shapes:
     """Pure powers, their exponents at equally likely quantiles of the prior."""
     return grid_of_powers(_quantiles(count))
+
+
+def powers_between(lowest: float, highest: float, count: int = 128) -> Shapes:
+    """Pure powers between two exponents, evenly spaced in log α, each with its prior mass."""
+    edges = np.geomspace(lowest, highest, count + 1)
+    exponents = np.sqrt(edges[1:] * edges[:-1])
+    mass = np.diff(stats.norm.cdf(np.log(edges / MEDIAN_EXPONENT) / LOG_SPREAD))
+    return Shapes(exponents, exponents, np.ones(count), mass)
 
 
 def broken_shapes(first: float, last: float, count: int = 10, places: int = 6) -> Shapes:
