@@ -181,7 +181,7 @@ def _row(row: Mapping[str, Any], horizon: float) -> PlanRow:
     lower, upper = float(row["lower"]), float(row["upper"])
     smallest = int(row["smallest"])
     bottom = f"≤ {smallest}" if lower <= smallest else format_size(lower)
-    top = f"> {format_size(horizon)}" if math.isinf(upper) else format_size(upper)
+    top = f"> {horizon:.0f}" if math.isinf(upper) else format_size(upper)
     interval = f"[{bottom}, {top}]"
     if verdict in {"reached", "lost"}:
         word = format_size(n) if verdict == "reached" else f"until {format_size(n)}"
@@ -189,7 +189,7 @@ def _row(row: Mapping[str, Any], horizon: float) -> PlanRow:
     elif verdict == "met throughout":
         size = Cell(f"≤ {smallest}", interval if upper > smallest else "", sort=float(smallest))
     elif verdict == "not within range":
-        size = Cell(f"> {format_size(horizon)}", kind="missing", sort=horizon)
+        size = Cell(f"> {horizon:.0f}", kind="missing", sort=horizon)
     else:
         size = Cell(_WORDS.get(verdict, verdict), kind="missing")
     share = float(row["met"])

@@ -221,8 +221,8 @@ Drawn = tuple[NDArray[np.intp], Array, Array, Array]
 class _FreeFloor:
     """f at both ends is free: weight of every (noise, shape), and the bivariate t of each.
 
-    With a smallest floor the law is E = E_min + φ (f(N₁) − E_min), φ uniform: the density of
-    f(N_J) is then 1/((f(N₁) − E_min)(1 − g(N_J)/g(N₁))), in which the mean at the smallest size
+    With a smallest floor the law is E = E_min + φ (f(N₁) − E_min), φ ≥ 0 uniform (above 1 the curve
+    rises): the density of f(N_J) is then 1/((f(N₁) − E_min)(1 − g(N_J)/g(N₁))), in which the mean at the smallest size
     stands for f(N₁), so that the rest stays linear.
     """
 

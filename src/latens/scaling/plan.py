@@ -194,13 +194,13 @@ def _judged(
         reason, advice = _open(curve, bottom, top), _advice(curve)
         return Answer(UNKNOWN, nan, bottom, top, level, met, reason=reason, advice=advice)
     advice = _advice(curve) if top == inf else ""
-    reason = f"no upper end up to N = {_round(curve.horizon)}" if top == inf else ""
+    reason = f"no upper end up to N = {curve.horizon:.0f}" if top == inf else ""
     return Answer(REACHED, n, bottom, top, level, met, reason=reason, advice=advice)
 
 
 def _open(curve: Forecast, bottom: float, top: float) -> str:
     """What remains open."""
-    horizon = _round(curve.horizon)
+    horizon = f"{curve.horizon:.0f}"
     if bottom == 0 and top == inf:
         return f"met at the smallest size, or not by N = {horizon}: both are possible"
     if bottom > 0:
@@ -235,7 +235,7 @@ def _beyond(
     if possible <= (1 - level) / 2 and p < SIGNIFICANT:
         reason = f"the floor of the curve misses the bar (p = {p:.2g})"
         return Answer(NEVER, nan, inf, inf, level, met, p, reason)
-    reason = f"not by N = {_round(curve.horizon)}, {HORIZON:g} times the largest size"
+    reason = f"not by N = {curve.horizon:.0f}, {HORIZON:g} times the largest size"
     return Answer(OUT_OF_RANGE, nan, curve.horizon, inf, level, met, p, reason)
 
 
@@ -246,7 +246,7 @@ def _quantiles(n: Array, tail: float) -> tuple[float, float, float]:
 
 
 def _advice(curve: Forecast) -> str:
-    size = f"measure N = {_round(2 * float(curve.sizes[-1]))}"
+    size = f"measure N = {2 * float(curve.sizes[-1]):.0f}"
     if curve.data_seeds < ENOUGH_SEEDS:
         return f"More data seeds ({ENOUGH_SEEDS} instead of {curve.data_seeds}), or {size}."
     return f"{size[0].upper()}{size[1:]}."
