@@ -90,6 +90,34 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run", metavar="RUN")
     report.set_defaults(call=_report)
 
+    plan = commands.add_parser(
+        "plan",
+        help="find the N at which each bar is met, with its interval",
+        description="From the learning curves of a run: at which N accuracy and calibration "
+        "reach a bar, that they never do, or that the data cannot say. Writes tables/plan.csv "
+        "and the report.",
+        allow_abbrev=False,
+    )
+    plan.add_argument("run", metavar="RUN")
+    plan.add_argument(
+        "--bar",
+        action="append",
+        default=[],
+        metavar="BAR",
+        help='in quotes, repeatable: "ace_region<=0.05", "psnr>=25", '
+        '"coverage_region=0.92..0.98", "nmse<=1.1*best" (of the best solver at its largest N); '
+        "default: a set for calibration and accuracy",
+    )
+    plan.add_argument(
+        "--level", type=float, default=0.9, metavar="P", help="of the intervals; default: 0.9"
+    )
+    plan.add_argument(
+        "--back-test",
+        action="store_true",
+        help="also compare what the smallest quarter of the sizes foretells with all sizes",
+    )
+    plan.set_defaults(call=_plan)
+
     reconstruct = commands.add_parser(
         "reconstruct", help="apply a trained solver to new measurements"
     )
@@ -140,6 +168,12 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     write_figures(run)
     print(write_report(run))
     return 0
+
+
+def _plan(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.studies.plan_command import plan_command
+
+    return plan_command(options)
 
 
 def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:

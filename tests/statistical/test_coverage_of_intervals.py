@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from latens.evaluation.intervals import bootstrap_interval, metric_interval, seed_interval
-from latens.evaluation.scaling import fit_scaling
 from latens.metrics import metric
 from latens.metrics.metric import first
+from latens.scaling.fit import fit_scaling
 
 RUNS = [pytest.param(120, id="quick"), pytest.param(1000, id="full", marks=pytest.mark.slow)]
 

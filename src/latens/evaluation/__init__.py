@@ -53,10 +53,6 @@ from latens.evaluation.reliability import (
 from latens.evaluation.save import (
     save_evaluation,
 )
-from latens.evaluation.scaling import (
-    ScalingFit,
-    fit_scaling,
-)
 from latens.evaluation.shifts import (
     KernelWidth,
     LostSamples,
@@ -75,6 +71,10 @@ from latens.evaluation.stability import (
 )
 from latens.evaluation.strangeness import (
     strangeness,
+)
+from latens.scaling import (
+    ScalingFit,
+    fit_scaling,
 )
 
 __all__ = [

@@ -12,6 +12,9 @@ from latens.reporting import facts, headlines, tables
 from latens.reporting.figures import learning_curve, learning_curves, training_history
 from latens.reporting.gallery import choose_examples, examples
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
+from latens.reporting.plan import Plan, read_plan
+from latens.reporting.plan_figure import plan_panel
+from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
 from latens.reporting.tiles import gallery
@@ -129,8 +132,12 @@ def render(results: Results) -> str:
     environment.filters["number"] = facts.number
     environment.filters["finite"] = math.isfinite
     environment.filters["pick"] = lambda names, mapping: [mapping[name] for name in names]
+    plan = read_plan(RunFolder(results.path), results)
     page = environment.get_template("report.html.j2").render(
         results=results,
+        plan=plan,
+        plan_panels=_plan_panels(results, plan),
+        back_test=back_test_words(plan.verdict) if plan.verdict else "",
         series={s.name: s for s in series},
         style=Markup(style),
         script=Markup(script),
@@ -169,6 +176,18 @@ def _pictures(results: Results) -> Mapping[str, Any]:
     drawn = training_history(histories, results.notes) if histories else None
     history = Markup(inline_svg(drawn, "hist", words)) if drawn else None
     return {"panels": panels, "history": history}
+
+
+def _plan_panels(results: Results, plan: Plan) -> Mapping[str, Any]:
+    """Inline figures of the bars, by bar."""
+    from markupsafe import Markup
+
+    panels = {}
+    for i, bar in enumerate(plan.bars):
+        figure = plan_panel(results.curves, plan.band, bar, results.solvers)
+        words = f"{bar.metric.label} of each solver up to the horizon, and the bar, {bar.text}"
+        panels[bar.bar] = Markup(inline_svg(figure, f"p{i}", words))
+    return panels
 
 
 def _style(series: list[Series]) -> str:

@@ -8,19 +8,42 @@ from latens.store.atomic import (
     write_json,
     write_text,
 )
-from latens.store.class_paths import check_class_paths, check_override
-from latens.store.hashing import array_fingerprint, canonical_json, content_hash
-from latens.store.leftovers import remove_leftovers
-from latens.store.provenance import major_versions, provenance
-from latens.store.run import RunFolder
-from latens.store.safe import read_array, read_json, read_npz, read_yaml
+from latens.store.class_paths import (
+    check_class_paths,
+    check_override,
+)
+from latens.store.hashing import (
+    array_fingerprint,
+    canonical_json,
+    content_hash,
+)
+from latens.store.leftovers import (
+    remove_leftovers,
+)
+from latens.store.provenance import (
+    major_versions,
+    provenance,
+)
+from latens.store.run import (
+    RunFolder,
+)
+from latens.store.safe import (
+    read_array,
+    read_json,
+    read_npz,
+    read_yaml,
+)
 from latens.store.schemas import (
+    BACK_TEST,
     COST,
     CURVES,
     HISTORY,
     METRIC_DEFINITIONS,
     METRICS,
     PER_IMAGE,
+    PLAN,
+    PLAN_BAND,
+    PLAN_LAWS,
     SCALING,
     SCALING_BAND,
     SCHEMAS,
@@ -28,7 +51,12 @@ from latens.store.schemas import (
     TESTS,
     Schema,
 )
-from latens.store.status import Outcome, Status, worst_status
+from latens.store.status import (
+    USABLE,
+    Outcome,
+    Status,
+    worst_status,
+)
 from latens.store.tables import (
     conform,
     from_rows,
@@ -41,17 +69,22 @@ from latens.store.tables import (
 )
 
 __all__ = [
+    "BACK_TEST",
     "COST",
     "CURVES",
     "HISTORY",
     "METRICS",
     "METRIC_DEFINITIONS",
     "PER_IMAGE",
+    "PLAN",
+    "PLAN_BAND",
+    "PLAN_LAWS",
     "SCALING",
     "SCALING_BAND",
     "SCHEMAS",
     "SHIFTS",
     "TESTS",
+    "USABLE",
     "Outcome",
     "RunFolder",
     "Schema",

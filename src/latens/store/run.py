@@ -206,7 +206,7 @@ class RunFolder:
         """Append one line to `cost.csv`.
 
         Args:
-            unit: `fit` or `evaluation`.
+            unit: `fit`, `evaluation`, or `check: ` and the name of a deep check.
             hash: Hash of the unit.
             solver: Name of the solver.
             n: Number of training samples.
@@ -218,8 +218,9 @@ class RunFolder:
         Raises:
             DataError: If a value is of another kind, or the file cannot be written.
         """
-        if unit not in ("fit", "evaluation"):
-            raise DataError("unit", "'fit' or 'evaluation'", repr(unit), "Correct the word.")
+        if unit not in ("fit", "evaluation") and not unit.startswith("check: "):
+            rule = "'fit', 'evaluation' or 'check: NAME'"
+            raise DataError("unit", rule, repr(unit), "Correct the word.")
         values = (
             unit,
             _checked(hash),

@@ -141,6 +141,61 @@ METRIC_DEFINITIONS = Schema(
     },
     ("metric",),
 )
+PLAN = Schema(
+    "plan",
+    {
+        "solver": "str",
+        "metric": "str",
+        "bar": "str",
+        "purpose": "str",
+        "bar_lower": "float64",  # infinite where the bar has no such end
+        "bar_upper": "float64",
+        "verdict": "str",
+        "n": "float64",  # NaN where no N is named
+        "lower": "float64",
+        "upper": "float64",
+        "level": "float64",
+        "met": "float64",  # probability at the largest size
+        "floor_p": "float64",
+        "law": "str",  # smallest AICc
+        "smallest": "int64",
+        "largest": "int64",
+        "data_seeds": "int64",
+        "reason": "str",
+        "advice": "str",
+    },
+    ("purpose", "metric", "bar", "solver"),
+)
+PLAN_BAND = Schema(
+    "plan_band",
+    {"solver": "str", "metric": "str", "n": "float64", **_BAND},
+    ("solver", "metric", "n"),
+)
+PLAN_LAWS = Schema(
+    "plan_laws",
+    {"solver": "str", "metric": "str", "law": "str", "aicc": "float64"},
+    ("solver", "metric", "law"),
+)
+BACK_TEST = Schema(
+    "back_test",
+    {
+        "solver": "str",
+        "metric": "str",
+        "target": "float64",
+        "found": "float64",
+        "found_lower": "float64",
+        "found_upper": "float64",
+        "foretold": "float64",
+        "lower": "float64",
+        "upper": "float64",
+        "level": "float64",
+        "log2_ratio": "float64",
+        "octaves": "float64",
+        "contains": "int64",
+        "counts": "int64",  # 0 where the whole sweep finds no N to compare with
+    },
+    ("solver", "metric", "found"),
+)
 COST = Schema(
     "cost",
     {"unit": "str", "hash": "str", **_CELL, "seconds": "float64", "peak_memory_mib": "float64"},
@@ -160,6 +215,10 @@ SCHEMAS: dict[str, Schema] = {
         TESTS,
         SHIFTS,
         METRIC_DEFINITIONS,
+        PLAN,
+        PLAN_BAND,
+        PLAN_LAWS,
+        BACK_TEST,
         COST,
         HISTORY,
     )

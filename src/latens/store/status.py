@@ -32,6 +32,10 @@ class Status(StrEnum):
     """An error ended the computation."""
 
 
+USABLE = (Status.CONVERGED, Status.STOPPED)
+"""Statuses of results that may enter curves."""
+
+
 def worst_status(statuses: Iterable[Status]) -> Status:
     """The status that a reader must know about, of several."""
     return max(statuses, key=list(Status).index)
@@ -71,7 +75,7 @@ class Outcome:
     @property
     def usable(self) -> bool:
         """Whether the result may enter curves: converged, or stopped by the budget."""
-        return self.status in (Status.CONVERGED, Status.STOPPED)
+        return self.status in USABLE
 
     def write(self, folder: PathLike) -> Path:
         """Write `outcome.json` into a folder.

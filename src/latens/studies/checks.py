@@ -2,7 +2,7 @@
 
 | check | asks |
 |---|---|
-| `calibration` | are ranks of the truth uniform, on held-out pairs and on pairs of its own model? |
+| `calibration` | are ranks of the truth uniform, on held-out and on simulated pairs? |
 | `stability` | how far does the worst disturbance of the measurement move the reconstruction? |
 | `null_space` | which errors lie where the measurement says nothing, and are they flagged? |
 | `reliability` | does the solver notice blur, noise and images that it was not made for? |

@@ -16,10 +16,10 @@ from latens.store import (
     SCALING_BAND,
     SHIFTS,
     TESTS,
+    USABLE,
     Outcome,
     RunFolder,
     Schema,
-    Status,
     from_rows,
     read_csv,
     read_parquet,
@@ -37,7 +37,6 @@ SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
 
 BAND_POINTS = 60
 ONE_SIGMA = 0.6827
-USABLE = tuple(str(status) for status in Status if Outcome(status).usable)
 
 
 def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.DataFrame"]:

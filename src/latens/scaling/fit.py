@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from latens.errors import ConfigError, DataError
-from latens.evaluation.curve_tests import (
+from latens.scaling.curve_tests import (
     SeedCurves,
     accepted_bound,
     accepted_exponents,
@@ -181,7 +181,7 @@ def fit_scaling(
         https://arxiv.org/abs/1712.00409
     """
     _check_level(level)
-    sizes, table = _seed_table(n, values, data_seed, init_seed)
+    sizes, table = seed_table(n, values, data_seed, init_seed)
     unknown = Parameter(nan, nan, nan)
     if len(sizes) < 3:
         return ScalingFit(
@@ -229,7 +229,7 @@ def fit_scaling(
     )
 
 
-def _seed_table(
+def seed_table(
     n: ArrayLike,
     values: ArrayLike,
     data_seed: Sequence[object] | NDArray,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latens.errors import ConfigError, DataError
-from latens.evaluation.scaling import ScalingFit, fit_scaling
+from latens.scaling.fit import ScalingFit, fit_scaling
 
 SIZES = 32.0 * 2 ** np.arange(7)
 

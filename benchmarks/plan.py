@@ -1,0 +1,199 @@
+"""Back-tests of `latens plan`: what the smallest quarter of a sweep foretells, against the rest.
+
+    python benchmarks/plan.py [RUN ...] [--sensitivity]
+
+simulates sweeps with known laws, repeats the back-test on finished sweeps (run folders, or folders
+with a metrics.csv; by default the two of `benchmarks/data` with five sizes), prints one row per
+group and writes `benchmarks/data/plan.json`. About eight minutes on one core, and two more with
+`--sensitivity`, which repeats the finished sweeps with other priors.
+
+Bar: 90 % intervals contain the N later found in ≥ 80 % of the targets, median |log₂ ratio| ≤ 0.5.
+`truth` is the share of intervals that contain the N of the true law, for simulated sweeps.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from math import inf, isfinite
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+from numpy.typing import NDArray
+
+from latens.metrics import CATALOGUE
+from latens.scaling import BackTest, back_test
+from latens.scaling import shapes as priors
+from latens.scaling.back_tests import quarter_of
+from latens.scaling.shapes import SHARPNESS
+from latens.store import METRIC_DEFINITIONS, METRICS, USABLE, RunFolder, from_rows, read_csv
+from latens.studies.curves import learning_curves, read_metrics
+
+Array = NDArray[np.float64]
+Row = dict[str, object]
+
+DATA = Path(__file__).parent / "data"
+FINISHED = ("breastmnist", "mnist")
+RUNS = 150
+"""Simulated sweeps of each design."""
+
+DESIGNS = tuple((sizes, seeds) for sizes in (5, 7) for seeds in (3, 5))
+LAWS = ("power", "floor", "broken")
+NOISE, DECAY, CORRELATION = 0.03, 0.35, 0.6
+"""Relative standard deviation of the mean of a data seed at the smallest size, its power of N, and
+the correlation of neighbouring octaves: the median of the finished sweeps is .03 at the smallest
+size and .01 four octaves later."""
+
+PRIORS = ((0.6, 0.6), (0.35, 0.6), (1.0, 0.6), (0.6, 1.0))
+"""Median and log-spread of the prior of exponents; the first is that of the library."""
+
+
+def main() -> None:
+    """Simulated and finished sweeps, the table, the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN")
+    parser.add_argument("--sensitivity", action="store_true")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    rows = [_shown(row) for row in simulated()]
+    folders = options.runs or [DATA / name for name in FINISHED]
+    rows += [_shown(row) for row in finished(folders)]
+    if options.sensitivity:
+        rows += [_shown(row) for row in sensitivity(folders)]
+    minutes = round((time.perf_counter() - started) / 60, 1)
+    target = DATA / "plan.json"
+    target.write_text(json.dumps({"minutes": minutes, "rows": rows}, indent=1) + "\n")
+    print(f"{minutes} minutes")
+
+
+def simulated() -> Iterator[Row]:
+    """Sweeps whose law is known, by design and by law."""
+    by_law: dict[str, list[tuple[BackTest, bool]]] = {law: [] for law in LAWS}
+    for count, seeds in DESIGNS:
+        results = []
+        for run in range(RUNS):
+            law = LAWS[run % len(LAWS)]
+            rng = np.random.default_rng([7, count, seeds, run])
+            n = 32.0 * 2 ** np.arange(count)
+            truth = true_law(rng, law, n)
+            table = noisy(rng, n, truth(n), seeds)
+            for test in back_test(n, table):
+                hit = test.lower <= true_size(truth, test.target, n[0]) <= test.upper
+                results.append((test, hit))
+                by_law[law].append((test, hit))
+        yield _row(f"simulated, {count} sizes, {seeds} data seeds", *zip(*results, strict=True))
+    for law, results in by_law.items():
+        yield _row(f"simulated, {law}, all designs", *zip(*results, strict=True))
+
+
+def true_law(rng: np.random.Generator, law: str, n: Array):
+    """A law as a function of N, value 1 at the smallest size.
+
+    Exponents are log-uniform in [.2, 1.5], the floor is uniform in [0, .8], the break log-uniform
+    between the sizes: not the prior of the library, which is log-normal.
+    """
+    before, after = np.exp(rng.uniform(np.log(0.2), np.log(1.5), 2))
+    floor = 0.0 if law == "power" else rng.uniform(0, 0.8)
+    place = np.exp(rng.uniform(np.log(n[0]), np.log(n[-1]))) if law == "broken" else inf
+
+    def value(size: Array) -> Array:
+        size = np.asarray(size, dtype=float)
+        bend = (1 + (size / place) ** (1 / SHARPNESS)) ** (-(after - before) * SHARPNESS)
+        return size**-before * bend
+
+    return lambda size: floor + (1 - floor) * value(size) / value(n[0])
+
+
+def true_size(truth, target: float, first: float) -> float:
+    """N at which the true law reaches a target; the smallest size if before, ∞ if never."""
+    grid = np.geomspace(first, 1e9, 20000)
+    below = truth(grid) <= target
+    return float(grid[int(np.argmax(below))]) if below.any() else inf
+
+
+def noisy(rng: np.random.Generator, n: Array, law: Array, seeds: int) -> Array:
+    """Means over initialisations of each data seed, `(seeds, sizes)`."""
+    octave = np.log2(n)
+    correlation = CORRELATION ** np.abs(octave[:, None] - octave)
+    errors = rng.standard_normal((seeds, len(n))) @ np.linalg.cholesky(correlation).T
+    return law * (1 + NOISE * (n / n[0]) ** -DECAY * errors)
+
+
+def finished(folders: list[Path]) -> Iterator[Row]:
+    """Finished sweeps, together, by folder and by solver."""
+    found: list[tuple[str, str, str, BackTest]] = []
+    for folder in folders:
+        metrics, definitions = _tables(folder)
+        names = [n for n in definitions["metric"] if n != "interval_width"]
+        for curve in learning_curves(metrics, definitions, names):
+            if curve.followed and quarter_of(curve.sizes).sum() >= 3:
+                tests = back_test(curve.sizes, curve.table, curve.scale.floor_minimum)
+                found += [(folder.name, curve.solver, curve.metric, test) for test in tests]
+    yield _row("finished, all", [test for *_, test in found])
+    for column, word in ((0, "sweep"), (1, "solver"), (2, "metric")):
+        for name in sorted({entry[column] for entry in found}):
+            tests = [entry[3] for entry in found if entry[column] == name]
+            yield _row(f"finished, {word} {name}", tests)
+
+
+def sensitivity(folders: list[Path]) -> Iterator[Row]:
+    """The finished sweeps under other priors of the exponent."""
+    kept = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
+    try:
+        for median, spread in PRIORS:
+            priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = median, spread
+            row = next(finished(folders))
+            yield {**row, "experiment": f"finished, all, prior median {median}, spread {spread}"}
+    finally:
+        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = kept
+
+
+def _tables(folder: Path):
+    """Metrics and definitions of a run, or of a folder with a metrics.csv."""
+    if (folder / "run.json").is_file():
+        return read_metrics(RunFolder.open(folder))
+    rows = [
+        {key: getattr(m, key) for key in ("label", "unit", "better", "target", "definition")}
+        | {"metric": m.name}
+        for m in CATALOGUE
+    ]
+    metrics = read_csv(folder / "metrics.csv", METRICS)
+    return metrics.loc[metrics["status"].isin(USABLE)], from_rows(rows, METRIC_DEFINITIONS)
+
+
+def _row(name: str, tests, hits=None) -> Row:
+    """Outcome of the targets that count."""
+    kept = [i for i, test in enumerate(tests) if test.counts]
+    row: Row = {"experiment": name, "targets": len(kept), "tried": len(tests)}
+    if not kept:
+        return row
+    counted = [tests[i] for i in kept]
+    middle = {"q": 0.5, "method": "inverted_cdf"}
+    ratios = np.array([test.log2_ratio for test in counted])
+    ratio = float(np.quantile(np.abs(ratios), **middle))
+    width = float(np.quantile([test.octaves for test in counted], **middle))
+    contained = float(np.mean([test.contains for test in counted]))
+    row |= {
+        "contains": round(contained, 3),
+        "ratio": round(ratio, 3) if isfinite(ratio) else None,
+        "bias": round(float(np.quantile(ratios, **middle)), 3),
+        "octaves": round(width, 2) if isfinite(width) else None,
+        "bounded": round(float(np.mean([isfinite(test.upper) for test in counted])), 3),
+        "named": round(float(np.mean([isfinite(test.foretold) for test in counted])), 3),
+    }
+    if hits is not None:
+        row["truth"] = round(float(np.mean([hits[i] for i in kept])), 3)
+    row["met"] = contained >= 0.8 and ratio <= 0.5
+    return row
+
+
+def _shown(row: Row) -> Row:
+    print("  ".join(f"{key} {value}" for key, value in row.items()), flush=True)
+    return row
+
+
+if __name__ == "__main__":
+    main()
