@@ -267,7 +267,6 @@ def test_what_cannot_be_tested_is_refused():
 
 
 def test_local_calibration_of_exact_and_prior():
-    pytest.importorskip("sklearn")
     x, y = pairs(200)
     prior = local_calibration(Known("prior"), FIELD.problem, x, y, relabellings=39)
     assert prior.p_value == pytest.approx(1 / 40)

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from sklearn.naive_bayes import GaussianNB
 
 from latens.errors import ConfigError, ShapeError
 from latens.metrics import lc2st
-
-pytest.importorskip("sklearn")
 
 
 def _linear_gaussian(rng: np.random.Generator, images: int, draws: int):
@@ -40,7 +39,7 @@ def test_it_says_where():
 def test_the_size_is_exact():
     """Under an exact posterior each of ten p-values has chance 1/10, whatever the learner."""
     rng = np.random.default_rng(2)
-    learner = pytest.importorskip("sklearn.naive_bayes").GaussianNB
+    learner = GaussianNB
     runs, p = 120, []
     for _ in range(runs):
         truth, y, draws, _ = _linear_gaussian(rng, 40, 2)

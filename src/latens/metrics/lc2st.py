@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latens.errors import ConfigError, ShapeError, UnsupportedError
+from latens.errors import ConfigError, ShapeError
 
 Array = NDArray[np.float64]
 
@@ -49,21 +49,11 @@ def default_classifier() -> Any:
 
     Exact where truth and draws are Gaussian given y with means linear in y. Few numbers to fit, so
     that a few hundred images are enough, and fast enough to be refitted a hundred times.
-
-    Raises:
-        UnsupportedError: If scikit-learn is not installed.
     """
-    try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import PolynomialFeatures, StandardScaler
-    except ImportError as error:
-        raise UnsupportedError(
-            "classifier",
-            "scikit-learn, from which the default classifier is made",
-            "no such package",
-            "Install scikit-learn, or pass a classifier with `fit` and `predict_proba`.",
-        ) from error
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
     return make_pipeline(
         StandardScaler(),
         PolynomialFeatures(2, include_bias=False),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from numpy.typing import NDArray
 
 from latens.data import ImageSet
-from latens.errors import UnsupportedError
+from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.evaluation import (
     Cell,
     Context,
@@ -192,7 +192,7 @@ def applicable_shifts(images: ImageSet, problem: InverseProblem) -> list[Shift]:
     for shift in usual:
         try:
             shift.apply(images.select(range(1)), problem, 0)
-        except UnsupportedError:
+        except (ConfigError, ShapeError, UnsupportedError):  # or larger than the image
             continue
         found.append(shift)
     return found

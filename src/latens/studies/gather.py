@@ -122,15 +122,17 @@ def _curves(
     for unit in units:
         cells.setdefault((unit.solver, unit.n, unit.check), []).append(unit)
     for (solver, n, check), members in sorted(cells.items()):
-        outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
-        status = _status_text([str(o.status) for o in outcomes.values()])
-        usable = [u for u in members if outcomes[u.hash].usable]
-        components = _image_components(run, usable)
         mine = metrics["solver"] == solver
         same = {u.hash for u in units if u.solver == solver and u.check == check}
         names = set(metrics.loc[mine & metrics["evaluation"].isin(same), "metric"])
         if not (names or check or mine.any()):  # a solver without any number is marked everywhere
             names = set(metrics["metric"])
+        if not names:  # a check with tables of its own
+            continue
+        outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
+        status = _status_text([str(o.status) for o in outcomes.values()])
+        usable = [u for u in members if outcomes[u.hash].usable]
+        components = _image_components(run, usable)
         for name in sorted(names):
             table = metrics.loc[(metrics["metric"] == name) & np.isfinite(metrics["value"])]
             table = table.loc[table["evaluation"].isin([u.hash for u in usable])]
