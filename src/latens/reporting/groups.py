@@ -20,16 +20,60 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "tarp",
         ),
     ),
-    ("Sharpness and scores", ("interval", "crps", "energy", "variogram", "nll", "ause")),
+    (
+        "Sharpness and scores",
+        (
+            "interval",
+            "crps",
+            "energy",
+            "variogram",
+            "nll",
+            "ence",
+            "uce",
+            "ause",
+            "aurg",
+            "error_",
+        ),
+    ),
+    ("Conformal intervals", ("conformal_",)),
     ("Amortised against sampled posterior", ("gap_",)),
-    ("Stability", ("lipschitz", "condition", "worst", "attack", "gain", "amplification", "null")),
+    (
+        "Stability",
+        (
+            "lipschitz",
+            "condition",
+            "mean_square_gain",
+            "noise_amplification",
+            "worst",
+            "transferred",
+            "image_attack",
+            "contrast_recovery",
+            "more_samples",
+            "posterior_lipschitz",
+        ),
+    ),
+    (
+        "Range and null space",
+        (
+            "null",
+            "range",
+            "spread_skill_null",
+            "spread_skill_range",
+            "injected",
+            "hallucinated",
+            "unflagged",
+            "ambiguity",
+        ),
+    ),
     ("Other", ()),
 )
 """Headings, and beginnings of the names of the metrics below each."""
 
-HEADLINED = ("coverage_", "spread_skill", "gap_spread", "gap_coverage_")
-"""Beginnings of the names of the targets that the first page speaks about; the summary and the
-curves show the rest."""
+HEADLINED = (
+    *("coverage_pixel", "coverage_region", "coverage_principal", "spread_skill"),
+    *("gap_spread", "gap_coverage_region"),
+)
+"""Targets that the first page speaks about; the summary and the curves show the rest."""
 
 
 def rank(metric: str) -> tuple[int, int, str]:

@@ -61,7 +61,7 @@ def answers(results: Results) -> list[Headline]:
     definitions = [results.definitions[m] for m in results.measured]
     ranked = [d for d in definitions if d.better in {"lower", "higher"}]
     aimed = [d for d in definitions if math.isfinite(d.aim)]
-    spoken = [d for d in aimed if d.metric.startswith(HEADLINED)] or aimed
+    spoken = [d for d in aimed if d.metric in HEADLINED] or aimed
     found += [_ranking(results, d) for d in ranked[:2]]
     found += [_target(results, d) for d in spoken]
     return [h for h in found if h is not None]

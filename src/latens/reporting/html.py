@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latens.reporting import facts, headlines, tables
+from latens.reporting import checks, facts, headlines, tables
 from latens.reporting.figures import learning_curve, learning_curves, training_history
 from latens.reporting.gallery import choose_examples, examples
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
@@ -147,6 +147,8 @@ def render(results: Results) -> str:
         caveats=headlines.caveats(results),
         summaries={n: tables.summary(results, n) for n in results.sizes},
         scaling=tables.scaling_rows(results),
+        calibration=checks.calibration_rows(results),
+        shifts=checks.shift_table(results),
         failures=tables.failures(results),
         statuses=statuses,
         words=facts.status_words(statuses),

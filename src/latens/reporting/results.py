@@ -84,8 +84,8 @@ class Results:
         path: The run folder.
         run: Content of `run.json`.
         config: Text of `config.yaml`.
-        curves, scaling, scaling_band, metrics, cost: Tables of `latens.store`, empty where the
-            run has none.
+        curves, scaling, scaling_band, metrics, tests, shifts, cost: Tables of `latens.store`,
+            empty where the run has none.
         definitions: Metrics in the order in which they are shown; one that only the curves
             know is there with its name alone.
         fits, evaluations: Finished units, by hash.
@@ -98,6 +98,8 @@ class Results:
     scaling: pd.DataFrame
     scaling_band: pd.DataFrame
     metrics: pd.DataFrame
+    tests: pd.DataFrame
+    shifts: pd.DataFrame
     cost: pd.DataFrame
     definitions: Mapping[str, Definition]
     fits: Mapping[str, Unit]
@@ -202,6 +204,8 @@ def read_results(run: store.RunFolder) -> Results:
         scaling=_table(run, store.SCALING),
         scaling_band=_table(run, store.SCALING_BAND),
         metrics=_table(run, store.METRICS),
+        tests=_table(run, store.TESTS),
+        shifts=_table(run, store.SHIFTS),
         cost=run.read_costs(),
         definitions=_definitions(run, curves),
         fits=fits,

@@ -122,10 +122,10 @@ def _curves(
     for unit in units:
         cells.setdefault((unit.solver, unit.n, unit.check), []).append(unit)
     for (solver, n, check), members in sorted(cells.items()):
-        mine = metrics["solver"] == solver
         same = {u.hash for u in units if u.solver == solver and u.check == check}
-        names = set(metrics.loc[mine & metrics["evaluation"].isin(same), "metric"])
-        if not (names or check or mine.any()):  # a solver without any number is marked everywhere
+        named = metrics.loc[metrics["evaluation"].isin(list(same)), "metric"]
+        names = set(named)
+        if not (names or check):  # a solver without any number is marked under every metric
             names = set(metrics["metric"])
         if not names:  # a check with tables of its own
             continue
@@ -134,8 +134,11 @@ def _curves(
         usable = [u for u in members if outcomes[u.hash].usable]
         components = _image_components(run, usable)
         for name in sorted(names):
-            table = metrics.loc[(metrics["metric"] == name) & np.isfinite(metrics["value"])]
-            table = table.loc[table["evaluation"].isin([u.hash for u in usable])]
+            found = metrics.loc[metrics["metric"] == name]
+            found = found.loc[found["evaluation"].isin([u.hash for u in usable])]
+            if usable and found.empty:  # not measured at this size
+                continue
+            table = found.loc[np.isfinite(found["value"])]
             rows.append(
                 {
                     "solver": solver,
@@ -145,7 +148,7 @@ def _curves(
                     "level": LEVEL,
                     "data_seeds": table["data_seed"].nunique(),
                     "fits": len(table),
-                    "excluded": len(members) - len(table),
+                    "excluded": len(members) - len(usable) + len(found) - len(table),
                     "status": status,
                 }
             )

@@ -1,0 +1,144 @@
+"""Tables of the deep checks: calibration tests, and what a solver does on shifted images."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from latens.reporting.results import Results, records, select
+from latens.reporting.tables import Cell, format_interval, format_value
+
+LEVEL = 0.05
+"""Adjusted p-values of at most this reject."""
+
+SOURCES = {"data": "held-out pairs", "model": "pairs of its own model"}
+
+INSIDE = ("psnr", "coverage_pixel", "coverage_region", "spread_skill", "data_chi2")
+"""Metrics shown for each shift."""
+
+
+@dataclass(frozen=True)
+class TestsRow:
+    """All calibration tests of one solver at one N on one kind of pairs.
+
+    Args:
+        solver: Name of the solver.
+        n: Training size.
+        source: What the pairs are, in words.
+        images: Number of pairs.
+        tests: Number of tests.
+        rejected: Those that reject after Holm's rule.
+        smallest: Smallest adjusted p-value.
+        clearest: Quantity and test that it belongs to.
+    """
+
+    solver: str
+    n: int
+    source: str
+    images: int
+    tests: int
+    rejected: int
+    smallest: float
+    clearest: str
+
+
+@dataclass(frozen=True)
+class ShiftRow:
+    """One solver under one shift.
+
+    Args:
+        solver: Name of the solver.
+        n: Training size.
+        shift: Name and strength.
+        scores: AUROC of each score, in the order of `ShiftTable.scores`.
+        inside: Metrics of the shifted images, in the order of `ShiftTable.metrics`.
+    """
+
+    solver: str
+    n: int
+    shift: str
+    scores: list[Cell]
+    inside: list[Cell]
+
+
+@dataclass(frozen=True)
+class ShiftTable:
+    """Detection and calibration under every shift, at the largest N that was checked."""
+
+    n: int
+    scores: list[str]
+    metrics: list[str]
+    rows: list[ShiftRow]
+
+
+def calibration_rows(results: Results) -> list[TestsRow]:
+    """One row per solver, N and kind of pairs, in the order of the legend."""
+    rows = []
+    for solver in results.solvers:
+        mine = records(select(results.tests, "solver", solver))
+        for n in sorted({int(row["n"]) for row in mine}):
+            for source, words in SOURCES.items():
+                found = [
+                    row
+                    for row in mine
+                    if row["n"] == n and str(row["test"]).startswith(f"{source}: ")
+                ]
+                if found:
+                    rows.append(_tests_row(solver, n, words, found, source))
+    return rows
+
+
+def _tests_row(
+    solver: str, n: int, words: str, found: list[dict[str, Any]], source: str
+) -> TestsRow:
+    worst = min(found, key=lambda row: float(row["p_adjusted"]))
+    test = str(worst["test"]).removeprefix(f"{source}: ")
+    return TestsRow(
+        solver,
+        n,
+        words,
+        max(int(row["images"]) for row in found),
+        len(found),
+        sum(float(row["p_adjusted"]) <= LEVEL for row in found),
+        float(worst["p_adjusted"]),
+        f"{worst['quantity']}, {test}",
+    )
+
+
+def shift_table(results: Results) -> ShiftTable | None:
+    """What every solver does under every shift; None where none was checked."""
+    rows = records(results.shifts)
+    if not rows:
+        return None
+    n = max(int(row["n"]) for row in rows)
+    rows = [row for row in rows if row["n"] == n]
+    scores = list(dict.fromkeys(str(r["score"]) for r in rows if r["number"] == "auroc"))
+    measured = {str(r["number"]) for r in rows if not r["score"]}
+    metrics = [name for name in INSIDE if name in measured]
+    keys = ("solver", "shift", "strength", "score", "number")
+    cells = {tuple(row[key] for key in keys): row for row in rows}
+    table = []
+    for solver in results.solvers:
+        places = sorted(
+            {(str(r["shift"]), float(r["strength"])) for r in rows if r["solver"] == solver},
+            key=lambda place: (place[0] != "none", place),
+        )
+        for shift, strength in places:
+            table.append(
+                ShiftRow(
+                    solver,
+                    n,
+                    "as it is" if shift == "none" else f"{shift} ({strength:g})",
+                    [_cell(cells.get((solver, shift, strength, s, "auroc"))) for s in scores],
+                    [_cell(cells.get((solver, shift, strength, "", m))) for m in metrics],
+                )
+            )
+    return ShiftTable(n, scores, metrics, table)
+
+
+def _cell(row: dict[str, Any] | None) -> Cell:
+    if row is None or not math.isfinite(float(row["value"])):
+        return Cell("–", kind="missing", mark="not measured")
+    value, lower, upper = (float(row[k]) for k in ("value", "lower", "upper"))
+    return Cell(
+        format_value(value, lower, upper), format_interval(value, lower, upper), sort=value
+    )
