@@ -131,6 +131,11 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument(
         "--level", type=float, metavar="P", help="default: that of the calibration, or 0.95"
     )
+    reconstruct.add_argument(
+        "--gate",
+        action="store_true",
+        help="exit with 4 where the result should not be used; it is written and marked",
+    )
     reconstruct.add_argument("--trust", action="append", default=[], metavar="PKG")
     reconstruct.set_defaults(call=_reconstruct)
 

@@ -325,24 +325,46 @@ def test_a_calibration_beside_the_solver_is_applied_and_named(
     assert facts[1]["calibration"]["promise"] == calibration.promise
 
 
-@pytest.mark.parametrize(
-    ("changes", "extra", "message"),
-    [
-        ({}, ["--level", "0.95"], "0.9, which the intervals were calibrated for"),
-        ({"signal_shape": (1, 8, 8)}, [], "a calibration for signals (1, 16, 16)"),
-    ],
-)
-def test_a_calibration_that_does_not_fit(
-    orphan_copy: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    changes: dict,
-    extra: list[str],
-    message: str,
+def test_a_level_that_was_not_calibrated_is_said(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save(tmp_path / "new.npy", measurement(orphan_copy)[0])
-    _calibrate(orphan_copy, **changes)
-    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy"), *extra]
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy"), "--level", "0.95"]
+    assert main([*argv, "--out", str(tmp_path / "own")]) == 0
+    _calibrate(orphan_copy)
+    capsys.readouterr()
+    assert main([*argv, "--out", str(tmp_path / "other")]) == 0
+    assert "intervals at 0.95 are not calibrated; those at 0.9 would be" in capsys.readouterr().out
+    own, other = (np.load(tmp_path / name / "upper.npy") for name in ("own", "other"))
+    np.testing.assert_array_equal(own, other)
+    assert json.loads((tmp_path / "other" / "reconstruction.json").read_text())["level"] == 0.95
+
+
+def test_a_calibration_for_other_signals(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "new.npy", measurement(orphan_copy)[0])
+    _calibrate(orphan_copy, signal_shape=(1, 8, 8))
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]
     assert main([*argv, "--out", str(tmp_path / "out")]) == 2
-    assert message in capsys.readouterr().err
+    assert "a calibration for signals (1, 16, 16)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_gate_refuses_what_is_unlike_the_test_set_and_writes_it(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strange = np.stack([measurement(orphan_copy)[0]] * 2)
+    strange[1] = 30 * np.random.default_rng(0).standard_normal(strange[1].shape)
+    np.save(tmp_path / "new.npy", strange)
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]
+    assert main([*argv, "--out", str(tmp_path / "free")]) == 0
+    capsys.readouterr()
+    assert main([*argv, "--gate", "--out", str(tmp_path / "gated")]) == 4
+    assert "refused: measurement 1 unlike the test set" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "gated" / "reconstruction.json").read_text())
+    assert facts["refused"] is True
+    assert (tmp_path / "gated" / "mean.npy").is_file()
+    np.save(tmp_path / "usual.npy", strange[:1])
+    usual = ["reconstruct", str(orphan_copy), str(tmp_path / "usual.npy"), "--gate"]
+    assert main([*usual, "--out", str(tmp_path / "usual")]) == 0

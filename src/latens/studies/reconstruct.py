@@ -1,5 +1,6 @@
 """`latens reconstruct`: mean, spread, interval and flags for new measurements."""
 
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import asdict
@@ -24,6 +25,9 @@ from latens.types import Shape
 SUSPICIOUS = 0.01
 """A measurement whose residual has this p-value or a smaller one is flagged."""
 
+REFUSED = 4
+"""Exit code of a result that is written, and not to be used."""
+
 
 def reconstruct_command(options: Namespace) -> int:
     """Reconstruct a file; returns the exit code."""
@@ -41,6 +45,9 @@ def reconstruct_command(options: Namespace) -> int:
         )
     solver, calibration = calibrated_solver(loaded)
     level = chosen_level(options.level, calibration)
+    promised = None if calibration is None else calibration.level
+    if calibration is not None and level != calibration.level:
+        solver, calibration = loaded.solver, None
     with torch.no_grad():
         estimate = solver(y)
         arrays = {"mean": estimate.mean}
@@ -48,6 +55,7 @@ def reconstruct_command(options: Namespace) -> int:
             interval = estimate.interval(level)
             arrays |= {"std": estimate.std, "lower": interval.lower, "upper": interval.upper}
         flags = measurement_flags(loaded, y, estimate.mean)
+    reasons = doubts(loaded, flags)
     with new_folder(out) as folder:
         written = [
             write(folder, name, array.numpy(force=True)).name for name, array in arrays.items()
@@ -63,6 +71,8 @@ def reconstruct_command(options: Namespace) -> int:
                 "level": level if isinstance(estimate, Posterior) else None,
                 "calibration": None if calibration is None else _described(calibration),
                 "flags": flags,
+                "doubts": reasons,
+                "refused": bool(options.gate and reasons),
             },
         )
     print(f"{loaded.name} trained on N = {loaded.n} pairs ({loaded.outcome.status})")
@@ -72,10 +82,29 @@ def reconstruct_command(options: Namespace) -> int:
         print(f"warning: {loaded.note}")
     if calibration is not None:
         print(f"intervals calibrated ({calibration.method}): {calibration.promise}")
+    elif promised is not None:
+        print(f"intervals at {level:g} are not calibrated; those at {promised:g} would be")
     for row in flags:
         print(_flag_line(row))
     print(f"wrote {', '.join(written)} to {out}")
-    return 0
+    if not (options.gate and reasons):
+        return 0
+    print(f"refused: {'; '.join(reasons)}", file=sys.stderr)
+    return REFUSED
+
+
+def doubts(loaded: Loaded, flags: list[dict[str, Any]]) -> list[str]:
+    """Why the result should not be used, a reason each; empty if nothing speaks against it."""
+    reasons = []
+    if not loaded.outcome.usable:
+        reasons.append(f"the solver is {loaded.outcome.status}: {loaded.outcome.message}")
+    if loaded.note:
+        reasons.append(f"the solver is {loaded.note}")
+    strange = [str(row["measurement"]) for row in flags if row["suspicious"]]
+    if strange:
+        noun = "measurement" if len(strange) == 1 else "measurements"
+        reasons.append(f"{noun} {', '.join(strange)} unlike the test set")
+    return reasons
 
 
 def calibrated_solver(loaded: Loaded) -> tuple[Solver, Calibration | None]:
