@@ -305,7 +305,9 @@ def test_a_calibration_beside_the_solver_is_applied_and_named(
     np.save(tmp_path / "new.npy", y)
     argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy")]
     assert main([*argv, "--level", "0.9", "--out", str(tmp_path / "own")]) == 0
-    assert "calibrated" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "intervals calibrated" not in printed
+    assert "accurate? " in printed  # verdicts of the trust card
     calibration = _calibrate(orphan_copy)
     assert main([*argv, "--out", str(tmp_path / "wide")]) == 0
     assert f"intervals calibrated (rcps): {calibration.promise}" in capsys.readouterr().out

@@ -107,3 +107,16 @@ def test_the_report_shows_tests_and_shifts(run):
     assert "images: inverted contrast (1)" in page
     assert "Range and null space" in page
     assert "Conformal intervals" in page
+
+
+def test_every_solver_has_a_trust_card(run):
+    card = pd.read_csv(run.tables / "trust.csv")
+    questions = ["accurate", "stable", "calibrated", "consistent", "aware"]
+    for (_, n), rows in card.groupby(["solver", "n"]):
+        assert list(rows["question"]) == questions, n
+    measured = card[(card["solver"] == "latent") & (card["n"] == 130)].set_index("question")
+    assert set(measured["verdict"]) <= {"yes", "no", "open"}
+    point = card[(card["solver"] == "tikhonov") & (card["question"] == "calibrated")]
+    assert set(point["verdict"]) == {"not measured"}
+    assert "least noticed" in measured.loc["aware", "reason"]
+    assert "Trust card" in run.report_file.read_text("utf-8")

@@ -18,6 +18,7 @@ from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
 from latens.reporting.tiles import gallery
+from latens.reporting.trust import read_trust
 from latens.store import RunFolder, write_bytes, write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -149,6 +150,7 @@ def render(results: Results) -> str:
         scaling=tables.scaling_rows(results),
         calibration=checks.calibration_rows(results),
         shifts=checks.shift_table(results),
+        trust=read_trust(results),
         failures=tables.failures(results),
         statuses=statuses,
         words=facts.status_words(statuses),

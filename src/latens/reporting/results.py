@@ -84,8 +84,8 @@ class Results:
         path: The run folder.
         run: Content of `run.json`.
         config: Text of `config.yaml`.
-        curves, scaling, scaling_band, metrics, tests, shifts, cost: Tables of `latens.store`,
-            empty where the run has none.
+        curves, scaling, scaling_band, metrics, tests, shifts, trust, cost: Tables of
+            `latens.store`, empty where the run has none.
         definitions: Metrics in the order in which they are shown; one that only the curves
             know is there with its name alone.
         fits, evaluations: Finished units, by hash.
@@ -100,6 +100,7 @@ class Results:
     metrics: pd.DataFrame
     tests: pd.DataFrame
     shifts: pd.DataFrame
+    trust: pd.DataFrame
     cost: pd.DataFrame
     definitions: Mapping[str, Definition]
     fits: Mapping[str, Unit]
@@ -206,6 +207,7 @@ def read_results(run: store.RunFolder) -> Results:
         metrics=_table(run, store.METRICS),
         tests=_table(run, store.TESTS),
         shifts=_table(run, store.SHIFTS),
+        trust=_table(run, store.TRUST),
         cost=run.read_costs(),
         definitions=_definitions(run, curves),
         fits=fits,

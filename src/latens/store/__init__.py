@@ -49,6 +49,7 @@ from latens.store.schemas import (
     SCHEMAS,
     SHIFTS,
     TESTS,
+    TRUST,
     Schema,
 )
 from latens.store.status import (
@@ -84,6 +85,7 @@ __all__ = [
     "SCHEMAS",
     "SHIFTS",
     "TESTS",
+    "TRUST",
     "USABLE",
     "Outcome",
     "RunFolder",

@@ -129,6 +129,22 @@ SHIFTS = Schema(
     },
     ("solver", "n", "data_seed", "init_seed", "shift", "strength", "score", "number"),
 )
+TRUST = Schema(
+    "trust",
+    {
+        "solver": "str",
+        "n": "int64",
+        "question": "str",
+        "verdict": "str",  # yes, no, open, not measured
+        "metric": "str",
+        "value": "float64",
+        "lower": "float64",
+        "upper": "float64",
+        "bar_lower": "float64",
+        "bar_upper": "float64",
+        "reason": "str",
+    },
+)
 METRIC_DEFINITIONS = Schema(
     "metric_definitions",
     {
@@ -214,6 +230,7 @@ SCHEMAS: dict[str, Schema] = {
         SCALING_BAND,
         TESTS,
         SHIFTS,
+        TRUST,
         METRIC_DEFINITIONS,
         PLAN,
         PLAN_BAND,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latens.evaluation import fit_scaling, metric_interval, seed_interval
+from latens.evaluation.trust import trust_card
 from latens.metrics import CATALOGUE, LEVEL, Metric
 from latens.store import (
     CURVES,
@@ -69,6 +70,7 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
     }
+    tables["trust"] = trust_card(tables["curves"], tables["shifts"])
     for name, frame in tables.items():
         write_table(run.tables, name, frame)
     definitions = from_rows(_definitions(metrics), METRIC_DEFINITIONS)

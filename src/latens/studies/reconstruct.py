@@ -15,10 +15,20 @@ from latens.data.folder import as_image
 from latens.data.grids import averaged_affine
 from latens.data.volumes import Volume, is_volume_name, read_volume, volume_stem, write_volume
 from latens.errors import DataError, ShapeError, UnsupportedError
+from latens.evaluation.trust import verdicts
 from latens.inference import Calibrated, Calibration, Posterior, Solver, load_calibration
 from latens.metrics import LEVEL
 from latens.problems import Operator
-from latens.store import PER_IMAGE, new_folder, read_array, read_parquet, write_array, write_json
+from latens.store import (
+    PER_IMAGE,
+    TRUST,
+    new_folder,
+    read_array,
+    read_parquet,
+    read_table,
+    write_array,
+    write_json,
+)
 from latens.studies.load import Loaded, load
 from latens.types import Shape
 
@@ -84,6 +94,8 @@ def reconstruct_command(options: Namespace) -> int:
         print(f"intervals calibrated ({calibration.method}): {calibration.promise}")
     elif promised is not None:
         print(f"intervals at {level:g} are not calibrated; those at {promised:g} would be")
+    for line in card_lines(loaded):
+        print(line)
     for row in flags:
         print(_flag_line(row))
     print(f"wrote {', '.join(written)} to {out}")
@@ -91,6 +103,21 @@ def reconstruct_command(options: Namespace) -> int:
         return 0
     print(f"refused: {'; '.join(reasons)}", file=sys.stderr)
     return REFUSED
+
+
+def card_lines(loaded: Loaded) -> list[str]:
+    """Verdicts of the trust card on this solver at its N, a line each; none without a card."""
+    folder = loaded.folder.parent.parent / "tables"
+    if not (folder / f"{TRUST.name}.parquet").is_file():
+        return []
+    card = read_table(folder, TRUST)
+    lines = []
+    for row in verdicts(card, loaded.name, loaded.n):
+        if row["verdict"] in ("yes", "no", "open"):
+            reason = f" ({row['reason']})" if row["reason"] else ""
+            number = "" if np.isnan(row["value"]) else f": {row['metric']} {row['value']:.3g}"
+            lines.append(f"  {row['question']}? {row['verdict']}{number}{reason}")
+    return lines
 
 
 def doubts(loaded: Loaded, flags: list[dict[str, Any]]) -> list[str]:

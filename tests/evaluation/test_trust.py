@@ -1,0 +1,87 @@
+"""Verdicts follow from intervals and bars, and nothing is said without a number."""
+
+from math import nan
+
+import pytest
+
+from latens.evaluation.trust import trust_card, verdicts
+from latens.store import CURVES, SHIFTS, from_rows
+
+
+def curve(metric, mean, lower, upper, solver="a", n=100, status="ok"):
+    return {
+        **{"solver": solver, "n": n, "metric": metric, "mean": mean},
+        **{"lower": lower, "upper": upper, "level": 0.95, "data_seeds": 3},
+        **{"fits": 3, "excluded": 0, "status": status},
+    }
+
+
+def shift(name, value, lower, upper, score="residual"):
+    return {
+        **{"solver": "a", "n": 100, "data_seed": 0, "init_seed": 0, "shift": name},
+        **{"strength": 1.0, "score": score, "number": "auroc", "value": value},
+        **{"lower": lower, "upper": upper, "level": 0.95, "images": 50, "groups": 50},
+        **{"status": "converged", "evaluation": "x"},
+    }
+
+
+def card(curves, shifts=()):
+    return trust_card(from_rows(curves, CURVES), from_rows(shifts, SHIFTS))
+
+
+def answer(table, question, solver="a", n=100):
+    return next(row for row in verdicts(table, solver, n) if row["question"] == question)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [
+        ((0.95, 0.93, 0.97), "yes"),
+        ((0.95, 0.90, 0.97), "open"),
+        ((0.80, 0.75, 0.91), "no"),
+        ((0.99, 0.985, 1.0), "no"),
+        ((0.95, nan, nan), "open"),
+        ((nan, nan, nan), "not measured"),
+    ],
+)
+def test_an_interval_against_a_bar(bounds, verdict):
+    row = answer(card([curve("coverage_region", *bounds)]), "calibrated")
+    assert row["verdict"] == verdict
+    assert (row["reason"] == "") == (verdict in ("yes", "not measured"))
+
+
+def test_accuracy_is_measured_against_the_best_at_its_largest_size():
+    table = card(
+        [
+            curve("nmse", 0.010, 0.009, 0.0105, "a", 100),
+            curve("nmse", 0.012, 0.0115, 0.0125, "b", 100),
+            curve("nmse", 0.020, 0.019, 0.021, "a", 10),
+        ]
+    )
+    assert answer(table, "accurate", "a", 100)["verdict"] == "yes"
+    assert answer(table, "accurate", "b", 100)["verdict"] == "no"
+    assert answer(table, "accurate", "a", 10)["verdict"] == "no"
+    assert answer(table, "accurate", "b", 100)["bar_upper"] == pytest.approx(0.011)
+
+
+def test_the_shift_that_is_noticed_least_decides():
+    table = card(
+        [curve("nmse", 0.01, 0.009, 0.011)],
+        [
+            shift("noise level", 0.99, 0.97, 1.0),
+            shift("images", 0.6, 0.5, 0.7),
+            shift("kernel width", 0.3, 0.2, 0.4, score="spread"),
+        ],
+    )
+    row = answer(table, "aware")
+    assert row["verdict"] == "no"
+    assert row["value"] == 0.6
+    assert "least noticed: images" in row["reason"]
+
+
+def test_a_solver_without_usable_cells_is_not_trusted():
+    table = card([curve("nmse", nan, nan, nan, status="3 of 3 collapsed")])
+    row = answer(table, "accurate")
+    assert row["verdict"] == "no"
+    assert "collapsed" in row["reason"]
+    assert answer(table, "stable")["verdict"] == "not measured"
