@@ -4,11 +4,13 @@
 
 simulates sweeps with known laws, repeats the back-test on finished sweeps (run folders, or folders
 with a metrics.csv; by default the two of `benchmarks/data` with five sizes), prints one row per
-group and writes `benchmarks/data/plan.json`. About eight minutes on one core, and two more with
+group and writes `benchmarks/data/plan.json`. Five minutes of one core, and two more with
 `--sensitivity`, which repeats the finished sweeps with other priors.
 
 Bar: 90 % intervals contain the N later found in ≥ 80 % of the targets, median |log₂ ratio| ≤ 0.5.
-`truth` is the share of intervals that contain the N of the true law, for simulated sweeps.
+An interval without an upper end cannot miss above, so that `bounded` states how many have one and
+`contains_bounded` how many of those contain it. `truth` is the share of intervals that contain the
+N of the true law, for simulated sweeps.
 """
 
 import argparse
@@ -176,12 +178,15 @@ def _row(name: str, tests, hits=None) -> Row:
     ratio = float(np.quantile(np.abs(ratios), **middle))
     width = float(np.quantile([test.octaves for test in counted], **middle))
     contained = float(np.mean([test.contains for test in counted]))
+    bounded = [test for test in counted if isfinite(test.upper)]
+    inside = float(np.mean([test.contains for test in bounded])) if bounded else None
     row |= {
         "contains": round(contained, 3),
         "ratio": round(ratio, 3) if isfinite(ratio) else None,
         "bias": round(float(np.quantile(ratios, **middle)), 3),
         "octaves": round(width, 2) if isfinite(width) else None,
-        "bounded": round(float(np.mean([isfinite(test.upper) for test in counted])), 3),
+        "bounded": round(len(bounded) / len(counted), 3),
+        "contains_bounded": None if inside is None else round(inside, 3),
         "named": round(float(np.mean([isfinite(test.foretold) for test in counted])), 3),
     }
     if hits is not None:
