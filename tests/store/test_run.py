@@ -333,7 +333,7 @@ def test_costs(tmp_path):
     costs = run.read_costs()
     assert costs.seconds.tolist() == [1.25, 0.1 + 0.2]
     assert costs.init_seed.isna().tolist() == [False, True]
-    with pytest.raises(DataError, match="'fit' or 'evaluation'"):
+    with pytest.raises(DataError, match="'fit', 'evaluation' or 'check: NAME'"):
         run.record_cost("sweep", HASH, "a", 1, 0, 0, 1.0, 1.0)
     with pytest.raises(DataError, match=r"cost\.n"):
         run.record_cost("fit", HASH, "a", 1.5, 0, 0, 1.0, 1.0)  # type: ignore[arg-type]
