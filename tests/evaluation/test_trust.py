@@ -5,7 +5,7 @@ from math import nan
 import pytest
 
 from latens.evaluation.trust import trust_card, verdicts
-from latens.store import CURVES, SHIFTS, from_rows
+from latens.store import CURVES, METRICS, SHIFTS, from_rows
 
 
 def curve(metric, mean, lower, upper, solver="a", n=100, status="ok"):
@@ -25,8 +25,18 @@ def shift(name, value, lower, upper, score="residual"):
     }
 
 
-def card(curves, shifts=()):
-    return trust_card(from_rows(curves, CURVES), from_rows(shifts, SHIFTS))
+def cell(metric, value, lower, upper, seed=0):
+    return {
+        **{"solver": "a", "n": 100, "data_seed": seed, "init_seed": 0, "metric": metric},
+        **{"value": value, "lower": lower, "upper": upper, "level": 0.95, "images": 50},
+        **{"groups": 50, "status": "converged", "evaluation": "x"},
+    }
+
+
+def card(curves, shifts=(), metrics=()):
+    return trust_card(
+        from_rows(curves, CURVES), from_rows(metrics, METRICS), from_rows(shifts, SHIFTS)
+    )
 
 
 def answer(table, question, solver="a", n=100):
@@ -85,3 +95,14 @@ def test_a_solver_without_usable_cells_is_not_trusted():
     assert row["verdict"] == "no"
     assert "collapsed" in row["reason"]
     assert answer(table, "stable")["verdict"] == "not measured"
+
+
+def test_a_single_cell_is_judged_by_its_interval_over_images():
+    curves = [curve("data_chi2", 1.0, nan, nan)]
+    one = answer(card(curves, metrics=[cell("data_chi2", 1.0, 0.9, 1.1)]), "consistent")
+    assert one["verdict"] == "yes"
+    assert "images alone" in one["reason"]
+    high = answer(card(curves, metrics=[cell("data_chi2", 1.0, 0.9, 1.3)]), "consistent")
+    assert high["verdict"] == "open"
+    two = [cell("data_chi2", 1.0, 0.9, 1.1, seed) for seed in (0, 1)]
+    assert answer(card(curves, metrics=two), "consistent")["verdict"] == "open"

@@ -57,11 +57,15 @@ AWARE = Question("aware", "auroc", lower=0.9)
 AWARE_SCORE = "residual"
 
 
-def trust_card(curves: "pd.DataFrame", shifts: "pd.DataFrame") -> "pd.DataFrame":
+def trust_card(
+    curves: "pd.DataFrame", metrics: "pd.DataFrame", shifts: "pd.DataFrame"
+) -> "pd.DataFrame":
     """Verdicts of every solver at every N, in the schema `TRUST`.
 
     Args:
         curves: Table CURVES.
+        metrics: Table METRICS; its interval over images stands in where there is a single cell,
+            and hence none over seeds.
         shifts: Table SHIFTS.
     """
     rows: list[dict[str, Any]] = []
@@ -69,7 +73,7 @@ def trust_card(curves: "pd.DataFrame", shifts: "pd.DataFrame") -> "pd.DataFrame"
     for solver, n in cells.itertuples(index=False):
         for question in QUESTIONS:
             bar = _absolute(question, curves)
-            found = _found(curves, str(solver), int(n), question.metric)
+            found = _found(curves, metrics, str(solver), int(n), question.metric)
             rows.append(_row(str(solver), int(n), question, bar, found))
         found = _least_noticed(shifts, str(solver), int(n))
         rows.append(_row(str(solver), int(n), AWARE, (AWARE.lower, AWARE.upper), found))
@@ -94,13 +98,21 @@ def _absolute(question: Question, curves: "pd.DataFrame") -> tuple[float, float]
     return question.lower, question.upper * min(ends, default=nan)
 
 
-def _found(curves: "pd.DataFrame", solver: str, n: int, metric: str) -> _Found:
+def _found(
+    curves: "pd.DataFrame", metrics: "pd.DataFrame", solver: str, n: int, metric: str
+) -> _Found:
     at: Any = curves[(curves["solver"] == solver) & (curves["n"] == n)]
     row: Any = at[at["metric"] == metric]
     if row.empty:
         return _Found()
     first = row.iloc[0]
     value, lower, upper = (float(first[k]) for k in ("mean", "lower", "upper"))
+    cells: Any = metrics[
+        (metrics["solver"] == solver) & (metrics["n"] == n) & (metrics["metric"] == metric)
+    ]
+    if isfinite(value) and not isfinite(upper - lower) and len(cells) == 1:
+        lower, upper = (float(cells.iloc[0][k]) for k in ("lower", "upper"))
+        return _Found(value, lower, upper, what="one cell: interval over images alone")
     return _Found(value, lower, upper, status=str(first["status"]))
 
 

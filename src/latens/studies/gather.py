@@ -70,7 +70,7 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
     }
-    tables["trust"] = trust_card(tables["curves"], tables["shifts"])
+    tables["trust"] = trust_card(tables["curves"], metrics, tables["shifts"])
     for name, frame in tables.items():
         write_table(run.tables, name, frame)
     definitions = from_rows(_definitions(metrics), METRIC_DEFINITIONS)
