@@ -26,13 +26,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from latens.metrics import CATALOGUE
 from latens.scaling import BackTest, back_test
 from latens.scaling import shapes as priors
 from latens.scaling.back_tests import quarter_of
 from latens.scaling.shapes import SHARPNESS
-from latens.store import METRIC_DEFINITIONS, METRICS, USABLE, RunFolder, from_rows, read_csv
+from latens.store import METRICS, USABLE, RunFolder, read_csv
 from latens.studies.curves import learning_curves, read_metrics
+from latens.studies.gather import definitions_of
 
 Array = NDArray[np.float64]
 Row = dict[str, object]
@@ -157,13 +157,8 @@ def _tables(folder: Path):
     """Metrics and definitions of a run, or of a folder with a metrics.csv."""
     if (folder / "run.json").is_file():
         return read_metrics(RunFolder.open(folder))
-    rows = [
-        {key: getattr(m, key) for key in ("label", "unit", "better", "target", "definition")}
-        | {"metric": m.name}
-        for m in CATALOGUE
-    ]
     metrics = read_csv(folder / "metrics.csv", METRICS)
-    return metrics.loc[metrics["status"].isin(USABLE)], from_rows(rows, METRIC_DEFINITIONS)
+    return metrics.loc[metrics["status"].isin(USABLE)], definitions_of(metrics["metric"])
 
 
 def _row(name: str, tests, hits=None) -> Row:

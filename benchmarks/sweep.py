@@ -23,6 +23,7 @@ from latens.distributions import NoiseStream
 from latens.objectives import reduce_terms
 from latens.store import RunFolder
 from latens.studies.configure import construct, load_layers, resolve
+from latens.studies.enumeration import units_of
 from latens.studies.run import identity
 from latens.studies.scarcity import Scarcity
 from latens.studies.sweep import sweep
@@ -117,7 +118,7 @@ def main() -> None:
     """Measure both in turn, twice, and write the rows."""
     config = resolve(Scarcity, load_layers("scarcity", ["phantoms"], []), OVERRIDES)
     study = construct(Scarcity, config)
-    fits, _ = study.units(config)
+    fits, _ = units_of(study, config)
     rows = []
     for repeat in range(2):
         seconds = engine(study, config, fits)

@@ -12,14 +12,10 @@ import pytest
 from latens import store
 from latens.cli import main
 from latens.reporting import write_report
+from latens.studies.gather import definitions_of
 from reporting.synthetic_run import IDENTITY
 
 SIZES = (32, 64, 128, 256, 512)
-DEFINITIONS = (
-    ("nmse", "NMSE", "", "lower", 0.0, "‖x̂ − x‖²/‖x‖², mean over images."),
-    ("psnr", "PSNR", "dB", "higher", np.nan, "10 log₁₀(L²/MSE)."),
-    ("coverage_region", "coverage at 95%, regions", "", "target", 0.95, "Means inside."),
-)
 
 
 def _value(solver: str, metric: str, n: float) -> float:
@@ -62,9 +58,11 @@ def _write(folder: Path, sizes: tuple[int, ...] = SIZES, seeds: int = 4) -> stor
         }  # fmt: skip
     store.write_table(run.tables, store.METRICS, store.from_rows(metrics, store.METRICS))
     store.write_table(run.tables, store.CURVES, store.from_rows(curves.values(), store.CURVES))
-    schema = store.METRIC_DEFINITIONS
-    rows = [dict(zip(schema.columns, row, strict=True)) for row in DEFINITIONS]
-    store.write_csv(run.tables / "metric_definitions.csv", schema, store.from_rows(rows, schema))
+    store.write_csv(
+        run.tables / "metric_definitions.csv",
+        store.METRIC_DEFINITIONS,
+        definitions_of(["nmse", "psnr", "coverage_region"]),
+    )
     return run
 
 

@@ -14,10 +14,27 @@ SIZES = (32, 64, 128, 256, 512)
 DATA_SEEDS, INIT_SEEDS = (0, 1, 2), (0, 1)
 LEVEL = 0.95
 
+QUALITY, CALIBRATION, SHARPNESS = "Reconstruction quality", "Calibration", "Sharpness and scores"
 DEFINITIONS = (
-    ("psnr", "PSNR", "dB", "higher", math.nan, "10 log₁₀(L²/MSE), mean over images of decibels."),
-    ("nmse", "NMSE", "", "lower", 0.0, "‖x̂ − x‖²/‖x‖², mean over images."),
-    ("coverage_pixel", "coverage at 95%, pixels", "", "target", 0.95, "Fraction inside."),
+    (
+        "psnr",
+        "PSNR",
+        "dB",
+        "higher",
+        math.nan,
+        "10 log₁₀(L²/MSE), mean over images of decibels.",
+        QUALITY,
+    ),
+    ("nmse", "NMSE", "", "lower", 0.0, "‖x̂ − x‖²/‖x‖², mean over images.", QUALITY),
+    (
+        "coverage_pixel",
+        "coverage at 95%, pixels",
+        "",
+        "target",
+        0.95,
+        "Fraction inside.",
+        CALIBRATION,
+    ),
     (
         "coverage_region",
         "coverage at 95%, region means",
@@ -25,10 +42,27 @@ DEFINITIONS = (
         "target",
         0.95,
         "Means inside.",
+        CALIBRATION,
     ),
-    ("spread_skill", "spread-skill ratio", "", "target", 1.0, "Spread over error."),
-    ("interval_width", "width of the 95% interval", "signal", "lower", math.nan, "Mean width."),
-    ("crps", "CRPS", "signal", "lower", math.nan, "Fair CRPS, mean over event and images."),
+    ("spread_skill", "spread-skill ratio", "", "target", 1.0, "Spread over error.", CALIBRATION),
+    (
+        "interval_width",
+        "width of the 95% interval",
+        "signal",
+        "lower",
+        math.nan,
+        "Mean width.",
+        SHARPNESS,
+    ),
+    (
+        "crps",
+        "CRPS",
+        "signal",
+        "lower",
+        math.nan,
+        "Fair CRPS, mean over event and images.",
+        SHARPNESS,
+    ),
 )
 UNCERTAIN = ("coverage_pixel", "coverage_region", "spread_skill", "interval_width", "crps")
 

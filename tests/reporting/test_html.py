@@ -165,7 +165,9 @@ def test_strings_of_the_run_are_escaped(tmp_path: Path) -> None:
         if row["solver"] == "cvae" and row["metric"] == "nmse"
     ]
     store.write_table(run.tables, schema, store.from_rows(rows, schema))
-    definition = dict.fromkeys(("metric", "label", "unit", "better", "definition"), HOSTILE)
+    definition = dict.fromkeys(
+        ("metric", "label", "unit", "better", "definition", "section"), HOSTILE
+    )
     schema = store.METRIC_DEFINITIONS
     table = store.from_rows([{**definition, "target": math.nan}], schema)
     store.write_csv(run.tables / "metric_definitions.csv", schema, table)

@@ -9,7 +9,6 @@ import pytest
 from latens import store
 from latens.reporting import Definition, read_results, summary, summary_text
 from latens.reporting.facts import data_facts, describe, problem_facts, status_counts
-from latens.reporting.groups import grouped
 from latens.reporting.headlines import answers, asked, caveats
 from latens.reporting.tables import (
     cost_rows,
@@ -129,14 +128,19 @@ def test_facts_are_found_in_description_and_configuration(run: store.RunFolder) 
     assert describe({"class_path": "a.B", "init_args": {"x": [1, None]}}) == "B(x=1, not given)"
 
 
-def test_metrics_are_grouped_in_a_fixed_order() -> None:
-    names = ["crps", "mystery", "coverage_region", "psnr", "mse_draw_ratio", "coverage_pixel"]
-    assert grouped(names) == [
-        ("Reconstruction quality", ["psnr"]),
-        ("Calibration", ["coverage_pixel", "coverage_region", "mse_draw_ratio"]),
-        ("Sharpness and scores", ["crps"]),
-        ("Other", ["mystery"]),
+def test_metrics_stand_under_their_headings(run: store.RunFolder) -> None:
+    assert read_results(run).groups == [
+        ("Reconstruction quality", ["psnr", "nmse"]),
+        ("Calibration", ["coverage_pixel", "coverage_region", "spread_skill"]),
+        ("Sharpness and scores", ["interval_width", "crps"]),
     ]
+
+
+def test_a_metric_without_a_definition_comes_last(empty_run: store.RunFolder) -> None:
+    rows = curve("cvae", {16: (0.8, 0.79, 0.81)})
+    rows += [{**row, "metric": "mystery"} for row in rows]
+    store.write_table(empty_run.tables, store.CURVES, store.from_rows(rows, store.CURVES))
+    assert read_results(empty_run).groups == [("Other", ["coverage_pixel", "mystery"])]
 
 
 def curve(solver: str, points: dict[int, tuple[float, float, float]]) -> list[dict]:
@@ -169,7 +173,15 @@ def test_sentence_says_where_the_target_is_first_contained(empty_run: store.RunF
     ]
     store.write_table(empty_run.tables, store.CURVES, store.from_rows(rows, store.CURVES))
     schema = store.METRIC_DEFINITIONS
-    definition = ("coverage_pixel", "coverage", "", "target", 0.95, "Fraction inside.")
+    definition = (
+        "coverage_pixel",
+        "coverage",
+        "",
+        "target",
+        0.95,
+        "Fraction inside.",
+        "Calibration",
+    )
     table = store.from_rows([dict(zip(schema.columns, definition, strict=True))], schema)
     store.write_csv(empty_run.tables / "metric_definitions.csv", schema, table)
     results = read_results(empty_run)

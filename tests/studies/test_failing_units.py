@@ -134,10 +134,11 @@ def test_data_that_vanish_from_a_worker_are_named(
     from latens.errors import DataError
     from latens.studies import workers
     from latens.studies.configure import construct, resolve
+    from latens.studies.enumeration import units_of
     from latens.studies.scarcity import Scarcity
 
     config = resolve(Scarcity, [small()], [])
-    fits, _ = construct(Scarcity, config).units(config)
+    fits, _ = units_of(construct(Scarcity, config), config)
     gone = {"class_path": "latens.data.NpyFolder", "init_args": {"path": str(tmp_path / "gone")}}
     orders = resolve(Scarcity, [small(data=gone)], []), str(small_run)
     monkeypatch.setattr(workers, "_orders", orders, raising=False)

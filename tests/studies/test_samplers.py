@@ -9,6 +9,7 @@ from latens.cli import main
 from latens.inference import SAMPLERS, LatentLaplace
 from latens.store import read_json
 from latens.studies.configure import construct
+from latens.studies.enumeration import units_of
 from latens.studies.expected import expected_seconds, seconds_per_sampling
 from latens.studies.scarcity import Scarcity
 
@@ -84,7 +85,7 @@ def test_samplers_need_a_latent_model(tmp_path, capsys):
 def test_their_cost_is_foreseen(run):
     config = read_json(run / "run.json")["config"]
     study = construct(Scarcity, config)
-    fits, evaluations = study.units(config)
+    fits, evaluations = units_of(study, config)
     without = [unit for unit in evaluations if unit.algorithm not in SAMPLERS]
     extra = expected_seconds(study, [*fits, *evaluations], 1)
     extra -= expected_seconds(study, [*fits, *without], 1)

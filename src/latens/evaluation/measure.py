@@ -91,15 +91,14 @@ class Examples:
     """A few images in full, for figures.
 
     Attributes:
-        arrays: `truth`, `measurement`, `mean`, and for posteriors `std`, `lower`, `upper`,
-            `draws`; numpy, image axis first (`draws`: draw axis first).
+        arrays: `truth`, `measurement`, `mean`, and for posteriors `std`, `lower`, `upper`
+            (its own interval at `LEVEL`) and `draws`; numpy, image axis first (`draws`: draw axis
+            first).
         images: Index of each image in the test set.
-        level: Level of `lower` and `upper`.
     """
 
     arrays: dict[str, NDArray]
     images: tuple[int, ...]
-    level: float = LEVEL
 
 
 def measure(
@@ -136,7 +135,6 @@ def measure(
     statuses: list[Status] = []
     trusted: list[NDArray[np.bool_]] = []
     is_posterior = False
-    level = LEVEL
     for start in range(0, len(x), size):
         stop = min(start + size, len(x))
         block = slice(start, stop)
@@ -148,7 +146,6 @@ def measure(
             else estimate.trusted.numpy(force=True)
         )
         is_posterior = estimate.is_posterior
-        level = shown_level(estimate)
         blocks.append(image_rows(estimate, x[block], y[block], context))
         local = [i - start for i in chosen if start <= i < stop]
         if local:
@@ -163,7 +160,7 @@ def measure(
     kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
     solved = Solved(is_posterior, worst_status(statuses), tuple(kept.tolist()), untrusted)
     pictured = tuple(keys[i] for i in chosen)
-    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured, level), solved
+    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured), solved
 
 
 def block_size(signal_shape: Sequence[int]) -> int:
@@ -195,13 +192,6 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     if isinstance(estimate, CalibratedPosterior):
         rows |= conformal_rows(estimate, x)
     return rows
-
-
-def shown_level(estimate: Estimate) -> float:
-    """Level of the intervals of examples: the one that was calibrated, or `LEVEL`."""
-    if isinstance(estimate, CalibratedPosterior):
-        return estimate.calibration.level
-    return LEVEL
 
 
 def region_grid(x: Tensor) -> Shape:
@@ -242,7 +232,8 @@ def _example_arrays(
         pictured = problem.operator.view(pictured)
     arrays = {"truth": x[rows], "measurement": pictured, "mean": estimate.mean[rows]}
     if isinstance(estimate, Posterior):
-        interval = estimate.interval(shown_level(estimate))
+        own = estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
+        interval = own.interval(LEVEL)
         arrays |= {
             "std": estimate.std[rows],
             "lower": interval.lower[rows],

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from latens.evaluation.evaluate import Evaluation
+from latens.metrics import LEVEL
 from latens.store import (
     METRICS,
     PER_IMAGE,
@@ -43,6 +44,6 @@ def save_evaluation(
         {
             "images": list(evaluation.examples.images),
             "data_range": list(evaluation.data_range),
-            "level": evaluation.examples.level,
+            "level": LEVEL,
         },
     )

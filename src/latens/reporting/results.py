@@ -10,7 +10,6 @@ import pandas as pd
 
 from latens import store
 from latens.errors import DataError
-from latens.reporting.groups import grouped, rank
 from latens.reporting.palette import ordered
 
 
@@ -25,6 +24,7 @@ class Definition:
         better: `higher`, `lower` or `target`.
         target: Value of an ideal solver, NaN where there is none.
         definition: Formula and reduction in words.
+        section: Heading under which it is shown.
     """
 
     metric: str
@@ -33,6 +33,7 @@ class Definition:
     better: str = ""
     target: float = float("nan")
     definition: str = ""
+    section: str = "Other"
 
     @property
     def title(self) -> str:
@@ -134,7 +135,10 @@ class Results:
     @property
     def groups(self) -> list[tuple[str, list[str]]]:
         """Measured metrics under their headings."""
-        return grouped(self.measured)
+        found: dict[str, list[str]] = {}
+        for metric in self.measured:
+            found.setdefault(self.definitions[metric].section, []).append(metric)
+        return list(found.items())
 
     @property
     def level(self) -> float:
@@ -304,9 +308,9 @@ def _definitions(run: store.RunFolder, curves: pd.DataFrame) -> dict[str, Defini
     """Definitions by metric, in the order in which they are shown."""
     rows = records(_table(run, store.METRIC_DEFINITIONS))
     found = {row["metric"]: Definition(**row) for row in rows}
-    for metric in set(curves["metric"]) - found.keys():
+    for metric in sorted(set(curves["metric"]) - found.keys()):
         found[metric] = Definition(metric, metric)
-    return {metric: found[metric] for metric in sorted(found, key=rank)}
+    return found
 
 
 def _units(folders: list[Path], identity: str) -> dict[str, Unit]:

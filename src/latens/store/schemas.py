@@ -154,8 +154,8 @@ METRIC_DEFINITIONS = Schema(
         "better": "str",
         "target": "float64",  # NaN if the metric has none
         "definition": "str",
+        "section": "str",  # heading under which it is shown; rows are in the order of the page
     },
-    ("metric",),
 )
 PLAN = Schema(
     "plan",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from latens.data import ImageSet
 from latens.errors import ConfigError, ShapeError, UnsupportedError
@@ -37,8 +38,8 @@ from latens.evaluation import (
 from latens.evaluation.measure import Rows
 from latens.evaluation.null_space import measure_null_space
 from latens.evaluation.stability import StabilitySettings, measure_stability
-from latens.inference import Solver
-from latens.problems import InverseProblem
+from latens.inference import CLASSICAL, Solver
+from latens.problems import InverseProblem, LinearOperator
 from latens.store import (
     METRICS,
     PER_IMAGE,
@@ -60,6 +61,9 @@ Check = Literal["calibration", "stability", "null_space", "reliability"]
 HALLUCINATION = 0.1
 """Error in the null space that counts as a hallucination, as a share of the data range."""
 
+BASELINE = "tikhonov"
+"""Classical solver that is attacked in the same way."""
+
 SIMULATED = 200
 """Images simulated from a model that a solver declares."""
 
@@ -75,7 +79,7 @@ class Subject:
         images: Test images with measurements.
         context: Range, directions and problem.
         keys: Place of each image in the test set.
-        baseline: Classical solver that is attacked in the same way; None leaves that out.
+        pairs: Signals and measurements of the subset that the solver was made from.
     """
 
     cell: Cell
@@ -84,7 +88,7 @@ class Subject:
     images: ImageSet
     context: Context
     keys: tuple[int, ...]
-    baseline: Solver | None = None
+    pairs: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def _calibration(subject: Subject) -> Checked:
 def _stability(subject: Subject) -> Checked:
     images, problem = subject.images, _known(subject)
     assert images.y is not None
+    linear = isinstance(problem.operator, LinearOperator)
     found = measure_stability(
         subject.solver,
         problem,
@@ -132,7 +137,7 @@ def _stability(subject: Subject) -> Checked:
         subject.keys,
         seed=0,
         settings=StabilitySettings(),
-        baseline=subject.baseline,
+        baseline=CLASSICAL[BASELINE].fit(problem, *subject.pairs) if linear else None,
         examples=4,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)

@@ -7,14 +7,17 @@ import time
 from collections import Counter
 
 import torch
+from torch import Tensor
 
 from latens.distributions import NoiseStream
-from latens.inference import SAMPLERS, LatentChains, LatentMAP
+from latens.evaluation import StabilitySettings, stability_cost
+from latens.inference import CLASSICAL, SAMPLERS, LatentChains, LatentMAP, Solver
 from latens.inference.latent_target import latent_target
 from latens.inference.samplers.density import value_and_gradient
 from latens.models import Latent, LatentModel
 from latens.objectives import reduce_terms
 from latens.store import Status
+from latens.studies.load import solver_of
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.training import one_thread
@@ -28,6 +31,9 @@ EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
 
 WORKER_START = 5.0
 """Seconds until worker processes have imported what they need."""
+
+CHECK_EVALUATIONS = {"calibration": 1, "null_space": 1, "reliability": 1}
+"""Evaluations of equal size that a check takes as long as."""
 
 TRANSITION_GRADIENTS = {"hmc": 16, "nuts": 32}
 """Gradients of a transition, warm-up included; measured on the latents of small images."""
@@ -50,6 +56,8 @@ def expected_seconds(study: Scarcity, missing: list[Unit], jobs: int) -> float:
     pixels = study.test_images * math.prod(study.shapes[0])
     evaluations = [unit for unit in missing if isinstance(unit, EvaluationUnit)]
     seconds += len(evaluations) * (EVALUATION + EVALUATION_PIXEL * pixels)
+    checks = (unit for unit in evaluations if unit.check)
+    seconds += sum(seconds_per_check(study, unit) for unit in checks)
     sampled = Counter(
         (unit.fits[0].name, unit.algorithm) for unit in evaluations if unit.algorithm in SAMPLERS
     )
@@ -117,3 +125,34 @@ def seconds_per_sampling(study: Scarcity, name: str, algorithm: str) -> float:
     except Exception:  # the evaluation itself will say what is wrong, and be marked
         return 0.0
     return gradients * statistics.median(times) * study.sampled_images / len(y)
+
+
+def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
+    """Time of a deep check, at most; 0 where its solver cannot be built."""
+    images = min(study.checked_images, study.test_images)
+    if unit.check != "stability":
+        pixels = images * math.prod(study.shapes[0])
+        return CHECK_EVALUATIONS[unit.check] * (EVALUATION + EVALUATION_PIXEL * pixels)
+    corpus = study.corpus
+    x, y = corpus.pairs(corpus.pool[:images])
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            solver = _untrained_solver(study, unit, x, y)
+            times = []
+            for _ in range(PROBE_STEPS + 1):
+                start = time.perf_counter()
+                solver.mean_of(y, range(len(y)), seed=0, draws=1)
+                times.append(time.perf_counter() - start)
+    except Exception:  # not differentiable, or the check itself will say what is wrong
+        return 0.0
+    work = sum(stability_cost(StabilitySettings()).values())
+    return work * statistics.median(times) * images / len(y)
+
+
+def _untrained_solver(study: Scarcity, unit: EvaluationUnit, x: Tensor, y: Tensor) -> Solver:
+    problem = study.corpus.problem
+    if unit.algorithm in CLASSICAL:
+        return CLASSICAL[unit.algorithm].fit(problem, x, y)
+    model = study.build(unit.fits[0].name)
+    model.fit_units(x, y)
+    return solver_of(model, problem, Status.CONVERGED, unit.algorithm)

@@ -1,13 +1,14 @@
 """Tables of a whole run, from the folders of its evaluations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latens.evaluation import fit_scaling, metric_interval, seed_interval
 from latens.evaluation.trust import trust_card
-from latens.metrics import CATALOGUE, LEVEL, Metric
+from latens.metrics import LEVEL, Metric, metric
+from latens.metrics.catalogue import SECTIONS
 from latens.store import (
     CURVES,
     METRIC_DEFINITIONS,
@@ -73,7 +74,7 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
     tables["trust"] = trust_card(tables["curves"], metrics, tables["shifts"])
     for name, frame in tables.items():
         write_table(run.tables, name, frame)
-    definitions = from_rows(_definitions(metrics), METRIC_DEFINITIONS)
+    definitions = definitions_of(metrics["metric"])
     write_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS, definitions)
     members = {
         "fits": sorted({hash for unit in finished for hash in unit.needs}),
@@ -95,9 +96,10 @@ def _collected(run: RunFolder, units: Sequence[EvaluationUnit], schema: Schema) 
     return pd.concat(frames, ignore_index=True) if frames else from_rows([], schema)
 
 
-def _definitions(metrics: "pd.DataFrame") -> list[dict[str, Any]]:
-    present = set(metrics["metric"])
-    return [
+def definitions_of(names: Iterable[str]) -> "pd.DataFrame":
+    """Table METRIC_DEFINITIONS of some metrics, in the order in which they are shown."""
+    present = set(names)
+    rows = [
         {
             "metric": m.name,
             "label": m.label,
@@ -105,10 +107,13 @@ def _definitions(metrics: "pd.DataFrame") -> list[dict[str, Any]]:
             "better": m.better,
             "target": m.target,
             "definition": m.definition,
+            "section": section,
         }
-        for m in CATALOGUE
+        for section, metrics_of in SECTIONS.items()
+        for m in metrics_of
         if m.name in present
     ]
+    return from_rows(rows, METRIC_DEFINITIONS)
 
 
 def _curves(
@@ -146,7 +151,7 @@ def _curves(
                     "solver": solver,
                     "n": n,
                     "metric": name,
-                    **_summary(_metric(name), table, components),
+                    **_summary(metric(name), table, components),
                     "level": LEVEL,
                     "data_seeds": table["data_seed"].nunique(),
                     "fits": len(table),
@@ -180,10 +185,6 @@ def _summary(
 def _labels(cells: "pd.DataFrame") -> np.ndarray:
     """Initialisation of each cell; ensembles, which have none, share a label."""
     return cells["init_seed"].fillna(-1).to_numpy(dtype=int)
-
-
-def _metric(name: str) -> Metric:
-    return next(m for m in CATALOGUE if m.name == name)
 
 
 def _status_text(statuses: list[str]) -> str:

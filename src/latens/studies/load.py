@@ -24,7 +24,7 @@ from latens.inference import (
 )
 from latens.models import LatentModel, Model, UNet
 from latens.problems import InverseProblem, NoiseModel, Operator
-from latens.store import Outcome, RunFolder, read_json
+from latens.store import Outcome, RunFolder, Status, read_json
 from latens.studies.configure import construct_object
 from latens.studies.units import RESULT_VERSION
 from latens.types import PathLike, Shape
@@ -243,13 +243,19 @@ def trained_solver(
         )
     with _weights_of(folder / WEIGHTS):
         model.load_state_dict(load_file(folder / WEIGHTS))
+    return solver_of(model, problem, outcome.status, algorithm)
+
+
+def solver_of(
+    model: Model, problem: InverseProblem | None, status: Status, algorithm: str
+) -> Solver:
+    """The solver that an algorithm makes of a model; arguments as for `trained_solver`."""
     if isinstance(model, LatentModel):
-        make = SAMPLERS.get(algorithm, Amortised)
-        return make(model, problem, outcome.status)
+        return SAMPLERS.get(algorithm, Amortised)(model, problem, status)
     assert isinstance(model, UNet)
     if model.dropout > 0:
-        return MonteCarloDropout(model, outcome.status)
-    return (Predictive if algorithm == "ensemble" else Regression)(model, outcome.status)
+        return MonteCarloDropout(model, status)
+    return (Predictive if algorithm == "ensemble" else Regression)(model, status)
 
 
 def save_classical(solver: Classical, folder: Path) -> None:

@@ -11,6 +11,7 @@ from latens.store import Outcome, RunFolder
 from latens.store.atomic import explained
 from latens.store.leftovers import temporary_beside
 from latens.studies.configure import construct
+from latens.studies.enumeration import units_of
 from latens.studies.expected import expected_seconds
 from latens.studies.gather import gather
 from latens.studies.scarcity import Scarcity
@@ -79,7 +80,7 @@ def run_scarcity(
     check_jobs(jobs)
     study = construct(Scarcity, config)
     study.check_applicable()
-    fits, evaluations = study.units(config)
+    fits, evaluations = units_of(study, config)
     run = RunFolder.create(out, identity(study, config, name))
     _tidy(run, fits, evaluations)
     units: list[Unit] = [*fits, *evaluations]

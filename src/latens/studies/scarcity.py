@@ -7,7 +7,7 @@ A study is its configuration. It knows its data, its inverse problem and the uni
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,22 +16,15 @@ from torch import Tensor
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import fit_directions, simulate
-from latens.inference import SAMPLERS, Method, Sampler
+from latens.inference import Method, Sampler
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
-from latens.store import canonical_json
-from latens.store.hashing import plain
 from latens.studies.checks import Check
 from latens.studies.plausible import check_explains, estimated, require_level
-from latens.studies.units import EvaluationUnit, FitUnit, Setting
 from latens.training import Training, one_thread
 from latens.types import Shape
 
 SPLIT_SEED, NOISE_SEED = 0, 0
-POSTERIORS = ("amortised", "dropout", "wiener")
-"""Algorithms whose single solvers return posteriors."""
-
-NOT_A_POSTERIOR = "not a posterior: its optimum is not p(x | y) at any N"
 
 
 @dataclass(frozen=True)
@@ -266,14 +259,14 @@ class Scarcity:
                 "none" if problem is None else type(problem.operator).__name__,
                 "Set --baselines [], or state the operator.",
             )
-        if self.samplers and not any(isinstance(m, Latent) for m in self._examples.values()):
+        if self.samplers and not any(isinstance(m, Latent) for m in self.examples.values()):
             raise ConfigError(
                 "samplers",
                 "a model of class Latent, whose p(z) p(x | z) they sample",
                 ", ".join(self.models),
                 "Add one to `models`, or set --samplers [].",
             )
-        for name, model in self._examples.items():
+        for name, model in self.examples.items():
             if model.needs_problem and problem is None:
                 raise ConfigError(
                     f"models.{name}",
@@ -290,7 +283,7 @@ class Scarcity:
                 )
 
     @cached_property
-    def _examples(self) -> dict[str, Model]:
+    def examples(self) -> dict[str, Model]:
         """One untrained model of each kind, to ask what it needs and is.
 
         Raises:
@@ -311,97 +304,3 @@ class Scarcity:
                     "Change its settings or the data.",
                 ) from error
         return models
-
-    def units(self, config: dict[str, Any]) -> tuple[list[FitUnit], list[EvaluationUnit]]:
-        """Everything to compute, small N first.
-
-        Args:
-            config: Resolved configuration of this study.
-
-        Raises:
-            ConfigError: If two names stand for the same model.
-        """
-        named: dict[bytes, str] = {}
-        for name, model in config["models"].items():
-            twin = named.setdefault(canonical_json(model), name)
-            if twin != name:
-                raise ConfigError(
-                    f"models.{name}",
-                    "a model that no other name stands for",
-                    f"the settings of `{twin}`",
-                    "Remove one of the two, or change it.",
-                )
-        setting = Setting(
-            data=self.corpus.images.fingerprint(),
-            problem={"operator": config["operator"], "noise": config["noise"]},
-            split={"test_images": self.test_images, "seed": SPLIT_SEED, "noise": NOISE_SEED},
-            training=plain(config["training"]),
-        )
-        fits: list[FitUnit] = []
-        evaluations: list[EvaluationUnit] = []
-        for n in self.sizes:
-            for data_seed in range(self.data_seeds):
-                for name, model in config["models"].items():
-                    members = tuple(
-                        FitUnit(setting, name, model, n, data_seed, init_seed)
-                        for init_seed in range(self.init_seeds)
-                    )
-                    fits += members
-                    evaluations += self._evaluations(setting, name, members)
-                evaluations += [
-                    EvaluationUnit(setting, baseline, baseline, (), n, data_seed, 0)
-                    for baseline in self.baselines
-                ]
-        evaluations += [
-            replace(unit, check=check, images=self.checked_images)
-            for unit in evaluations
-            if self._is_checked(unit)
-            for check in self.checks
-            if check != "calibration" or unit.algorithm in POSTERIORS
-        ]
-        return fits, evaluations
-
-    def _is_checked(self, unit: EvaluationUnit) -> bool:
-        """Whether deep checks are made of a solver at its place."""
-        first = unit.data_seed == 0 and unit.init_seed == 0
-        ends = {self.sizes[0], self.sizes[(len(self.sizes) - 1) // 2], self.sizes[-1]}
-        return first and unit.n in ends and unit.algorithm not in SAMPLERS
-
-    def _evaluations(
-        self, setting: Setting, name: str, members: tuple[FitUnit, ...]
-    ) -> list[EvaluationUnit]:
-        model = self._examples[name]
-        latent = isinstance(model, LatentModel)
-        algorithm = "amortised" if latent else _algorithm(model)
-        note = NOT_A_POSTERIOR if latent and not model.is_posterior else ""
-        n, data_seed = members[0].n, members[0].data_seed
-        units = [
-            EvaluationUnit(setting, name, algorithm, (fit,), n, data_seed, fit.init_seed, note)
-            for fit in members
-        ]
-        if name in self.ensembles:
-            solver = f"{name}_ensemble"
-            units.append(
-                EvaluationUnit(setting, solver, "ensemble", members, n, data_seed, None, note)
-            )
-        if isinstance(model, Latent):
-            units += [
-                EvaluationUnit(
-                    setting,
-                    f"{name}_{sampler}",
-                    sampler,
-                    members[:1],
-                    n,
-                    data_seed,
-                    members[0].init_seed,
-                    note,
-                    self.sampled_images,
-                )
-                for sampler in self.samplers
-            ]
-        return units
-
-
-def _algorithm(model: Model) -> str:
-    """What a regressor is evaluated as."""
-    return "dropout" if isinstance(model, UNet) and model.dropout > 0 else "regression"

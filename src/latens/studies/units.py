@@ -107,6 +107,7 @@ class EvaluationUnit:
         note: A warning that belongs beside the name in every report.
         images: Number of test images it is evaluated on; None for all.
         check: Deep check that is carried out; empty for the core metrics.
+        conformal: Method by which its intervals are calibrated; empty for none.
     """
 
     setting: Setting
@@ -119,6 +120,7 @@ class EvaluationUnit:
     note: str = ""
     images: int | None = None
     check: str = ""
+    conformal: str = ""
 
     @property
     def kind(self) -> str:
@@ -136,6 +138,7 @@ class EvaluationUnit:
             "data_seed": self.data_seed,
             **({} if self.images is None else {"images": self.images}),
             **({"check": self.check} if self.check else {}),
+            **({"conformal": self.conformal} if self.conformal else {}),
             **self.setting.identity,
         }
 

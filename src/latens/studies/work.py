@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from latens.data import ImageSet, Subset
-from latens.errors import LatensError, NumericalError, SolverError, UnsupportedError
+from latens.errors import LatensError, NumericalError, SolverError
 from latens.evaluation import Context, evaluate_cell, fit_calibration, save_evaluation
 from latens.evaluation.conformal import DELTA
 from latens.inference import (
@@ -22,12 +22,13 @@ from latens.inference import (
     Calibration,
     Classical,
     Ensemble,
+    Method,
     Solver,
     save_calibration,
 )
 from latens.metrics import LEVEL, units_needed
 from latens.models import Model
-from latens.problems import InverseProblem, LinearOperator
+from latens.problems import InverseProblem
 from latens.store import (
     HISTORY,
     Outcome,
@@ -44,9 +45,6 @@ from latens.studies.load import WEIGHTS, save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.training import fit_model, one_thread
-
-BASELINE = "tikhonov"
-"""Classical solver that stability is compared with."""
 
 BUSY = "busy"
 """Another process works on the unit."""
@@ -221,22 +219,16 @@ def _check(
     """A deep check; nothing is checked of fits that are not usable."""
     if outcome is not None and not outcome.usable:
         return Checked(), outcome
-    baseline = None
-    if problem is not None and isinstance(problem.operator, LinearOperator):
-        pairs = study.corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
-        baseline = CLASSICAL[BASELINE].fit(problem, *pairs)
-    subject = Subject(unit.cell, solver, problem, images, context, tuple(keys), baseline)
+    pairs = study.corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
+    subject = Subject(unit.cell, solver, problem, images, context, tuple(keys), pairs)
     return run_check(cast(Check, unit.check), subject)
 
 
 def _calibration(study: Scarcity, unit: EvaluationUnit, solver: Solver) -> Calibration | None:
-    """Conformal calibration of a trained posterior, where its pairs are enough for one.
-
-    Classical solvers are made from all pairs of the subset, samplers take too long.
-    """
-    method = study.conformal
-    if method is None or not unit.fits or unit.images is not None:
+    """Conformal calibration of a trained posterior, where its pairs are enough for one."""
+    if not unit.conformal:
         return None
+    method = cast(Method, unit.conformal)
     rows = study.subset(unit.n, unit.data_seed).calibration
     images = study.corpus.images.select(rows)
     delta = DELTA if method == "rcps" else None
@@ -247,7 +239,7 @@ def _calibration(study: Scarcity, unit: EvaluationUnit, solver: Solver) -> Calib
         return fit_calibration(
             solver, images.x, images.y, method=method, groups=images.groups, keys=rows.tolist()
         )
-    except (UnsupportedError, SolverError):  # a point estimate, or one no factor can mend
+    except SolverError:  # no factor can mend it
         return None
 
 

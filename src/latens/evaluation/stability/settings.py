@@ -5,6 +5,7 @@ from math import inf
 
 from latens.errors import ConfigError
 from latens.inference import DEFAULT_DRAWS
+from latens.metrics.stability import DETAIL_WIDTHS, NOISE_LEVELS, VISIBILITIES
 
 
 @dataclass(frozen=True)
@@ -65,20 +66,20 @@ class StabilitySettings:
                 raise ConfigError(field.name, rule, value, f"The default is {field.default}.")
 
 
-def stability_cost(settings: StabilitySettings, radii: int, details: int) -> dict[str, int]:
+def stability_cost(settings: StabilitySettings) -> dict[str, int]:
     """Work per image, in reconstructions with one draw; multiply by seconds of one to plan.
 
     A gradient counts as 2 evaluations more than a value, a product with JᵀJ as 4.
 
     Args:
         settings: Budgets.
-        radii: Radii of the noise-to-error curve beside that of the noise.
-        details: Inserted details.
 
     Returns:
         By part, an upper bound: searches that converge stop early.
     """
     few, all_ = settings.search_draws, DEFAULT_DRAWS
+    radii = len(NOISE_LEVELS) - 1
+    details = len(DETAIL_WIDTHS) * len(VISIBILITIES)
     return {
         "worst case": 3 * few * settings.restarts * (settings.steps + 1)
         + all_ * (settings.restarts + 3 * (settings.polish_steps + 1)),

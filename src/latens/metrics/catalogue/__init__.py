@@ -11,15 +11,15 @@ from latens.metrics.catalogue.uncertainty import UNCERTAINTY
 from latens.metrics.metric import Metric
 
 SECTIONS: dict[str, tuple[Metric, ...]] = {
-    "quality": QUALITY,
-    "calibration": CALIBRATION,
-    "uncertainty": UNCERTAINTY,
-    "amortisation": GAP,
-    "stability": STABILITY,
-    "range and null space": NULL_SPACE,
-    "conformal": CONFORMAL,
+    "Reconstruction quality": QUALITY,
+    "Calibration": CALIBRATION,
+    "Sharpness and scores": UNCERTAINTY,
+    "Conformal intervals": CONFORMAL,
+    "Amortised against sampled posterior": GAP,
+    "Stability": STABILITY,
+    "Range and null space": NULL_SPACE,
 }
-"""Metrics of each section of the report."""
+"""Metrics under each heading of the report, in the order in which they are shown."""
 
 CATALOGUE: tuple[Metric, ...] = tuple(m for section in SECTIONS.values() for m in section)
 

@@ -1,6 +1,6 @@
-"""Calibration and sharpness of a posterior."""
+"""Calibration of a posterior."""
 
-from math import inf, nan
+from math import inf
 
 from latens.metrics.metric import (
     CALIBRATION_LEVELS,
@@ -65,22 +65,15 @@ def _coverage_metrics(functional: str, label: str, elements: str) -> tuple[Metri
     )
 
 
+_SIGNED, _ABSOLUTE, _COVERAGE = zip(
+    _coverage_metrics("pixel", "pixels", "pixels"),
+    _coverage_metrics("region", "region means", "block means"),
+    _coverage_metrics("principal", "principal directions", "principal scores"),
+    strict=True,
+)
+
 CALIBRATION: tuple[Metric, ...] = (
-    *_coverage_metrics("pixel", "pixels", "pixels"),
-    *_coverage_metrics("region", "region means", "block means"),
-    *_coverage_metrics("principal", "principal directions", "principal scores"),
-    Metric(
-        "interval_width",
-        f"width of the {LEVEL:.0%} interval",
-        "signal",
-        "lower",
-        nan,
-        f"Mean width of the {LEVEL:.0%} central interval of a pixel, mean over the event, then "
-        "over images; to be read only beside coverage.",
-        ("interval_width",),
-        first,
-        (0.0, inf),
-    ),
+    *_COVERAGE,
     Metric(
         "spread_skill",
         "spread-skill ratio",
@@ -106,17 +99,6 @@ CALIBRATION: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
-        "crps",
-        "CRPS",
-        "signal",
-        "lower",
-        nan,
-        "Fair continuous ranked probability score of each pixel, mean over the event, then "
-        "over images.",
-        ("crps",),
-        first,
-    ),
-    Metric(
         "mse_draw_ratio",
         "MSE of a draw / MSE of the mean",
         "",
@@ -128,4 +110,6 @@ CALIBRATION: tuple[Metric, ...] = (
         ratio,
         (0.0, inf),
     ),
+    *_ABSOLUTE,
+    *_SIGNED,
 )

@@ -21,6 +21,29 @@ _BINNED = (
 
 UNCERTAINTY: tuple[Metric, ...] = (
     Metric(
+        "interval_width",
+        f"width of the {LEVEL:.0%} interval",
+        "signal",
+        "lower",
+        nan,
+        f"Mean width of the {LEVEL:.0%} central interval of a pixel, mean over the event, then "
+        "over images; to be read only beside coverage.",
+        ("interval_width",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "crps",
+        "CRPS",
+        "signal",
+        "lower",
+        nan,
+        "Fair continuous ranked probability score of each pixel, mean over the event, then "
+        "over images.",
+        ("crps",),
+        first,
+    ),
+    Metric(
         "interval_score",
         f"interval score at {LEVEL:.0%}",
         "signal",
