@@ -38,7 +38,8 @@ Array = NDArray[np.float64]
 Row = dict[str, object]
 
 DATA = Path(__file__).parent / "data"
-FINISHED = ("breastmnist", "mnist")
+FINISHED = [DATA / "breastmnist", DATA / "mnist", *sorted((DATA / "operators").glob("*"))]
+"""Folders of finished sweeps."""
 RUNS = 150
 """Simulated sweeps of each design."""
 
@@ -61,7 +62,7 @@ def main() -> None:
     options = parser.parse_args()
     started = time.perf_counter()
     rows = [_shown(row) for row in simulated()]
-    folders = options.runs or [DATA / name for name in FINISHED]
+    folders = options.runs or FINISHED
     rows += [_shown(row) for row in finished(folders)]
     if options.sensitivity:
         rows += [_shown(row) for row in sensitivity(folders)]

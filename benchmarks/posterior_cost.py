@@ -1,13 +1,13 @@
 """What a posterior costs beside a point inversion, and a hundred posteriors beside one.
 
-    python benchmarks/posterior_cost.py RUN [--model latent] [--images 100]
+    python benchmarks/posterior_cost.py RUN [--model latent] [--images 100] [--cases 3]
 
 RUN is a finished study of phantoms with a `latent` model; its first data seed at the largest N is
 used. On fresh phantoms:
 
 - `point`: the most probable latents from 64 starts of the prior, to the tolerance of `LatentMAP`;
 - `posterior`: chains, started from the amortised posterior or from the prior, with the fewest
-  draws (doubled from 100) at which R̂ < 1.01 and every bulk size is 100 or more;
+  draws (doubled from those of `KINDS`) at which R̂ < 1.01 and every bulk size is 100 or more;
 - `together`: chains of equal length for all images in one batch, and one image at a time.
 
 Rows go to `benchmarks/data/posterior_cost.json`.
@@ -28,9 +28,14 @@ from latens.inference import Amortised, LatentChains, LatentMAP
 from latens.inference.starts import Start
 
 ROWS = Path(__file__).resolve().parent / "data" / "posterior_cost.json"
-MOST_DRAWS = 6400
+MOST_DOUBLINGS = 6
 """Chains that are not there by then do not get there."""
-CHAINS = 4
+KINDS: dict[str, dict[str, int]] = {
+    "long": {"chains": 4, "warmup": 200, "draws": 100},
+    "short": {"chains": 256, "superchains": 8, "warmup": 30, "draws": 24},
+}
+"""A few long chains, judged by R̂, and many short ones, judged by nested R̂."""
+STARTS: tuple[Start, ...] = ("amortised", "prior")
 Row = dict[str, float | int | str]
 
 
@@ -41,13 +46,14 @@ def main() -> None:
     parser.add_argument("--model", default="latent")
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--singles", type=int, default=5)
+    parser.add_argument("--cases", type=int, default=3, help="measurements of `posterior`")
     arguments = parser.parse_args()
     found = load(arguments.run, arguments.model)
     assert isinstance(found.solver, Amortised)
     x = Phantoms(size=found.signal_shape[1:], count=arguments.images, seed=99).load().x
     y = simulate(found.problem, x, seed=99)
     rows = {
-        "ratio": [ratio(found.solver, y[i : i + 1], i) for i in range(3)],
+        "ratio": [ratio(found.solver, y[i : i + 1], i) for i in range(arguments.cases)],
         "together": together(found.solver, y, arguments.singles),
     }
     ROWS.write_text(json.dumps(rows, indent=1) + "\n")
@@ -61,40 +67,40 @@ def ratio(solver: Amortised, y: Tensor, key: int) -> Row:
     point = climbs(y, keys=[key])
     point_s = time.perf_counter() - begin
     row: Row = {"point_s": round(point_s, 2), "gradients of point": point.diagnostics["gradients"]}
-    for start in ("amortised", "prior"):
-        found = sufficient(solver, y, key, start)
-        row |= {f"{start}: {name}": value for name, value in found.items()}
-        row[f"{start}: ratio"] = round(float(found["seconds"]) / point_s, 2)
+    for start in STARTS:
+        for kind in KINDS:
+            found = sufficient(solver, y, key, start, kind)
+            found["ratio"] = round(float(found["seconds"]) / point_s, 2)
+            row |= {f"{start}, {kind}: {name}": value for name, value in found.items()}
     return row
 
 
-def sufficient(solver: Amortised, y: Tensor, key: int, start: Start) -> Row:
+def sufficient(solver: Amortised, y: Tensor, key: int, start: Start, kind: str) -> Row:
     """The cheapest chains of one measurement that pass, by doubling."""
-    draws = 100
+    settings = dict(KINDS[kind])
+    most = settings["draws"] * 2**MOST_DOUBLINGS
     while True:
-        chains = LatentChains(
-            solver.model, solver.problem, chains=CHAINS, draws=draws, start=start
-        )
+        chains = LatentChains(solver.model, solver.problem, start=start, **settings)
         begin = time.perf_counter()
         posterior = chains.solve(y, [key], 0)
         seconds = time.perf_counter() - begin
         worst = posterior.chains.diagnoses[0]
         passed = worst.rhat < 1.01 and worst.bulk_ess >= 100
-        if passed or draws >= MOST_DRAWS:
+        if passed or settings["draws"] >= most:
             return {
                 "seconds": round(seconds, 2),
-                "draws": draws,
+                "draws": settings["draws"],
                 "gradients": posterior.diagnostics["gradients"],
                 "rhat": round(worst.rhat, 4),
                 "bulk_ess": round(worst.bulk_ess),
                 "passed": str(passed),
             }
-        draws *= 2
+        settings["draws"] *= 2
 
 
 def together(solver: Amortised, y: Tensor, singles: int) -> Row:
     """Chains of all measurements in one batch against one measurement at a time."""
-    chains = LatentChains(solver.model, solver.problem, chains=CHAINS, draws=100, warmup=100)
+    chains = LatentChains(solver.model, solver.problem, chains=4, draws=100, warmup=100)
     begin = time.perf_counter()
     both = chains.solve(y, range(len(y)), 0)
     batch_s = time.perf_counter() - begin

@@ -128,7 +128,16 @@ def test_simultaneous_margin_counts_whole_images():
     interval = Calibrated(base, found)(y).interval(0.8)
     whole = ((x >= interval.lower) & (x <= interval.upper)).flatten(1).all(1).double()
     np.testing.assert_allclose(evaluation.rows["conformal_margin"][:, 0], whole - 0.8, atol=1e-6)
-    assert evaluation.examples.level == 0.8
+
+
+def test_examples_show_the_posterior_s_own_interval():
+    x, y, _ = pairs(40, 9)
+    base = solver("right spread")
+    found = fit_calibration(base, *pairs(60, 10)[:2], method="crc")
+    examples = evaluate(Calibrated(base, found), None, x, y=y).examples
+    own = base(y).interval(0.95)
+    np.testing.assert_allclose(examples.arrays["lower"], own.lower[list(examples.images)])
+    np.testing.assert_allclose(examples.arrays["upper"], own.upper[list(examples.images)])
 
 
 @pytest.mark.parametrize("shape", [(1, 20), (2, 9, 7), (1, 4, 5, 6), (1, 3)])

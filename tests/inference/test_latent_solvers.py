@@ -16,7 +16,7 @@ from torch.distributions import MultivariateNormal
 
 from latens.distributions import diagonal_normal
 from latens.errors import ConfigError, UnsupportedError
-from latens.inference import LatentChains, LatentImportance, LatentLaplace, LatentMAP
+from latens.inference import SAMPLERS, LatentChains, LatentImportance, LatentLaplace, LatentMAP
 from latens.inference.latent_target import (
     JointTarget,
     MarginalTarget,
@@ -165,6 +165,10 @@ CHAINS = {"chains": 4, "draws": 1500, "warmup": 100}
         pytest.param(
             lambda m, p: LatentChains(m, p, kernel=HMC(), start="prior", **CHAINS), id="prior"
         ),
+        pytest.param(
+            lambda m, p: LatentChains(m, p, kernel=HMC(), start="laplace", **CHAINS), id="around"
+        ),
+        pytest.param(lambda m, p: SAMPLERS["refined"](m, p, Status.CONVERGED), id="refined"),
     ],
 )
 def test_posteriors_are_the_exact_one(case, make):
@@ -184,6 +188,26 @@ def test_importance_corrects_an_amortised_posterior(case, monkeypatch):
     moments_agree(posterior, exact, 0.12)
     torch.testing.assert_close(posterior.log_evidence, exact.evidence, atol=0.05, rtol=0)
     assert (posterior.size < 6000).all()
+
+
+def test_a_few_steps_of_many_chains_mend_an_amortised_posterior(case, monkeypatch):
+    """Starts a standard deviation off and far too narrow; too few steps are found out."""
+    model, problem, y, exact = case
+    std = torch.from_numpy(exact.covariance).diagonal().sqrt()
+    mean = torch.from_numpy(exact.mean) + std
+    monkeypatch.setattr(model, "latent_posterior", lambda y: diagonal_normal(mean, 0.3 * std, 1))
+    posterior = SAMPLERS["refined"](model, problem, Status.CONVERGED)(y, seed=1)
+    assert posterior.status is Status.CONVERGED
+    moments_agree(posterior, exact, 0.2)  # 256 chains: .2 are 3 standard errors
+
+
+def test_a_few_steps_that_are_too_few_are_found_out(case):
+    model, problem, y, _ = case
+    hurried = HMC(length=0.02, max_steps=1)
+    few = {"chains": 256, "superchains": 8, "warmup": 0, "draws": 4}
+    posterior = LatentChains(model, problem, kernel=hurried, start="prior", **few)(y)
+    assert posterior.status is Status.UNMIXED
+    assert not posterior.trusted.any()
 
 
 def test_importance_confesses_to_a_proposal_that_is_too_narrow(case, monkeypatch):

@@ -43,6 +43,8 @@ class LatentChains(Solver):
         warmup: Transitions of warm-up.
         metric: What is learned about the posterior's shape.
         start: Where the chains begin.
+        superchains: Number of starts, each shared by equally many chains, so that many short
+            chains can be judged; None gives each chain its own.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class LatentChains(Solver):
         warmup: int = 200,
         metric: MetricShape = "diagonal",
         start: Start = "amortised",
+        superchains: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.problem = problem
@@ -69,11 +72,14 @@ class LatentChains(Solver):
         self.warmup = warmup
         self.metric: MetricShape = metric
         self.start: Start = start
+        self.superchains = superchains
 
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> "SampledPosterior":
         """Chains of every measurement, thinned to what they are worth."""
         target = latent_target(self.model, self.problem, y, self.target)
-        begin = starts(target, self.chains, self.start, keys, seed)  # (B, K, dim)
+        distinct = self.superchains or self.chains
+        begin = starts(target, distinct, self.start, keys, seed)  # (B, distinct, dim)
+        begin = begin.repeat_interleave(self.chains // distinct, 1)  # (B, K, dim)
         cloud = starts(target, _FIRST_METRIC, self.start, keys, seed)
         run = Sampling(
             target.rows(self.chains),
@@ -85,6 +91,7 @@ class LatentChains(Solver):
             initial_metric=estimate_metric(cloud[None], "diagonal"),
             keys=keys,
             seed=seed,
+            superchains=self.superchains,
         )
         return SampledPosterior(target, run.run(self.draws), keys, seed, self.status)
 

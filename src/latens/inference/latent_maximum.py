@@ -20,7 +20,7 @@ from latens.inference.latent_target import (
     TargetPosterior,
     latent_target,
 )
-from latens.inference.samplers.maximise import Maxima, hessian, maximise
+from latens.inference.samplers.maximise import Maxima, gaussian_root, hessian, maximise
 from latens.inference.solver import Solver
 from latens.inference.starts import Start, starts
 from latens.models import LatentModel
@@ -109,11 +109,8 @@ class LatentLaplace(LatentMAP):
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> "LaplacePosterior":
         """Gaussian posterior of the latents of each measurement."""
         target, found = self.maximum(y, keys, seed)
-        curvature = hessian(target.rows(1), found.position).double()  # (B, d, d)
-        values, vectors = torch.linalg.eigh(curvature)
-        indefinite = ~(values > 0).all(-1)
-        values = torch.where(values > 0, values, 1.0)
-        root = (vectors / values.sqrt()[:, None]).to(y.dtype)  # root rootᵀ = H⁻¹
+        root, indefinite = gaussian_root(hessian(target.rows(1), found.position))
+        root = root.to(y.dtype)
         status = self._status(found)
         if bool(indefinite.any()):
             status = worst_status([status, Status.UNMIXED])

@@ -35,7 +35,7 @@ WORKER_START = 5.0
 CHECK_EVALUATIONS = {"calibration": 1, "null_space": 1, "reliability": 1}
 """Evaluations of equal size that a check takes as long as."""
 
-TRANSITION_GRADIENTS = {"hmc": 16, "nuts": 32}
+TRANSITION_GRADIENTS = {"refined": 16, "hmc": 16, "nuts": 32}
 """Gradients of a transition, warm-up included; measured on the latents of small images."""
 
 CLIMB_GRADIENTS = 200

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, NumericalError, ShapeError
 from latens.inference.samplers import HMC, NUTS, TWO_STAGE, Metric, Sampling
-from latens.inference.samplers.chains import chance_rhat
+from latens.inference.samplers.chains import chance_nested_rhat, chance_rhat
 from latens.inference.samplers.kernels import IterationNoise
 from latens.inference.samplers.warmup import choose
-from latens.metrics import bulk_ess, rhat
+from latens.metrics import bulk_ess, nested_rhat, rhat
 from stand_ins.sampling import sample
 
 KERNELS = {
@@ -185,6 +185,59 @@ def test_too_few_draws_of_many_quantities_are_not_called_disagreement():
     assert 1.01 < diagnosis.rhat < diagnosis.chance
     assert "by chance" in diagnosis.warnings[0]
     assert "modes" not in diagnosis.warnings[0]
+
+
+def short(start, *, warmup=20, draws=10, density=standard):
+    """256 chains from 8 starts."""
+    shared = start.repeat_interleave(32, 0)
+    return sample(density, shared, HMC(), draws=draws, warmup=warmup, superchains=8)
+
+
+def test_many_short_chains_forget_their_starts_and_are_trusted():
+    chains = short(3 * starts(8, 5), warmup=30)
+    diagnosis = chains.diagnoses[0]
+    assert diagnosis.warnings == ()
+    torch.testing.assert_close(
+        chains.rhat[0, :5], nested_rhat(chains.draws, 8), rtol=1e-12, atol=0
+    )
+    last = chains.draws[-1]  # 256 independent draws: 5 σ of mean and variance
+    assert last.mean(0).abs().max() < 5 / 16
+    assert (last.var(0) - 1).abs().max() < 5 * (2 / 256) ** 0.5
+
+
+def test_short_chains_that_remember_their_starts_say_so():
+    def two_modes(x):
+        return torch.logaddexp(-0.5 * (x - 20).square().sum(-1), -0.5 * (x + 20).square().sum(-1))
+
+    apart = torch.cat([starts(4, 1) + 20, starts(4, 1) - 20])
+    diagnosis = short(apart, density=two_modes).diagnoses[0]
+    assert diagnosis.rhat > diagnosis.chance > 1
+    assert "the chains disagree" in diagnosis.warnings[0]
+
+
+def test_what_nested_r_hat_reaches_by_chance_is_known():
+    """100 runs of independent draws of 20 quantities, 8 superchains of 16."""
+    draws = starts(100 * 3 * 128, 20).reshape(100, 3, 128, 20)
+    above = 0
+    for run in draws:
+        largest = nested_rhat(run, 8)
+        worst = int(largest.argmax())
+        above += float(largest[worst]) > chance_nested_rhat(run[:, :, worst], 8, 20)
+    assert above <= 13  # P(more) < .001 at .05
+    assert above >= 1  # P(none) = .006 at .05
+
+
+@pytest.mark.parametrize(
+    ("superchains", "start", "match"),
+    [
+        (8, starts(256, 2), "one point for the 32 chains"),
+        (7, starts(1, 2).expand(256, 2), "2 or more"),
+        (256, starts(256, 2), "2 or more"),
+    ],
+)
+def test_superchains_share_their_starts(superchains, start, match):
+    with pytest.raises(ConfigError, match=match):
+        Sampling(standard, start, HMC(), superchains=superchains)
 
 
 def test_chains_that_never_move_are_named():

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from latens.inference.samplers.export import require_arviz
-from latens.metrics.chains import bulk_ess, e_bfmi, rhat, tail_ess
+from latens.metrics.chains import bulk_ess, e_bfmi, nested_rhat, rhat, tail_ess
 
 MAX_RHAT = 1.01
 MIN_BULK_ESS = 100.0
@@ -32,6 +32,8 @@ class Chains:
         trouble: Where divergent trajectories broke, `(n, d)`, and `trouble_at`, `(n, 2)`, the
             draw and the chain.
         problems: P.
+        superchains: Starts that equally many chains of a problem share; None where each chain has
+            its own. Many short chains are then judged together.
         step_size: ε after warm-up, `(P,)`.
         restarted: Chains that warm-up moved to another's place because they were stuck, `(P,)`.
         warmup_gradients: Gradients per chain that warm-up cost, counted in lockstep.
@@ -48,6 +50,7 @@ class Chains:
     trouble: Tensor
     trouble_at: Tensor
     problems: int
+    superchains: int | None
     step_size: Tensor
     restarted: Tensor
     warmup_gradients: int
@@ -69,7 +72,9 @@ class Chains:
 
     @cached_property
     def rhat(self) -> Tensor:
-        """Rank-normalised split R̂ of every coordinate and of log p, `(P, d + 1)`."""
+        """R̂ of every coordinate and of log p, `(P, d + 1)`: rank-normalised split, or nested."""
+        if self.superchains is not None:
+            return nested_rhat(self._quantities, self.superchains)
         return rhat(self._quantities)
 
     @cached_property
@@ -84,7 +89,14 @@ class Chains:
 
     @cached_property
     def e_bfmi(self) -> Tensor:
-        """Energy Bayesian fraction of missing information of every chain, `(P, K)`."""
+        """Energy Bayesian fraction of missing information, `(P, K)`.
+
+        Of every chain by itself, or `(P, 1)` of all short chains together.
+        """
+        if self.superchains is not None:
+            energy = self._apart(self.energy)  # (S, K, P)
+            jumps = energy.diff(dim=0).square().mean((0, 1))
+            return (jumps / energy.flatten(0, 1).var(0))[:, None]
         return e_bfmi(self.energy).unflatten(0, (self.problems, -1))
 
     @cached_property
@@ -108,13 +120,15 @@ class Chains:
         )
 
     def _chance(self, problem: int) -> float:
-        """`chance_rhat` of the quantity with the largest R̂ of a problem."""
-        worst = self.rhat[problem].argmax()
+        """What the largest R̂ of a problem reaches by chance, from the quantity that has it."""
+        worst, count = self.rhat[problem].argmax(), self.rhat.shape[1]
         bulk = self._quantities[:, :, problem, worst]  # (S, K)
+        if self.superchains is not None:
+            return chance_nested_rhat(bulk, self.superchains, count)
         folded = (bulk - bulk.median()).abs()
         alone = torch.stack([bulk, folded], -1)[:, None]  # (S, 1, K, 2)
         size = float(bulk_ess(alone).sum(0).min())
-        return chance_rhat(size, bulk.shape[0], bulk.shape[1], self.rhat.shape[1])
+        return chance_rhat(size, bulk.shape[0], bulk.shape[1], count)
 
     def to_inference_data(self, name: str = "z", keys: Sequence[int] | None = None):
         """ArviZ `InferenceData`: dims chain, draw, problem, then the coordinate.
@@ -158,7 +172,7 @@ class Diagnosis:
         divergences: Number of divergent trajectories after warm-up.
         frozen_chains: Chains that never moved.
         acceptance: Mean Metropolis probability.
-        chance: What the largest R̂ of chains that agree reaches once in twenty runs, `chance_rhat`.
+        chance: What the largest R̂ of chains that agree reaches once in twenty runs.
     """
 
     rhat: float
@@ -233,6 +247,32 @@ def chance_rhat(size: float, draws: int, chains: int, quantities: int) -> float:
     degrees = 2 * chains - 1
     largest = float(chi2.isf(-math.expm1(math.log(0.95) / (2 * quantities)), degrees))
     return math.sqrt(1 - 2 / draws + 2 * chains * largest / (degrees * size))
+
+
+def chance_nested_rhat(draws: Tensor, superchains: int, quantities: int) -> float:
+    """Largest nested R̂ that superchains of one distribution show in one of twenty runs.
+
+        R̂² = 1 + F · B̃/(M Ŵ),   F ~ F(G − 1, G (M − 1))
+
+    with B̃ the variance between the M chains of a superchain and Ŵ that of all their draws; the
+    largest is taken as that of independent quantities.
+
+    Args:
+        draws: Those of the quantity with the largest R̂, `(S, K)`.
+        superchains: G.
+        quantities: Their number.
+    """
+    from scipy.stats import f
+
+    nested = draws.double().unflatten(1, (superchains, -1))  # (S, G, M)
+    between = float(nested.mean(0).var(1).mean())
+    within = between + (float(nested.var(0).mean()) if len(nested) > 1 else 0.0)
+    if not within > 0:
+        return 1.0
+    members = nested.shape[2]
+    degrees = superchains - 1, superchains * (members - 1)
+    largest = float(f.isf(-math.expm1(math.log(0.95) / quantities), *degrees))
+    return math.sqrt(1 + largest * between / (members * within))
 
 
 def _worst(values: Tensor, *, largest: bool) -> float:

@@ -199,3 +199,20 @@ def hessian(log_density: LogDensity, x: Tensor) -> Tensor:
         ]
     matrix = -torch.stack(rows, 1).detach()  # (C, d, d)
     return 0.5 * (matrix + matrix.mT)
+
+
+def gaussian_root(curvature: Tensor) -> tuple[Tensor, Tensor]:
+    """R with R Rᵀ = H⁻¹, in float64, and which matrices are not positive definite.
+
+    Directions of no or negative curvature have the spread of the prior N(0, I).
+
+    Args:
+        curvature: H, `(C, d, d)`.
+
+    Returns:
+        `(C, d, d)` and `(C,)`.
+    """
+    values, vectors = torch.linalg.eigh(curvature.double())
+    indefinite = ~(values > 0).all(-1)
+    values = torch.where(values > 0, values, 1.0)
+    return vectors / values.sqrt()[:, None], indefinite

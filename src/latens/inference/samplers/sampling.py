@@ -44,10 +44,13 @@ class Sampling:
         initial_metric: Metric to begin with, for example from a Laplace fit; default identity.
         keys: One integer per problem that names its random numbers; default 0, …, P − 1.
         seed: Seed of the run.
+        superchains: Starts that equally many chains of a problem share, one after the other; None
+            where each chain has its own. Short chains are judged by what is left of their starts.
         compiled: See `Hamiltonian`.
 
     Raises:
         ShapeError: If the starts cannot be shared among the problems.
+        ConfigError: If the chains of a superchain do not share their start.
         NumericalError: If the log-density is not finite at a start.
     """
 
@@ -63,6 +66,7 @@ class Sampling:
         initial_metric: Metric | None = None,
         keys: Sequence[int] | None = None,
         seed: int = 0,
+        superchains: int | None = None,
         compiled: bool = False,
     ) -> None:
         if start.ndim != 2 or problems < 1 or not len(start) or len(start) % problems:
@@ -82,6 +86,9 @@ class Sampling:
                 "keys", f"{problems} integers, one per problem", len(self.keys), "Add or remove."
             )
         self.seed = seed
+        self.superchains = superchains
+        if superchains is not None:
+            _check_superchains(start.unflatten(0, (problems, -1)), superchains)
         self.iteration = 0
         self.warmup_gradients = 0
         self.hamiltonian = Hamiltonian(log_density, kernel.integrator, compiled=compiled)
@@ -210,6 +217,7 @@ class Sampling:
             else stacked["draws"].new_zeros(0, dim),
             trouble_at=torch.cat(self._trouble_at) if self._trouble else nowhere.reshape(0, 2),
             problems=self.problems,
+            superchains=self.superchains,
             step_size=self.adaptation.averaging.average,
             restarted=self.adaptation.restarted,
             warmup_gradients=self.warmup_gradients,
@@ -281,3 +289,23 @@ class Sampling:
         }
         self._trouble = [state["trouble"]] if "trouble" in state else []
         self._trouble_at = [state["trouble_at"]] if "trouble" in state else []
+
+
+def _check_superchains(start: Tensor, superchains: int) -> None:
+    """Starts `(P, K, d)` must be G of them, each of M ≥ 2 chains that follow one another."""
+    chains = start.shape[1]
+    if superchains < 2 or chains % superchains or chains < 2 * superchains:
+        raise ConfigError(
+            "superchains",
+            f"2 or more, with 2 or more of the {chains} chains each",
+            superchains,
+            "Choose for example 8 superchains of 32 chains.",
+        )
+    grouped = start.unflatten(1, (superchains, -1))  # (P, G, M, d)
+    if bool((grouped != grouped[:, :, :1]).any()):
+        raise ConfigError(
+            "start",
+            f"one point for the {chains // superchains} chains of each superchain",
+            "different points",
+            "Repeat each start, `start.repeat_interleave(M, 0)`, or leave `superchains` out.",
+        )

@@ -1,0 +1,121 @@
+"""Learning curves, deep checks and trust cards: three operators, two sets of real images.
+
+    python benchmarks/operators.py --data FOLDER [--runs DIR] [--jobs 2] [--only NAME …] [--page]
+
+runs `latens run scarcity --preset OPERATOR,DATA --config benchmarks/operators.yaml` for each pair,
+one after another, and finishes what was interrupted. Of finished runs the tables go to
+`benchmarks/data/operators/`, and `docs/operators.md` gets a figure and the trust card of each;
+`benchmarks/plan.py` tests what their first quarters foretell. FOLDER holds `medmnist/` and
+`mnist/`. Half an hour of two cores for each pair.
+"""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from latens.reporting.figures import learning_curves
+from latens.reporting.results import read_results
+from latens.store import RunFolder
+from presets import CURVES, DOCS, ROOT, options, table
+
+TABLES = CURVES.parent / "operators"
+KEPT = ("curves", "metrics", "trust", "tests", "shifts")
+OPERATORS = ("mri", "inpainting", "deblurring")
+SIZES = {"breastmnist": "[20,40,80,160,320,600]", "mnist": "[32,64,128,256,512,1024]"}
+SHOWN = ("psnr", "coverage_region", "spread_skill", "worst_error")
+QUESTIONS = ("accurate", "stable", "calibrated", "consistent", "aware")
+INTRODUCTION = """# Three operators, two sets of real images
+
+How reconstructions of breast ultrasound and of digits become accurate, stable and calibrated with
+the number N of training pairs. Six sizes, three data seeds, two initialisations, 250 steps per
+stage: a small budget, the same for every N, so that only the data differ. Intervals are 95 %.
+Deep checks: first seeds, three N, 16 images. Written by
+`python benchmarks/operators.py --data FOLDER`.
+"""
+
+
+def main() -> None:
+    """Run what is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder of the real images")
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "operators")
+    parser.add_argument("--jobs", default="2")
+    parser.add_argument("--only", nargs="*", choices=names(), default=names())
+    parser.add_argument("--page", action="store_true", help="write the page from what is there")
+    arguments = parser.parse_args()
+    if not arguments.page:
+        for name in arguments.only:
+            run(name, arguments)
+    write_page(arguments.runs)
+
+
+def names() -> list[str]:
+    """OPERATOR-DATA of each pair."""
+    return [f"{operator}-{data}" for data in SIZES for operator in OPERATORS]
+
+
+def run(name: str, arguments: argparse.Namespace) -> None:
+    """Run one pair, or finish it."""
+    operator, data = name.split("-")
+    command = ["latens", "run", "scarcity", "--preset", f"{operator},{data}"]
+    command += ["--config", str(ROOT / "benchmarks" / "operators.yaml"), "--sizes", SIZES[data]]
+    command += [*options(data, arguments.data), "--jobs", arguments.jobs]
+    arguments.runs.mkdir(parents=True, exist_ok=True)
+    with open(arguments.runs / f"{name}.log", "a") as log:
+        code = subprocess.call(
+            [*command, "--out", str(arguments.runs / name)], stdout=log, stderr=log
+        )
+    print(f"{name}: exit code {code}", file=sys.stderr, flush=True)
+
+
+def write_page(runs: Path) -> None:
+    """`docs/operators.md`, its figures, and the tables that it is made from."""
+    (DOCS / "operators").mkdir(exist_ok=True)
+    parts: list[str] = []
+    for name in names():
+        if not (runs / name / "report.html").is_file():
+            continue
+        folder = RunFolder.open(runs / name)
+        keep(folder, TABLES / name)
+        results = read_results(folder)
+        picture = DOCS / "operators" / f"{name}.png"
+        shown = [metric for metric in SHOWN if metric in results.measured]
+        drawn = results.curves, results.scaling_band, results.definitions
+        learning_curves(*drawn, shown, results.notes).savefig(picture, dpi=130)
+        minutes = pd.read_csv(folder.path / "cost.csv")["seconds"].sum() / 60
+        parts += [
+            f"## {name.replace('-', ': ')}",
+            table(results),
+            f"![Learning curves](operators/{picture.name})",
+            trust(folder),
+            f"*{minutes:.0f} core minutes.*",
+        ]
+    (DOCS / "operators.md").write_text("\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n")
+
+
+def keep(folder: RunFolder, target: Path) -> None:
+    """Copy the small tables of a run."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        for file in folder.tables.glob(f"{name}.csv"):
+            shutil.copyfile(file, target / file.name)
+
+
+def trust(folder: RunFolder) -> str:
+    """Verdicts of the trust card at the smallest and largest N, as Markdown."""
+    card = pd.read_csv(folder.tables / "trust.csv")
+    lines = ["| solver | N | " + " | ".join(QUESTIONS) + " |", "|---" * (len(QUESTIONS) + 2) + "|"]
+    for (solver, n), rows in card.groupby(["solver", "n"], sort=False):
+        if n in (card["n"].min(), card["n"].max()):
+            verdicts = dict(zip(rows["question"], rows["verdict"], strict=True))
+            cells = [str(verdicts.get(question, "–")) for question in QUESTIONS]
+            lines.append(f"| `{solver}` | {n} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
