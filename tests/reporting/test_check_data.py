@@ -61,7 +61,9 @@ def test_units_of_a_check_are_those_with_the_lowest_seeds(checked: Results) -> N
 
 def test_rows_per_image_keep_their_components(checked: Results) -> None:
     unit = next(u for u in check_units(checked, "null_space") if solver_of(u) == "cvae")
-    rows = image_rows(unit)["null_error"]
+    rows = image_rows(unit, "null_error", "nmse")
+    assert list(rows) == ["null_error"]
+    rows = rows["null_error"]
     expected = [split("cvae", size_of(unit), image) for image in IMAGES]
     np.testing.assert_allclose(rows.to_numpy(), expected)
     assert list(rows.index.get_level_values("image")) == list(IMAGES)

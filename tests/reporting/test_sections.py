@@ -21,6 +21,8 @@ from latens.reporting.pictures import (
 )
 from latens.reporting.rendering import figure_svg
 from latens.reporting.sections import drawings, picture_sets
+from latens.reporting.trust import read_trust
+from latens.reporting.trust_figure import trust_figure
 from reporting.synthetic_checks import CHECKED
 from reporting.synthetic_run import POINTS
 from reporting.test_html import Page
@@ -49,7 +51,7 @@ def test_every_panel_is_on_the_page_with_its_description(checked: Results, page:
 def test_every_figure_is_in_the_folder(checked_run: store.RunFolder, checked: Results) -> None:
     written = {path.name for path in write_figures(checked_run)}
     named = [drawing.name for drawing in drawings(checked)]
-    for name in (*named, "worst_cases", "hallucinations", "auroc"):
+    for name in (*named, "worst_cases", "hallucinations", "auroc", "trust_card"):
         assert {f"{name}.svg", f"{name}.pdf"} <= written
         ElementTree.parse(checked_run.figures / f"{name}.svg")
 
@@ -86,6 +88,17 @@ def test_verdicts_have_words_marks_classes_and_reasons(page: Page) -> None:
         assert cell.get("title") == reasons.get(str(cell["class"]))
     for word in ("✓ yes", "✗ no", "? open", "– not measured", "above the bar"):
         assert word in page.text
+
+
+def test_trust_figure_has_every_word_and_number(checked: Results) -> None:
+    card = read_trust(checked)
+    assert card is not None
+    said = [text.get_text() for text in trust_figure(card).axes[0].texts]
+    for row in card.largest:
+        assert row.solver in said
+        for verdict in row.verdicts.values():
+            assert f"{verdict.mark} {verdict.word}" in said
+            assert verdict.text.replace(", bar", "\nbar") in said
 
 
 def test_heat_is_told_by_number_too(page: Page) -> None:

@@ -129,7 +129,7 @@ def coverage_curves(results: Results) -> dict[str, dict[str, list[Point]]]:
     for unit in at_largest(check_units(results, "")):
         if unit.identity.get("kind") == "point":
             continue
-        rows = image_rows(unit)
+        rows = image_rows(unit, *(f"ce_{name}" for name in FUNCTIONALS))
         for name, by_solver in found.items():
             error = rows.get(f"ce_{name}")
             if error is None or error.shape[1] != len(LEVELS):

@@ -72,17 +72,17 @@ def read_picture(unit: Unit, name: str) -> np.ndarray | None:
     return store.read_array(file) if file.is_file() else None
 
 
-def image_rows(unit: Unit) -> dict[str, pd.DataFrame]:
-    """Components per image of every metric of a unit.
+def image_rows(unit: Unit, *metrics: str) -> dict[str, pd.DataFrame]:
+    """Components per image of some metrics of a unit.
 
     Returns:
         By metric: one row per image, indexed by (image, group), one column per component.
-        Empty where the unit keeps none.
+        Metrics that the unit does not keep are left out.
     """
     file = unit.folder / "per_image.parquet"
     if not file.is_file():
         return {}
-    table = store.read_parquet(file, store.PER_IMAGE)
+    table = store.read_parquet(file, store.PER_IMAGE, {"metric": metrics})
     return {
         str(metric): rows.pivot(index=["image", "group"], columns="component", values="value")
         for metric, rows in table.groupby("metric", sort=False)

@@ -22,6 +22,7 @@ from latens.reporting.results import Definition, Results, read_histories, read_r
 from latens.reporting.sections import drawings, picture_sets
 from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
+from latens.reporting.trust_figure import trust_figure
 from latens.store import RunFolder, write_bytes, write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -132,6 +133,8 @@ def write_figures(run: RunFolder) -> list[Path]:
     drawn |= {pictures.name: picture_figure(pictures) for pictures in picture_sets(results)}
     if heat := awareness.heat_tables(results):
         drawn["auroc"] = awareness.heat_figure(heat)
+    if card := read_trust(results):
+        drawn["trust_card"] = trust_figure(card)
     folder, written = run.figures, []
     folder.mkdir(exist_ok=True)
     for name, figure in drawn.items():

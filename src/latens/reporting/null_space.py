@@ -51,6 +51,8 @@ CHECK = "null_space"
 PARTS = {"null": 0, "range": 1}
 """Parts of errors and variances, and their component in the tables."""
 
+METRICS = ("null_error", "null_variance", "hallucinated", "unflagged")
+
 WHERE = {"null": "null space", "range": "range"}
 
 
@@ -79,18 +81,18 @@ def splits(results: Results) -> list[Split]:
     """Of every solver and N that was checked."""
     found = []
     for unit in check_units(results, CHECK):
-        rows, n = image_rows(unit), size_of(unit)
+        rows, n = image_rows(unit, *METRICS), size_of(unit)
         if "null_error" not in rows:
             continue
         error, variance = (
             {part: mean_point(n, rows[name][i]) for part, i in PARTS.items()}
             if name in rows
             else {}
-            for name in ("null_error", "null_variance")
+            for name in METRICS[:2]
         )
         shares = [
             mean_point(n, rows[name][0]) if name in rows else Point(n, math.nan)
-            for name in ("hallucinated", "unflagged")
+            for name in METRICS[2:]
         ]
         found.append(Split(solver_of(unit), n, error, variance, *shares))
     return found

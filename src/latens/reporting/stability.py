@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECK = "stability"
-WORST = "worst_error"
+WORST, BELIEVED = "worst_error", "worst_coverage_region"
 
 LEVEL = 0.95
 """Level of the intervals whose coverage is shown."""
@@ -96,9 +96,10 @@ def beliefs(results: Results) -> list[Belief]:
     whole, found = _whole(results), []
     for unit in check_units(results, CHECK):
         solver, n = solver_of(unit), size_of(unit)
-        worst = table_point(results, unit, "worst_coverage_region", n)
+        worst = table_point(results, unit, BELIEVED, n)
         if math.isfinite(worst.value):
-            covered = _same_images(unit, whole.get((n, solver)), "coverage_region")
+            twin = whole.get((n, solver))
+            covered = _same_images(unit, BELIEVED, twin, "coverage_region")
             given = Point(n, math.nan) if covered is None else mean_point(n, covered)
             found.append(Belief(solver, worst, given))
     return found
@@ -119,26 +120,31 @@ def _level(metric: str) -> float:
 
 def _undisturbed(unit: Unit, whole: Unit | None) -> Point:
     """Mean of √NMSE of the images of a check."""
-    nmse = _same_images(unit, whole, "nmse")
+    nmse = _same_images(unit, WORST, whole, "nmse")
     return Point(0.0, math.nan) if nmse is None else mean_point(0.0, nmse.pow(0.5))
 
 
-def _same_images(unit: Unit, whole: Unit | None, metric: str) -> pd.Series | None:
-    """A metric of the images of a check, from the evaluation on the whole test set.
+def _same_images(unit: Unit, checked: str, whole: Unit | None, metric: str) -> pd.Series | None:
+    """A metric on the images of a check, from the evaluation on the whole test set.
+
+    Args:
+        unit: The check.
+        checked: Metric of the check whose images are meant.
+        whole: The evaluation; None where there is none.
+        metric: Its metric.
 
     Returns:
         One number per image; None where not all of them were evaluated.
     """
-    checked, every = image_rows(unit), image_rows(whole) if whole else {}
-    if not checked or metric not in every:
+    rows = image_rows(unit, checked).get(checked)
+    known = image_rows(whole, metric).get(metric) if whole else None
+    if rows is None or known is None or not rows.index.isin(known.index).all():
         return None
-    images = next(iter(checked.values())).index
-    known = every[metric]
-    return known.loc[images, 0] if images.isin(known.index).all() else None
+    return known.loc[rows.index, 0]
 
 
 def _random(unit: Unit) -> Point:
-    rows = image_rows(unit).get("worst_excess")
+    rows = image_rows(unit, "worst_excess").get("worst_excess")
     return Point(1.0, math.nan) if rows is None else mean_point(1.0, rows[1])
 
 
