@@ -27,9 +27,9 @@ from latens.inference import (
     as_solver,
 )
 from latens.inference.estimates import Draws
-from latens.metrics import holm
+from latens.metrics import ecdf_test, holm
 from latens.problems import GaussianNoise, Identity, InverseProblem
-from latens.store import TESTS, conform
+from latens.store import RANK_CURVES, TESTS, conform
 from models.model_cases import make_model, make_pairs, make_problem
 from oracles.masked_field import SHAPE, WRONG, MaskedField
 
@@ -113,6 +113,25 @@ def test_a_table_of_tests(outcomes):
     text = str(outcomes["narrow"])
     assert text.count("\n") == len(table)
     assert " * pixels (8)" in text
+
+
+@pytest.mark.parametrize("kind", ["exact", "narrow"])
+def test_curves_of_ranks_leave_their_band_where_the_exact_test_rejects(outcomes, kind: str):
+    found = outcomes[kind]
+    table = found.curves(Cell(kind, 64, 1, None, "abc"))
+    conform(table, RANK_CURVES)
+    assert set(table["quantity"]) == set(found.ranks)
+    for quantity, rows in table.groupby("quantity"):
+        rows = rows.sort_values("below")
+        ranks = found.ranks[quantity]
+        assert (rows["members"] == ranks.shape[1]).all()
+        below = (ranks[..., None] < np.arange(1, 40)).mean(0) - np.arange(1, 40) / 40
+        np.testing.assert_allclose(rows["lowest"], below.min(0), atol=1e-12)
+        np.testing.assert_allclose(rows["highest"], below.max(0), atol=1e-12)
+        leaves = (rows["lowest"] < rows["band_lower"] - 1e-9).any()
+        leaves |= (rows["highest"] > rows["band_upper"] + 1e-9).any()
+        p_values = [float(ecdf_test(ranks[:, j], 39)[1]) for j in range(ranks.shape[1])]
+        assert leaves == (min(p_values) <= 0.05 / len(p_values)), quantity
 
 
 def test_results_do_not_depend_on_blocks(monkeypatch):

@@ -171,6 +171,33 @@ def test_points_have_errors_alone_and_maps_add_up():
     np.testing.assert_allclose(energy, found.rows["null_error"][chosen, 0])
 
 
+def test_maps_of_a_posterior_agree_with_its_numbers():
+    solver, problem, x, y = exact_solver()
+    found = measure_null_space(solver, problem, x, y, range(100), 0, threshold=1.0, examples=5)
+    pictures, chosen = found.examples.arrays, list(found.examples.images)
+    variance = np.square(pictures["null_std"]).mean((1, 2, 3))
+    np.testing.assert_allclose(variance, found.rows["null_variance"][chosen, 0])
+    flags = pictures["flags"]
+    assert set(np.unique(flags)) == {0, 1, 2}
+    shares = np.stack([(flags == code).mean((1, 2, 3)) for code in (2, 1)], 1)
+    np.testing.assert_allclose(shares, found.rows["unflagged"][chosen])
+    hidden = np.abs(pictures["null_map"]) > 1.0
+    np.testing.assert_array_equal(flags > 0, hidden)
+
+
+def test_maps_do_not_depend_on_blocks(monkeypatch):
+    solver, problem, x, y = exact_solver()
+
+    def maps():
+        found = measure_null_space(solver, problem, x, y, range(100), 0, threshold=1.0)
+        return found.examples.arrays
+
+    whole = maps()
+    monkeypatch.setattr("latens.evaluation.null_space.block_size", lambda shape: 7)
+    for name, array in maps().items():
+        np.testing.assert_allclose(array, whole[name], rtol=1e-9, atol=1e-12)
+
+
 def test_blocks_do_not_matter(monkeypatch):
     solver, problem, x, y = exact_solver()
     whole = measure_null_space(solver, problem, x, y, range(100), 0, threshold=1.0).rows

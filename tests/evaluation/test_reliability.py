@@ -34,7 +34,7 @@ from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
 from latens.metrics import augrc, auroc
 from latens.problems import GaussianNoise, Identity, InverseProblem
-from latens.store import SHIFTS, conform
+from latens.store import RISK_COVERAGE, SHIFTS, conform
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
 
 NOISE = 1.0
@@ -233,6 +233,14 @@ def test_risk_coverage_of_a_spread_that_knows():
     assert ratio.upper < 1
     with pytest.raises(ConfigError, match="spread"):
         result.curve("residual")
+    curves = result.curves
+    conform(curves, RISK_COVERAGE)
+    mine = curves[curves["score"] == "spread"]
+    np.testing.assert_allclose(mine[["kept", "risk"]], curve[:, :2])
+    oracle = curves[curves["score"] == "oracle"]
+    ascending = np.sort(risk).cumsum() / np.arange(1, len(risk) + 1)
+    np.testing.assert_allclose(oracle["risk"], ascending, rtol=1e-6)
+    assert set(curves["score"]) == {"spread", "oracle"}
 
 
 @pytest.mark.parametrize("paired", [True, False])

@@ -264,3 +264,15 @@ def test_damaged_parquet_is_refused(tmp_path):
 def test_missing_table(tmp_path):
     with pytest.raises(DataError, match=r"curves\.csv"):
         read_table(tmp_path, CURVES)
+
+
+def test_rows_that_are_not_asked_for_are_left_out(tmp_path):
+    rows = [
+        {"stage": stage, "step": i, "quantity": quantity, "value": float(i)}
+        for i, (stage, quantity) in enumerate([("fit", "a"), ("fit", "b"), ("flow", "a")])
+    ]
+    file = write_parquet(tmp_path / "history.parquet", HISTORY, from_rows(rows, HISTORY))
+    found = read_parquet(file, HISTORY, {"quantity": ["a"], "stage": ["flow", "none"]})
+    assert found["step"].tolist() == [2]
+    assert read_parquet(file, HISTORY, {"quantity": []}).empty
+    assert len(read_parquet(file, HISTORY)) == 3

@@ -6,7 +6,15 @@ import pytest
 from latens.cli import main
 from latens.inference import load_calibration
 from latens.metrics.catalogue import SECTIONS
-from latens.store import Outcome, RunFolder, read_json
+from latens.store import (
+    RANK_CURVES,
+    RISK_COVERAGE,
+    Outcome,
+    RunFolder,
+    read_array,
+    read_json,
+    read_parquet,
+)
 
 SMALL = [
     *("--data.size", "[16,16]", "--data.count", "200", "--sizes", "[20,130]"),
@@ -77,6 +85,36 @@ def test_tests_and_shifts_are_tabled(run):
     assert {"none", "noise level", "images: inverted contrast"} <= set(shifts["shift"])
     assert "kernel width" not in set(shifts["shift"])  # wider than the image
     assert {"latent", "tikhonov"} == set(shifts["solver"])
+
+
+def test_pictures_of_the_checks_are_kept(run):
+    for entry in entries(run):
+        folder = run.evaluation(entry["hash"])
+        if entry["check"] == "calibration":
+            curves = read_parquet(folder / "rank_curves.parquet", RANK_CURVES)
+            assert set(curves["source"]) == {"data", "model"}
+            assert (curves["lowest"] <= curves["highest"]).all()
+        if entry["check"] == "reliability":
+            curves = read_parquet(folder / "risk_coverage.parquet", RISK_COVERAGE)
+            assert {"residual", "oracle"} <= set(curves["score"])
+        if entry["check"] == "null_space":
+            count = 4 if entry["solver"] == "tikhonov" else 6
+            assert len(list((folder / "arrays").iterdir())) == count
+            assert entry["facts"]["threshold"] > 0
+        if entry["check"] in ("stability", "null_space"):
+            truth = read_array(folder / "arrays" / "truth.npy")
+            assert len(entry["facts"]["images"]) == len(truth) == 4
+
+
+def test_every_section_of_the_report_has_its_figures(run):
+    page = run.report_file.read_text("utf-8")
+    assert "asks for it" not in page
+    names = {file.stem for file in run.figures.glob("*.svg")}
+    assert {
+        *("noise_to_error", "worst_cases", "null_space", "hallucinations", "ranks_data"),
+        *("ranks_model", "coverage_by_level", "conformal_promise", "auroc", "coverage_by_shift"),
+        "risk_coverage",
+    } <= names
 
 
 def test_intervals_are_calibrated_where_pairs_are_enough(run):

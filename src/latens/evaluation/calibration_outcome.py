@@ -9,8 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from latens.metrics import PopulationTest, area_to_curve, holm_adjusted
-from latens.store.schemas import TESTS
+from latens.metrics import (
+    PopulationTest,
+    area_to_curve,
+    ecdf_band,
+    holm_adjusted,
+    rank_counts,
+)
+from latens.store.schemas import RANK_CURVES, TESTS
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -113,6 +119,46 @@ class CalibrationTests:
             for test, adjusted in zip(self.tests, self.p_adjusted, strict=True)
         ]
         return from_rows(records, TESTS)
+
+    def curves(self, cell: "Cell") -> "pd.DataFrame":
+        """ECDFs of the ranks less what is expected, in the schema `RANK_CURVES`.
+
+        Of a family with several numbers the lowest and the highest of its curves. Its band has
+        the level 1 − 0.05/members for each, so that with 95 % or more it holds all of them.
+
+        Args:
+            cell: Name of the solver and its place in a sweep.
+        """
+        records = []
+        expected = np.arange(1, self.draws + 1) / (self.draws + 1)
+        for quantity, ranks in self.ranks.items():
+            images, members = ranks.shape
+            below = rank_counts(ranks, self.draws).cumsum(-1)[:, :-1]  # (members, M)
+            curves = below / images - expected
+            band = ecdf_band(images, self.draws, 1 - LEVEL / members)
+            columns = (curves.min(0), curves.max(0), *band)
+            for k, (lowest, highest, lower, upper) in enumerate(zip(*columns, strict=True), 1):
+                records.append(
+                    {
+                        "solver": cell.solver,
+                        "n": cell.n,
+                        "data_seed": cell.data_seed,
+                        "init_seed": cell.init_seed,
+                        "source": self.source,
+                        "quantity": quantity,
+                        "members": members,
+                        "below": k,
+                        "lowest": float(lowest),
+                        "highest": float(highest),
+                        "band_lower": float(lower),
+                        "band_upper": float(upper),
+                        "level": 1 - LEVEL,
+                        "images": images,
+                        "draws": self.draws,
+                        "evaluation": cell.evaluation,
+                    }
+                )
+        return from_rows(records, RANK_CURVES)
 
     def __str__(self) -> str:
         lines = [self.verdict, *([self.note] if self.note else [])]

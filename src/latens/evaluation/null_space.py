@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latens.errors import ConfigError, UnsupportedError
 from latens.evaluation.measure import Examples, Rows, block_size
-from latens.inference import Posterior, Solver
+from latens.inference import Estimate, Posterior, Solver
 from latens.metrics import (
     LEVEL,
     hallucinated_share,
@@ -159,7 +159,9 @@ class NullSpace:
 
     Attributes:
         rows: Components of each metric per image, `(B, p)`.
-        examples: Truth, reconstruction, H_N = P_N (x̂ − x) and H_R = P_R (x̂ − x) of a few images.
+        examples: Truth, reconstruction, H_N = P_N (x̂ − x) and H_R = P_R (x̂ − x) of a few images;
+            of a posterior also the standard deviation of P_N of its draws, and which pixels with
+            |H_N| above the threshold it flags: 1 = truth inside the interval, 2 = outside.
         rank: Dimension of the range, of d.
         cutoff: Largest singular value outside the range.
     """
@@ -204,24 +206,41 @@ def measure_null_space(
     else:
         project = RangeProjection(problem.operator, cutoff)
     parts: list[Rows] = []
-    means = []
+    pictures: list[dict[str, Tensor]] = []
     size = block_size(x.shape[1:])
+    chosen = sorted(set(np.linspace(0, len(x) - 1, min(examples, len(x))).astype(int).tolist()))
     for start in range(0, len(x), size):
         rows = slice(start, start + size)
         estimate = solver(y[rows], keys=keys[rows], seed=seed)
-        mean = estimate.mean
-        means.append(mean)
-        parts.append(_error_rows(project, mean, x[rows], threshold))
+        parts.append(_error_rows(project, estimate.mean, x[rows], threshold))
         if isinstance(estimate, Posterior):
             parts[-1] |= _belief_rows(project, estimate, x[rows], threshold)
+        local = [i - start for i in chosen if start <= i < start + size]
+        if local:
+            pictures.append(_pictures(project, estimate, x[rows], threshold, local))
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    chosen = sorted(set(np.linspace(0, len(x) - 1, min(examples, len(x))).astype(int).tolist()))
-    mean, truth = torch.cat(means)[chosen], x[chosen]
-    seen = project(mean - truth)
-    arrays = {"truth": truth, "mean": mean, "null_map": mean - truth - seen, "range_map": seen}
-    kept = {name: value.numpy(force=True) for name, value in arrays.items()}
+    kept = {
+        name: torch.cat([part[name] for part in pictures]).numpy(force=True)
+        for name in pictures[0]
+    }
     pictured = Examples(kept, tuple(keys[i] for i in chosen))
     return NullSpace(joined, pictured, project.rank, project.cutoff)
+
+
+def _pictures(
+    project: RangeProjection, estimate: Estimate, x: Tensor, threshold: float, local: list[int]
+) -> dict[str, Tensor]:
+    """Maps of some images of a block; see `NullSpace.examples`."""
+    truth, mean = x[local], estimate.mean[local]
+    seen = project(mean - truth)
+    unseen = mean - truth - seen
+    found = {"truth": truth, "mean": mean, "null_map": unseen, "range_map": seen}
+    if not isinstance(estimate, Posterior):
+        return found
+    draws, interval = estimate.sample()[:, local], estimate.interval(LEVEL)
+    missed = (truth < interval.lower[local]) | (truth > interval.upper[local])
+    flags = (unseen.abs() > threshold) * (1 + missed.to(torch.int8))
+    return found | {"null_std": (draws - project(draws)).std(0), "flags": flags}
 
 
 def _error_rows(project: RangeProjection, mean: Tensor, x: Tensor, threshold: float) -> Rows:

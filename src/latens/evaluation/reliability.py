@@ -35,7 +35,7 @@ from latens.metrics import (
 )
 from latens.metrics.metric import first
 from latens.problems import InverseProblem
-from latens.store.schemas import SHIFTS
+from latens.store.schemas import RISK_COVERAGE, SHIFTS
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -46,6 +46,9 @@ UNSHIFTED = "none"
 
 RISK = "mse"
 """Error that risk-coverage curves speak of."""
+
+ORACLE = "oracle"
+"""Name of the risk itself among the scores of risk-coverage curves."""
 
 SIZE = 0.05
 """p-values of at most this reject."""
@@ -127,6 +130,34 @@ class Reliability:
                 "score", f"one of {', '.join(scores) or 'none'}", score, "Choose one of these."
             )
         return risk_coverage(scores[score], risk)
+
+    @cached_property
+    def curves(self) -> "pd.DataFrame":
+        """Risk-coverage curves of all scores, in the schema `RISK_COVERAGE`.
+
+        The score `ORACLE` is the risk itself: no score does better. One without information has
+        the risk of all images at every coverage. Empty where an error is not finite.
+        """
+        scores, risk, _ = self.usual.judged
+        if not np.isfinite(risk).all():
+            return from_rows([], RISK_COVERAGE)
+        cell = self.usual.evaluation.cell
+        rows = [
+            {
+                "solver": cell.solver,
+                "n": cell.n,
+                "data_seed": cell.data_seed,
+                "init_seed": cell.init_seed,
+                "score": name,
+                "kept": float(kept),
+                "risk": float(left),
+                "images": len(risk),
+                "evaluation": cell.evaluation,
+            }
+            for name, values in {**scores, ORACLE: risk}.items()
+            for kept, left, _ in risk_coverage(values, risk)
+        ]
+        return from_rows(rows, RISK_COVERAGE)
 
     @cached_property
     def table(self) -> "pd.DataFrame":

@@ -37,7 +37,7 @@ DODGE = 0.045
 
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
-_TITLE = {"fontsize": 8.5, "fontweight": "bold"}
+TITLE = {"fontsize": 8.5, "fontweight": "bold"}
 
 LOG_RATIO = 6.0
 """A metric that is better when lower gets a log axis once it spans more than this factor."""
@@ -69,15 +69,15 @@ def learning_curves(
     solvers = ordered(curves["solver"])
     columns = min(3, max(1, len(metrics)))
     rows = math.ceil(len(metrics) / columns)
-    figure, axes = _canvas(max(rows, 1), columns)
+    figure, axes = canvas(max(rows, 1), columns)
     with drawing_style():
         for ax, metric in zip(axes, metrics, strict=False):
             definition = definitions.get(metric, Definition(metric, metric))
             draw_learning_curve(ax, curves, scaling_band, definition, solvers)
-            ax.set_title(plain(definition.title), loc="left", pad=15, **_TITLE)
+            ax.set_title(plain(definition.title), loc="left", pad=15, **TITLE)
         for ax in axes[len(metrics) :]:
             ax.set_axis_off()
-        _legend(figure, solvers, notes)
+        add_legend(figure, solvers, notes)
     return figure
 
 
@@ -88,7 +88,7 @@ def learning_curve(
     solvers: Sequence[str],
 ) -> "Figure":
     """One panel of `learning_curves`, without title and legend: the web page sets its own."""
-    figure, axes = _canvas(1, 1)
+    figure, axes = canvas(1, 1)
     with drawing_style():
         draw_learning_curve(axes[0], curves, scaling_band, definition, solvers)
     return figure
@@ -115,7 +115,7 @@ def draw_learning_curve(
     """
     rows = select(curves, "metric", definition.metric)
     band = select(scaling_band, "metric", definition.metric)
-    _tidy(ax)
+    tidy(ax)
     limits = _vertical_limits(rows, band, definition)
     for i, solver in enumerate(solvers):
         mine = measured_values(select(rows, "solver", solver), "mean")
@@ -126,7 +126,7 @@ def draw_learning_curve(
         ax.axhline(definition.aim, color=MUTED, linewidth=0.8, dashes=(4, 3), zorder=1)
         beside = {"xy": (1.01, definition.aim), "xycoords": ax.get_yaxis_transform()}
         ax.annotate(f"{definition.aim:g}", **beside, va="center", color=MUTED, fontsize=7)
-    _size_axis(ax, sorted({int(n) for n in curves["n"] if n > 0}))
+    size_axis(ax, sorted({int(n) for n in curves["n"] if n > 0}))
     _value_axis(ax, limits, definition)
 
 
@@ -146,21 +146,21 @@ def training_history(
     solvers = ordered(histories)
     quantities = list(dict.fromkeys(q for s in solvers for q in histories[s]["quantity"]))
     columns = min(3, max(1, len(quantities)))
-    figure, axes = _canvas(max(1, math.ceil(len(quantities) / columns)), columns)
+    figure, axes = canvas(max(1, math.ceil(len(quantities) / columns)), columns)
     with drawing_style():
         for ax, quantity in zip(axes, quantities, strict=False):
-            _tidy(ax)
+            tidy(ax)
             for solver in solvers:
                 style, rows = solver_style(solver), histories[solver]
                 for _, stage in rows[rows["quantity"] == quantity].groupby("stage", sort=False):
                     (line,) = ax.plot(stage["step"], stage["value"], color=style.colour, lw=1.0)
                     line.set_linestyle(style.line)
                     line.set_gid(SERIES_ID + solver)
-            ax.set_title(plain(quantity), loc="left", **_TITLE)
+            ax.set_title(plain(quantity), loc="left", **TITLE)
             ax.set_xlabel("optimiser step", color=MUTED)
         for ax in axes[len(quantities) :]:
             ax.set_axis_off()
-        _legend(figure, solvers, notes)
+        add_legend(figure, solvers, notes)
     return figure
 
 
@@ -169,7 +169,7 @@ def plain(text: str) -> str:
     return str(text).replace("$", r"\$")
 
 
-def _canvas(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
+def canvas(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
     """A figure of equal panels, and its axes row by row."""
     from matplotlib.figure import Figure
 
@@ -180,7 +180,7 @@ def _canvas(rows: int, columns: int) -> "tuple[Figure, list[Axes]]":
     return figure, list(axes.flat)
 
 
-def _tidy(ax: "Axes") -> None:
+def tidy(ax: "Axes") -> None:
     """Two thin spines, a quiet horizontal grid, nothing else."""
     ax.patch.set_alpha(0.0)
     ax.spines[["top", "right"]].set_visible(False)
@@ -214,10 +214,10 @@ def _draw_solver(
     lower = rows["lower"].fillna(rows["mean"]).to_numpy(float)
     upper = rows["upper"].fillna(rows["mean"]).to_numpy(float)
     ax.vlines(x, lower, upper, color=style.colour, linewidth=1.1, zorder=3, gid=name)
-    ax.plot(x, mean, linestyle="none", gid=name, **_marker(style))
+    ax.plot(x, mean, linestyle="none", gid=name, **marker(style))
 
 
-def _marker(style: SolverStyle) -> dict[str, Any]:
+def marker(style: SolverStyle) -> dict[str, Any]:
     """Marker settings of a solver."""
     face = PAPER if style.hollow else style.colour
     return {
@@ -230,7 +230,7 @@ def _marker(style: SolverStyle) -> dict[str, Any]:
     }
 
 
-def _size_axis(ax: "Axes", sizes: Sequence[int]) -> None:
+def size_axis(ax: "Axes", sizes: Sequence[int]) -> None:
     """Log axis whose ticks are the sizes that were measured."""
     ax.set_xscale("log", base=2)
     ax.set_xlabel("training samples N", color=MUTED, fontsize=7.5)
@@ -310,14 +310,14 @@ def _value_axis(ax: "Axes", limits: "_Limits | None", definition: Definition) ->
     ax.annotate(plain(", ".join(words)), **said, color=MUTED, fontsize=7.5)
 
 
-def _legend(figure: "Figure", solvers: Sequence[str], notes: Mapping[str, str]) -> None:
+def add_legend(figure: "Figure", solvers: Sequence[str], notes: Mapping[str, str]) -> None:
     """One legend above all panels."""
     from matplotlib.lines import Line2D
 
     if not solvers:
         return
     handles = [
-        Line2D([], [], color=s.colour, linestyle=s.line, lw=1.3, **_marker(s))
+        Line2D([], [], color=s.colour, linestyle=s.line, lw=1.3, **marker(s))
         for s in map(solver_style, solvers)
     ]
     figure.legend(

@@ -8,17 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from latens.reporting import checks, facts, headlines, tables
+from latens.reporting import awareness, calibration, checks, facts, headlines, tables
 from latens.reporting.figures import learning_curve, learning_curves, training_history
 from latens.reporting.gallery import choose_examples, examples
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
+from latens.reporting.panels import panel_figure, paper_figure
+from latens.reporting.pictures import PictureSet, picture_figure, strips
 from latens.reporting.plan import Plan, read_plan
 from latens.reporting.plan_figure import plan_panel
 from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
+from latens.reporting.sections import drawings, picture_sets
 from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
+from latens.reporting.trust_figure import trust_figure
 from latens.store import RunFolder, write_bytes, write_text
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -54,6 +58,27 @@ class Panel:
 
     definition: Definition
     svg: Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels of a deep check: titles and inline pictures, with one caption."""
+
+    panels: list[tuple[str, Any]]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Pictures of a deep check that fit the page.
+
+    Args:
+        pictures: All of them.
+        images: By test image, strips of tiles.
+    """
+
+    pictures: PictureSet
+    images: Mapping[int, Any]
 
 
 def write_report(run: RunFolder) -> Path:
@@ -104,6 +129,12 @@ def write_figures(run: RunFolder) -> list[Path]:
     histories = read_histories(results)
     if histories:
         drawn["training_history"] = training_history(histories, results.notes)
+    drawn |= {d.name: paper_figure(d, results.notes) for d in drawings(results) if d.panels}
+    drawn |= {pictures.name: picture_figure(pictures) for pictures in picture_sets(results)}
+    if heat := awareness.heat_tables(results):
+        drawn["auroc"] = awareness.heat_figure(heat)
+    if card := read_trust(results):
+        drawn["trust_card"] = trust_figure(card)
     folder, written = run.figures, []
     folder.mkdir(exist_ok=True)
     for name, figure in drawn.items():
@@ -149,6 +180,9 @@ def render(results: Results) -> str:
         summaries={n: tables.summary(results, n) for n in results.sizes},
         scaling=tables.scaling_rows(results),
         calibration=checks.calibration_rows(results),
+        p_values=calibration.p_value_tables(results),
+        heat=awareness.heat_tables(results),
+        scores=awareness.SCORES,
         shifts=checks.shift_table(results),
         trust=read_trust(results),
         failures=tables.failures(results),
@@ -179,7 +213,22 @@ def _pictures(results: Results) -> Mapping[str, Any]:
     words = "Training history of one fit per solver at the largest training size"
     drawn = training_history(histories, results.notes) if histories else None
     history = Markup(inline_svg(drawn, "hist", words)) if drawn else None
-    return {"panels": panels, "history": history}
+    shown = {p.name: Shown(p, strips(p)) for p in picture_sets(results)}
+    return {"panels": panels, "history": history, "figures": _figures(results), "shown": shown}
+
+
+def _figures(results: Results) -> Mapping[str, Figure]:
+    """Inline figures of the deep checks, by name."""
+    from markupsafe import Markup
+
+    found = {}
+    for i, drawing in enumerate(drawings(results)):
+        panels = [
+            (panel.title, Markup(inline_svg(panel_figure(panel), f"f{i}x{j}", panel.description)))
+            for j, panel in enumerate(drawing.panels)
+        ]
+        found[drawing.name] = Figure(panels, drawing.caption)
+    return found
 
 
 def _plan_panels(results: Results, plan: Plan) -> Mapping[str, Any]:

@@ -16,6 +16,9 @@ BUDGET = 5_000_000
 LARGEST = 160
 """Longest side of a picture, pixels; larger ones are averaged over blocks."""
 
+BELOW, ABOVE = (58, 124, 196, 255), (226, 92, 52, 255)
+"""Blue and orange that are told apart with any colour vision."""
+
 WORDS = {
     "truth": "truth",
     "measurement": "measurement",
@@ -114,7 +117,7 @@ def gallery(chosen: Mapping[int, Sequence[Examples]]) -> Gallery | None:
     sizes = {n: blocks for n, blocks in sizes.items() if blocks}
     levels = [s.level for s in sets if math.isfinite(s.level)]
     ramp = np.linspace(0.0, 1.0, 96)[None, :]
-    bars = {m: _png(ramp, name, 0.0, 1.0) for m, name in (("gray", "mean"), ("magma", "std"))}
+    bars = {colours: coloured(ramp, colours, 0.0, 1.0) for colours in ("gray", "magma")}
     level = levels[0] if levels else math.nan
     return Gallery(sizes, scale, sets[0].data_range, level, len(images), bars)
 
@@ -154,8 +157,8 @@ def _tile(s: Examples, name: str, image: int, scale: float) -> Tile:
     caption = _caption(name, picture)
     alt = f"{alt} ({caption})" if name in ROWS[1:] else alt
     if picture.ndim == 1:
-        return Tile(name, points=_polyline(picture, low, high), alt=alt, caption=caption)
-    return Tile(name, _png(_reduced(picture), name, low, high), alt=alt, caption=caption)
+        return Tile(name, points=polyline(picture, low, high), alt=alt, caption=caption)
+    return Tile(name, _png(reduced(picture), name, low, high), alt=alt, caption=caption)
 
 
 def _caption(name: str, picture: np.ndarray) -> str:
@@ -168,7 +171,7 @@ def _caption(name: str, picture: np.ndarray) -> str:
     return f"{WORDS_SHORT.get(name, name)} {square:#.2g}"
 
 
-def _reduced(picture: np.ndarray) -> np.ndarray:
+def reduced(picture: np.ndarray) -> np.ndarray:
     """Picture averaged over square blocks until its longest side fits."""
     step = -(-max(picture.shape) // LARGEST)
     if step <= 1:
@@ -180,25 +183,49 @@ def _reduced(picture: np.ndarray) -> np.ndarray:
 
 
 def _png(picture: np.ndarray, name: str, low: float, high: float) -> str:
-    """Data URI of a picture with its colour map; values beyond the scale take its ends."""
+    """Data URI of one of the pictures of an example."""
+    if name == "outside":
+        codes = np.select([picture < -1 / 3, picture > 1 / 3], [1, 2], 0)
+        return coded(codes, ((128, 128, 128, 40), BELOW, ABOVE))
+    return coloured(picture, COLOUR_MAPS[name], low, high)
+
+
+def coloured(picture: np.ndarray, colours: str, low: float, high: float) -> str:
+    """Data URI of a picture with a colour map; values beyond the scale take its ends.
+
+    Args:
+        picture: `(H, W)`.
+        colours: Name of a colour map of matplotlib.
+        low, high: Ends of the scale.
+    """
     from matplotlib import colormaps
     from PIL import Image
 
     buffer = io.BytesIO()
-    if name == "outside":
-        codes = np.select([picture < -1 / 3, picture > 1 / 3], [1, 2], 0).astype(np.uint8)
-        drawn = Image.fromarray(codes)
-        drawn.putpalette([128, 128, 128, 58, 124, 196, 226, 92, 52])
-        drawn.save(buffer, "PNG", optimize=True, transparency=bytes([40, 255, 255]))
-        return _uri(buffer)
     span = high - low if high > low else 1.0
     share = np.nan_to_num((picture - low) / span, nan=0.0, posinf=1.0, neginf=0.0)
     codes = np.round(np.clip(share, 0.0, 1.0) * 255).astype(np.uint8)
     drawn = Image.fromarray(codes)
-    if COLOUR_MAPS[name] != "gray":
-        colours = colormaps[COLOUR_MAPS[name]](np.arange(256), bytes=True)[:, :3]
-        drawn.putpalette(colours.tobytes())
+    if colours != "gray":
+        palette = colormaps[colours](np.arange(256), bytes=True)[:, :3]
+        drawn.putpalette(palette.tobytes())
     drawn.save(buffer, "PNG", optimize=True)
+    return _uri(buffer)
+
+
+def coded(codes: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> str:
+    """Data URI of a picture of few colours.
+
+    Args:
+        codes: `(H, W)`, places in the palette.
+        palette: Red, green, blue and opacity, 0 to 255 each.
+    """
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    drawn = Image.fromarray(codes.astype(np.uint8))
+    drawn.putpalette([part for colour in palette for part in colour[:3]])
+    drawn.save(buffer, "PNG", optimize=True, transparency=bytes(c[3] for c in palette))
     return _uri(buffer)
 
 
@@ -206,7 +233,7 @@ def _uri(buffer: io.BytesIO) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def _polyline(line: np.ndarray, low: float, high: float) -> str:
+def polyline(line: np.ndarray, low: float, high: float) -> str:
     """Points of a signal on a line; at most 400 of them."""
     line = np.nan_to_num(line[:: max(1, len(line) // 400)], nan=low)
     x = np.linspace(2.0, 98.0, len(line))

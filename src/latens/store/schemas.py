@@ -129,6 +129,37 @@ SHIFTS = Schema(
     },
     ("solver", "n", "data_seed", "init_seed", "shift", "strength", "score", "number"),
 )
+RANK_CURVES = Schema(
+    "rank_curves",
+    {
+        **_CELL,
+        "source": "str",  # `data` for held-out pairs, `model` for simulated ones
+        "quantity": "str",
+        "members": "int64",  # numbers of the family, each with a curve of its own
+        "below": "int64",  # k: the curve is #{rank < k}/images − k/(draws + 1)
+        "lowest": "float64",  # over the members
+        "highest": "float64",
+        "band_lower": "float64",  # holds all curves of the family at once
+        "band_upper": "float64",
+        "level": "float64",
+        "images": "int64",
+        "draws": "int64",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "source", "quantity", "below"),
+)
+RISK_COVERAGE = Schema(
+    "risk_coverage",
+    {
+        **_CELL,
+        "score": "str",  # `oracle` for the risk itself
+        "kept": "float64",  # share of the images, those with the lowest scores
+        "risk": "float64",  # mean over those kept
+        "images": "int64",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "score", "kept"),
+)
 TRUST = Schema(
     "trust",
     {
@@ -230,6 +261,8 @@ SCHEMAS: dict[str, Schema] = {
         SCALING_BAND,
         TESTS,
         SHIFTS,
+        RANK_CURVES,
+        RISK_COVERAGE,
         TRUST,
         METRIC_DEFINITIONS,
         PLAN,

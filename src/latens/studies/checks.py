@@ -43,6 +43,8 @@ from latens.problems import InverseProblem, LinearOperator
 from latens.store import (
     METRICS,
     PER_IMAGE,
+    RANK_CURVES,
+    RISK_COVERAGE,
     SHIFTS,
     TESTS,
     Outcome,
@@ -98,12 +100,14 @@ class Checked:
     Attributes:
         evaluation: Metrics with their rows per image; None where the check has tables alone.
         tables: Tables of `latens.store` by the name of their schema.
+        curves: The same for tables that belong to pictures and are not gathered.
         arrays: Pictures by name, image axis first.
         facts: Numbers that say how the check was done.
     """
 
     evaluation: Evaluation | None = None
     tables: "dict[str, pd.DataFrame]" = field(default_factory=dict)
+    curves: "dict[str, pd.DataFrame]" = field(default_factory=dict)
     arrays: dict[str, NDArray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -121,8 +125,13 @@ def _calibration(subject: Subject) -> Checked:
         simulated=SIMULATED,
     )
     table = _joined([tests.table(subject.cell) for tests in found])
+    curves = _joined([tests.curves(subject.cell) for tests in found])
     verdicts = {tests.source: tests.verdict for tests in found}
-    return Checked(tables={TESTS.name: table}, facts={"verdicts": verdicts})
+    return Checked(
+        tables={TESTS.name: table},
+        curves={RANK_CURVES.name: curves},
+        facts={"verdicts": verdicts},
+    )
 
 
 def _stability(subject: Subject) -> Checked:
@@ -141,12 +150,14 @@ def _stability(subject: Subject) -> Checked:
         examples=4,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)
-    return Checked(evaluation, arrays=found.examples.arrays, facts=found.diagnostics)
+    facts = {**found.diagnostics, "images": list(found.examples.images)}
+    return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
 
 
 def _null_space(subject: Subject) -> Checked:
     images = subject.images
     assert images.y is not None
+    threshold = HALLUCINATION * subject.context.data_range
     found = measure_null_space(
         subject.solver,
         _known(subject),
@@ -154,11 +165,16 @@ def _null_space(subject: Subject) -> Checked:
         images.y,
         subject.keys,
         seed=0,
-        threshold=HALLUCINATION * subject.context.data_range,
+        threshold=threshold,
         examples=4,
     )
     evaluation = _evaluation(subject, found.rows, tuple(range(len(images.x))), found.examples)
-    facts = {"rank": found.rank, "cutoff": found.cutoff}
+    facts = {
+        "rank": found.rank,
+        "cutoff": found.cutoff,
+        "threshold": threshold,
+        "images": list(found.examples.images),
+    }
     return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
 
 
@@ -166,7 +182,7 @@ def _reliability(subject: Subject) -> Checked:
     problem = _known(subject)
     shifts = applicable_shifts(subject.images, problem)
     found = reliability(subject.cell, subject.solver, subject.images, subject.context, shifts)
-    return Checked(tables={SHIFTS.name: found.table})
+    return Checked(tables={SHIFTS.name: found.table}, curves={RISK_COVERAGE.name: found.curves})
 
 
 CHECKS: dict[str, Callable[[Subject], Checked]] = {
@@ -222,6 +238,8 @@ def save_check(checked: Checked, outcome: Outcome, folder: Path, description: di
         write_parquet(folder / "per_image.parquet", PER_IMAGE, checked.evaluation.per_image)
     for name, table in checked.tables.items():
         write_csv(folder / f"{name}.csv", name, table)
+    for name, table in checked.curves.items():
+        write_parquet(folder / f"{name}.parquet", name, table)
     if checked.arrays:
         (folder / "arrays").mkdir()
         for name, array in checked.arrays.items():

@@ -1,0 +1,75 @@
+"""Pictures of the worst disturbance of a measurement and of what it does."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from latens.reporting.check_data import (
+    at_largest,
+    check_units,
+    read_picture,
+    size_of,
+    solver_of,
+)
+from latens.reporting.gallery import planes
+from latens.reporting.pictures import (
+    Picture,
+    PictureRow,
+    PictureSet,
+    Scale,
+    data_range,
+    image_numbers,
+    largest_magnitude,
+    rms,
+)
+from latens.reporting.results import Results, Unit
+from latens.reporting.stability import CHECK
+
+
+def worst_pictures(results: Results) -> PictureSet | None:
+    """Truth, reconstruction, worst disturbance, reconstruction there, and the difference."""
+    units = at_largest(check_units(results, CHECK))
+    arrays = {unit.name: _arrays(unit) for unit in units}
+    units = [unit for unit in units if arrays[unit.name]]
+    if not units:
+        return None
+    low, high = data_range(results, [arrays[u.name]["truth"] for u in units])
+    pushed = largest_magnitude(arrays[u.name]["disturbance"] for u in units)
+    moved = largest_magnitude(arrays[u.name]["worst_mean"] - arrays[u.name]["mean"] for u in units)
+    rows = []
+    for unit in units:
+        for place, image in enumerate(image_numbers(unit, len(arrays[unit.name]["truth"]))):
+            own = {name: array[place] for name, array in arrays[unit.name].items()}
+            rows.append(
+                PictureRow(solver_of(unit), image, _pictures(own, (low, high), pushed, moved))
+            )
+    scales = [
+        Scale("truth, reconstructions", "gray", low, high),
+        Scale("disturbance", "RdBu_r", -pushed, pushed),
+        Scale("difference", "RdBu_r", -moved, moved),
+    ]
+    caption = (
+        "What the worst disturbance of the norm of the noise does. All solvers share the scales; "
+        "“moved” is the root mean square of the difference of the two reconstructions."
+    )
+    return PictureSet("worst_cases", size_of(units[0]), caption, rows, scales)
+
+
+def _arrays(unit: Unit) -> dict[str, np.ndarray]:
+    names = ("truth", "mean", "disturbance", "worst_mean")
+    read = {name: read_picture(unit, name) for name in names}
+    found = {name: planes(array) for name, array in read.items() if array is not None}
+    return found if len(found) == len(names) else {}
+
+
+def _pictures(
+    own: Mapping[str, np.ndarray], grey: tuple[float, float], pushed: float, moved: float
+) -> tuple[Picture, ...]:
+    difference = own["worst_mean"] - own["mean"]
+    return (
+        Picture("truth", own["truth"], "gray", *grey),
+        Picture("reconstruction", own["mean"], "gray", *grey),
+        Picture("disturbance", own["disturbance"], "RdBu_r", -pushed, pushed),
+        Picture("reconstruction there", own["worst_mean"], "gray", *grey),
+        Picture("difference", difference, "RdBu_r", -moved, moved, f"moved {rms(difference)}"),
+    )
