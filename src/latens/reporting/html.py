@@ -149,6 +149,7 @@ def render(results: Results) -> str:
         summaries={n: tables.summary(results, n) for n in results.sizes},
         scaling=tables.scaling_rows(results),
         calibration=checks.calibration_rows(results),
+        transfers=checks.transfer_rows(results),
         shifts=checks.shift_table(results),
         trust=read_trust(results),
         failures=tables.failures(results),
