@@ -21,6 +21,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.inference import (
+    SAMPLERS,
     Amortised,
     LatentChains,
     LatentImportance,
@@ -33,6 +34,7 @@ from latens.inference.samplers import HMC, NUTS
 from latens.models import Latent
 from latens.nets import Linear
 from latens.problems import InverseProblem
+from latens.store import Status
 from oracles.affine_posterior import TEST
 from oracles.exact_maximum import solve
 from oracles.few_modes import FewModes, few_modes
@@ -48,6 +50,7 @@ METHODS: dict[str, Callable[[Latent, InverseProblem], Solver]] = {
     "map": LatentMAP,
     "laplace": LatentLaplace,
     "importance": lambda model, problem: LatentImportance(model, problem, draws=20_000),
+    "refined": lambda model, problem: SAMPLERS["refined"](model, problem, Status.CONVERGED),
     "hmc": lambda model, problem: LatentChains(model, problem, kernel=HMC(), **CHAINS),
     "nuts": lambda model, problem: LatentChains(model, problem, kernel=NUTS(), **CHAINS),
 }

@@ -18,7 +18,7 @@ def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
-    for command in ("run", "report", "plan", "reconstruct", "data"):
+    for command in ("run", "report", "plan", "reconstruct", "evaluate", "data"):
         assert re.search(rf"^    {command}\s", text, re.MULTILINE)
 
 

@@ -45,6 +45,26 @@ TINY: dict[str, Any] = {
 SMALL = {**TINY, "sizes": [16, 32], "data_seeds": 1}
 """4 fits, 8 evaluations."""
 
+ONE_LATENT: dict[str, Any] = {
+    "models": {
+        "latent": {
+            "class_path": "latens.models.Latent",
+            "init_args": {
+                "dim": 1,
+                "architecture": {"class_path": "latens.nets.ConvMap", "init_args": {"width": 4}},
+            },
+        }
+    }
+}
+"""A model that a few steps teach something."""
+
+FEW_STEPS = [
+    *("--data.size", "[16,16]", "--data_seeds", "1", "--init_seeds", "1", "--ensembles", "[]"),
+    *("--training.max_steps", "12", "--training.kl_warmup_steps", "4"),
+    *("--training.warmup_steps", "2", "--training.validate_every", "6"),
+]
+"""One small fit for each N, over the defaults of the study."""
+
 WITHOUT_REPORT = """
 import sys
 import latens.studies.run as run

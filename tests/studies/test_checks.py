@@ -1,45 +1,54 @@
 """A study with deep checks and conformal calibration, end to end."""
 
+import shutil
+from dataclasses import replace
+
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from latens.cli import main
-from latens.inference import load_calibration
+from latens.data import ImageSet
+from latens.distributions import NoiseStream
+from latens.evaluation import Cell, Context, Donor, Subject, run_check
+from latens.evaluation.stability import can_be_attacked
+from latens.inference import CLASSICAL, SAMPLERS, Amortised, Solver, load_calibration
 from latens.metrics.catalogue import SECTIONS
+from latens.reporting import read_results
+from latens.reporting.checks import transfer_rows
 from latens.store import (
     RANK_CURVES,
     RISK_COVERAGE,
     Outcome,
     RunFolder,
+    Status,
     read_array,
     read_json,
     read_parquet,
 )
+from latens.studies.configure import construct
+from latens.studies.enumeration import UNATTACKED, units_of
+from latens.studies.expected import seconds_per_check
+from latens.studies.scarcity import Scarcity
+from latens.studies.work import work
+from models.model_cases import make_model, make_pairs, make_problem
+from stand_ins import tiny_study
 
+SIZES = (20, 130)
 SMALL = [
-    *("--data.size", "[16,16]", "--data.count", "200", "--sizes", "[20,130]"),
-    *("--test_images", "24", "--checked_images", "20"),
-    *("--data_seeds", "1", "--init_seeds", "1", "--baselines", "[tikhonov]", "--ensembles", "[]"),
-    *("--training.max_steps", "12", "--training.kl_warmup_steps", "4"),
-    *("--training.warmup_steps", "2", "--training.validate_every", "6"),
-    *("--checks", "[calibration,stability,null_space,reliability]", "--jobs", "1"),
+    *tiny_study.FEW_STEPS,
+    *("--data.count", "200", "--sizes", "[20,130]", "--test_images", "24"),
+    *("--checked_images", "20", "--baselines", "[tikhonov]"),
+    *("--samplers", "[laplace]", "--sampled_images", "4"),
+    *("--checks", "[calibration,stability,null_space,ambiguity,reliability]"),
 ]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checks")
-    config = folder / "models.yaml"
-    config.write_text(
-        "models:\n"
-        "  latent:\n"
-        "    class_path: latens.models.Latent\n"
-        "    init_args: {dim: 1, architecture: {class_path: latens.nets.ConvMap, "
-        "init_args: {width: 4}}}\n"
-    )
-    assert (
-        main(["run", "scarcity", "--config", str(config), *SMALL, "--out", str(folder / "r")]) == 0
-    )
+    config = tiny_study.write_config(folder / "models.yaml", tiny_study.ONE_LATENT)
+    assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
     return RunFolder.open(folder / "r")
 
 
@@ -52,10 +61,13 @@ def entries(run):
 
 def test_every_check_is_made_where_it_applies(run):
     made = {(e["solver"], e["n"], e["check"]) for e in entries(run) if e["check"]}
-    checks = ("calibration", "stability", "null_space", "reliability")
-    wanted = {("latent", n, check) for n in (20, 130) for check in checks}
-    wanted |= {("tikhonov", n, check) for n in (20, 130) for check in checks[1:]}
-    assert made == wanted
+    shared = ("stability", "null_space", "reliability")
+    checks = {
+        "latent": (*shared, "calibration", "ambiguity"),
+        "tikhonov": shared,
+        "latent_laplace": ("stability",),
+    }
+    assert made == {(s, n, check) for s, each in checks.items() for check in each for n in SIZES}
     for entry in entries(run):
         outcome = Outcome.read(run.evaluation(entry["hash"]))
         assert outcome.usable, outcome
@@ -158,3 +170,121 @@ def test_every_solver_has_a_trust_card(run):
     assert set(point["verdict"]) == {"not measured"}
     assert "least noticed" in measured.loc["aware", "reason"]
     assert "Trust card" in run.report_file.read_text("utf-8")
+
+
+def test_a_sampler_faces_the_worst_case_of_its_amortised_posterior(run):
+    curves = pd.read_csv(run.tables / "curves.csv").set_index(["solver", "n", "metric"])["mean"]
+    found = {(e["solver"], e["n"]): e for e in entries(run) if e["check"] == "stability"}
+    for n in SIZES:
+        mine, donor = found["latent_laplace", n], found["latent", n]
+        assert not {"worst_error", "lipschitz"} & set(curves["latent_laplace", n].index)
+        assert curves["latent_laplace", n, "transferred_error"] > 0
+        assert mine["fits"] == donor["fits"] == [mine["identity"]["donor"]]
+        assert "donor" not in donor["identity"]
+        assert mine["facts"]["worst_case_of"] == "latent"
+        assert mine["identity"]["images"] == 4
+
+
+def test_the_report_says_whose_worst_case_it_was(run):
+    rows = transfer_rows(read_results(run))
+    assert [(row.solver, row.n, row.donor) for row in rows] == [
+        ("latent_laplace", n, "latent") for n in SIZES
+    ]
+    facts = [e["facts"] for e in entries(run) if e["facts"].get("worst_case_of")]
+    assert {row.donor_error for row in rows} == {f"{f['its_error']:.4g}" for f in facts}
+    metrics = pd.read_csv(run.tables / "metrics.csv").query("metric == 'transferred_error'")
+    assert sorted(row.error.sort for row in rows) == sorted(metrics["value"])
+    page = run.report_file.read_text("utf-8")
+    assert "Worst case of" in page
+    assert rows[0].error.text in page
+
+
+def test_tv_faces_the_worst_case_of_a_model():
+    """At e of the model's own search: the model's error there, and that of TV, by hand."""
+    problem, (x, y) = make_problem(), make_pairs(23, seed=1)
+    images = ImageSet(x[:3], y=y[:3], data_range=(-20.0, 20.0))
+    model, tv = (
+        Amortised(make_model("latent"), problem),
+        CLASSICAL["tv"].fit(problem, x[3:], y[3:]),
+    )
+    cell, context, keys = Cell("tv", 8), Context(40.0, None, problem), (4, 7, 9)
+    subject = Subject(cell, tv, problem, images, context, keys, None, Donor("latent", model))
+    found, outcome = run_check("stability", subject)
+    assert outcome.usable
+    e = torch.from_numpy(found.arrays["disturbance"])
+    assert ((e / 0.1).flatten(1).norm(dim=1) <= 12 * (1 + 1e-5)).all()
+    size = x[:3].flatten(1).norm(dim=1)
+    there = (tv(y[:3] + e).mean - x[:3]).flatten(1).norm(dim=1) / size
+    np.testing.assert_allclose(found.evaluation.rows["transferred_error"][:, 0], there, rtol=1e-5)
+    own = (model(y[:3] + e, keys=keys).mean - x[:3]).flatten(1).norm(dim=1) / size
+    assert found.facts["its_error"] == pytest.approx(float(own.mean()), rel=1e-4)
+    random = NoiseStream(3).normal(e.shape)
+    random *= (e.flatten(1).norm(dim=1) / random.flatten(1).norm(dim=1))[:, None, None, None]
+    usual = (model(y[:3] + random, keys=keys).mean - x[:3]).flatten(1).norm(dim=1) / size
+    assert (own > usual).all()
+    alone, _ = run_check("stability", replace(subject, donor=None))
+    assert "donor of worst cases" in alone.facts["not_applicable"]
+
+
+def test_the_prior_bounds_every_solver(run):
+    curves = pd.read_csv(run.tables / "curves.csv").set_index(["solver", "n", "metric"])["mean"]
+    assert all(curves["latent", n, "ambiguity"] > 0 for n in SIZES)
+    folder = next(run.evaluation(e["hash"]) for e in entries(run) if e["check"] == "ambiguity")
+    assert {f.stem for f in (folder / "arrays").iterdir()} == {"truth", "anchor", "other"}
+
+
+def test_what_a_transfer_depends_on_is_in_its_name(run):
+    config = {**run.description["config"], "baselines": ["tikhonov", "tv"]}
+
+    def found(tree):
+        _, evaluations = units_of(construct(Scarcity, tree), tree)
+        return {(u.solver, u.n, u.check): u for u in evaluations}
+
+    latent = config["models"]["latent"]
+    wider = {**latent, "init_args": {**latent["init_args"], "dim": 2}}
+    before, after = found(config), found({**config, "models": {"latent": wider}})
+    for n in SIZES:
+        transferred = before["tv", n, "stability"]
+        assert transferred.donor == before["latent", n, ""].fits[0]
+        assert transferred.donor.hash in transferred.needs
+        assert after["tv", n, "stability"].hash != transferred.hash
+        for solver, check in (("tv", "null_space"), ("tikhonov", "stability")):
+            assert after[solver, n, check].hash == before[solver, n, check].hash
+            assert not before[solver, n, check].needs
+
+
+def test_a_collapsed_donor_is_named(run, tmp_path):
+    copy = RunFolder(shutil.copytree(run.path, tmp_path / "copy"))
+    study = construct(Scarcity, run.description["config"])
+    _, evaluations = units_of(study, run.description["config"])
+    (unit,) = (u for u in evaluations if u.donor and u.n == 20)
+    Outcome(Status.COLLAPSED, "KL 0.1 nats").write(copy.fit(unit.donor.hash))
+    shutil.rmtree(copy.evaluation(unit.hash))
+    tv = replace(unit, solver="tv", algorithm="tv", fits=())  # whose own fits are none
+    assert work(study, copy, tv) == "converged"
+    outcome = Outcome.read(copy.evaluation(tv.hash))
+    assert outcome.message.endswith("whose worst cases are tried, latent, is collapsed")
+    assert not (copy.evaluation(tv.hash) / "metrics.csv").exists()
+
+
+def test_the_cost_of_every_check_is_foreseen(run):
+    config = {**run.description["config"], "baselines": ["tv"]}
+    study = construct(Scarcity, config)
+    _, evaluations = units_of(study, config)
+    for unit in evaluations:
+        if unit.check:
+            assert seconds_per_check(study, unit) > 0, (unit.solver, unit.check)
+
+
+@pytest.mark.parametrize("name", CLASSICAL)
+def test_classical_algorithms_that_cannot_be_attacked_are_listed(name):
+    problem, (x, y) = make_problem(), make_pairs(6)
+    solver = CLASSICAL[name].fit(problem, x, y)
+    assert can_be_attacked(solver, y, range(6)) is (name not in UNATTACKED)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_samplers_cannot_be_attacked(name):
+    solver = SAMPLERS[name](make_model("latent"), make_problem(), Status.CONVERGED)
+    assert type(solver).mean_of is Solver.mean_of
+    assert not can_be_attacked(solver, make_pairs(1)[1], [0])

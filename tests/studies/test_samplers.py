@@ -12,31 +12,20 @@ from latens.studies.configure import construct
 from latens.studies.enumeration import units_of
 from latens.studies.expected import expected_seconds, seconds_per_sampling
 from latens.studies.scarcity import Scarcity
+from stand_ins import tiny_study
 
 SMALL = [
-    *("--data.size", "[16,16]", "--data.count", "80", "--sizes", "[20]", "--test_images", "12"),
-    *("--data_seeds", "1", "--init_seeds", "1", "--baselines", "[]", "--ensembles", "[]"),
-    *("--training.max_steps", "12", "--training.kl_warmup_steps", "4"),
-    *("--training.warmup_steps", "2"),
-    *("--training.validate_every", "6", "--samplers", "[map,laplace,hmc]"),
-    *("--sampled_images", "3", "--jobs", "1"),
+    *tiny_study.FEW_STEPS,
+    *("--data.count", "80", "--sizes", "[20]", "--test_images", "12", "--baselines", "[]"),
+    *("--samplers", "[map,laplace,hmc]", "--sampled_images", "3"),
 ]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samplers")
-    config = folder / "models.yaml"
-    config.write_text(
-        "models:\n"
-        "  latent:\n"
-        "    class_path: latens.models.Latent\n"
-        "    init_args: {dim: 1, architecture: {class_path: latens.nets.ConvMap, "
-        "init_args: {width: 4}}}\n"
-    )
-    assert (
-        main(["run", "scarcity", "--config", str(config), *SMALL, "--out", str(folder / "r")]) == 0
-    )
+    config = tiny_study.write_config(folder / "models.yaml", tiny_study.ONE_LATENT)
+    assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
     return folder / "r"
 
 

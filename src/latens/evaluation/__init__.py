@@ -4,6 +4,9 @@ from latens.evaluation.ambiguity import (
     Ambiguity,
     measure_ambiguity,
 )
+from latens.evaluation.anybody import (
+    evaluate,
+)
 from latens.evaluation.calibration import (
     calibration_tests,
     data_calibration,
@@ -11,6 +14,16 @@ from latens.evaluation.calibration import (
 )
 from latens.evaluation.calibration_outcome import (
     CalibrationTests,
+)
+from latens.evaluation.checks import (
+    CHECKS,
+    Check,
+    Checked,
+    Donor,
+    Subject,
+    applicable_shifts,
+    run_check,
+    save_check,
 )
 from latens.evaluation.conformal import (
     fit_calibration,
@@ -22,7 +35,6 @@ from latens.evaluation.declared import (
 from latens.evaluation.evaluate import (
     Cell,
     Evaluation,
-    evaluate,
     evaluate_cell,
     fit_directions,
     simulate,
@@ -78,11 +90,15 @@ from latens.scaling import (
 )
 
 __all__ = [
+    "CHECKS",
     "Ambiguity",
     "CalibrationTests",
     "Cell",
+    "Check",
+    "Checked",
     "Condition",
     "Context",
+    "Donor",
     "Evaluation",
     "Examples",
     "Interval",
@@ -99,6 +115,8 @@ __all__ = [
     "Shift",
     "Stability",
     "StabilitySettings",
+    "Subject",
+    "applicable_shifts",
     "bootstrap_interval",
     "calibration_tests",
     "data_calibration",
@@ -116,6 +134,8 @@ __all__ = [
     "metric_interval",
     "model_calibration",
     "reliability",
+    "run_check",
+    "save_check",
     "save_evaluation",
     "seed_interval",
     "simulate",

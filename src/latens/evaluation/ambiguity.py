@@ -13,7 +13,7 @@ References:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import sqrt
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, UnsupportedError
-from latens.evaluation.measure import Rows
+from latens.evaluation.measure import Rows, block_size
 from latens.evaluation.stability import noise_scale
 from latens.inference.samplers.maximise import maximise
 from latens.inference.solver import frozen
@@ -198,6 +198,24 @@ def measure_ambiguity(
             type(model).__name__,
             "Leave `ambiguity` out.",
         )
+    size = block_size(x.shape[1:])
+    blocks = [slice(start, start + size) for start in range(0, len(x), size)]
+    parts = [_pairs(model, problem, x[b], keys[b], seed, restarts) for b in blocks]
+    names = [field.name for field in fields(Ambiguity)]
+    found = Ambiguity(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    relative = 0.5 * found.distance / x.flatten(1).norm(dim=1)
+    return {"ambiguity": relative[:, None].double().numpy(force=True)}, found
+
+
+def _pairs(
+    model: Latent,
+    problem: InverseProblem,
+    x: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    restarts: int,
+) -> Ambiguity:
+    """The search for one block of images."""
     with frozen(model), torch.no_grad():
         anchor = model.encoder(x).mean
         scale = noise_scale(problem, model.decode(anchor, x).mean)
@@ -214,6 +232,4 @@ def measure_ambiguity(
 
     separation = 2 * sqrt(scale[0].numel())
     with frozen(model):
-        found = farthest_alike(decode, measure, anchor, anchor + noise, separation, radius)
-    relative = 0.5 * found.distance / x.flatten(1).norm(dim=1)
-    return {"ambiguity": relative[:, None].double().numpy(force=True)}, found
+        return farthest_alike(decode, measure, anchor, anchor + noise, separation, radius)

@@ -1,9 +1,9 @@
-"""`latens.evaluate`: the numbers of latens for anybody's solver."""
+"""The numbers of one solver on one test set: core metrics with intervals, as tables and text."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from torch import Tensor
 
 from latens.data import ImageSet
 from latens.distributions import Purpose, row_noise
-from latens.errors import ConfigError, ShapeError
+from latens.errors import ConfigError
 from latens.evaluation.intervals import metric_interval
+from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
-from latens.inference import Solver, as_solver
+from latens.inference import Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -23,6 +24,8 @@ from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from latens.evaluation.checks import Checked
 
 JUDGED = ("mse", "crps")
 """Metrics that are finite for every finite estimate. Others may rightly be infinite: the PSNR of
@@ -64,6 +67,7 @@ class Evaluation:
         groups: Group of each image, the unit of the bootstrap.
         examples: A few images in full.
         data_range: Range (lower, upper) of the data set, signal units.
+        checks: What deep checks found, by name, where any were asked for.
     """
 
     cell: Cell
@@ -74,6 +78,7 @@ class Evaluation:
     groups: tuple[str, ...]
     examples: Examples
     data_range: tuple[float, float]
+    checks: "Mapping[str, Checked]" = field(default_factory=dict)
 
     @cached_property
     def metrics(self) -> "pd.DataFrame":
@@ -128,10 +133,25 @@ class Evaluation:
             )
         return pd.concat(frames, ignore_index=True).loc[:, list(PER_IMAGE.columns)]
 
+    @property
+    def left_out(self) -> list[str]:
+        """Groups of core metrics that could not be measured, each with its reason."""
+        return left_out(self.rows)
+
     def __str__(self) -> str:
         lines = [f"{self.cell.solver}: {len(self.groups)} images, {self.kind}"]
         if self.outcome.status is not Status.CONVERGED:
             lines.append(f"  {self.outcome.status}: {self.outcome.message}".rstrip(": "))
+        lines += self.lines
+        lines += [f"  not measured: {text}" for text in self.left_out]
+        for name, checked in self.checks.items():
+            lines += [f"{name}:", *checked.lines]
+        return "\n".join(lines)
+
+    @property
+    def lines(self) -> list[str]:
+        """A line for each metric."""
+        lines = []
         labels = {metric.name: metric for metric in CATALOGUE}
         for row in self.metrics.to_dict("records"):
             metric = labels[row["metric"]]
@@ -139,65 +159,7 @@ class Evaluation:
             interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]"
             value = f"{row['value']:.4g} {metric.unit}".strip()
             lines.append(f"  {metric.label:<36} {value:>14}   {interval}{target}")
-        return "\n".join(lines)
-
-
-def evaluate(
-    solver: Solver | Callable[..., Any],
-    problem: InverseProblem | None,
-    x: Tensor,
-    *,
-    y: Tensor | None = None,
-    groups: Sequence[str] | None = None,
-    data_range: tuple[float, float] | None = None,
-    reference: Tensor | None = None,
-    name: str = "solver",
-    seed: int = 0,
-) -> Evaluation:
-    """Quality and calibration of a solver on test images, every number with an interval.
-
-    Args:
-        solver: A solver of latens or any callable `y → tensor`, `y → Distribution`,
-            `(y, n) → draws`, `y → Posterior | PointEstimate`.
-        problem: Operator and noise. None if they are unknown; then `y` is needed and the data
-            residual is left out.
-        x: Truth, `(n, *signal_shape)`, not used in making the solver.
-        y: Measurements, `(n, *measurement_shape)`; simulated from `problem` if None.
-        groups: Subject of each image; intervals resample subjects. Default: every image alone.
-        data_range: Range of the data set for PSNR and SSIM; default: minimum and maximum of x.
-        reference: Other images of the same kind, `(k, *signal_shape)`, from which principal
-            directions are taken. None leaves the coverage of principal directions out.
-        name: Name of the solver in tables.
-        seed: Key of simulated noise and of posterior draws.
-
-    Returns:
-        The evaluation; print it, or read `.metrics` and `.per_image`.
-
-    Raises:
-        ShapeError: If shapes do not fit together.
-        DataError: If x or y hold values that are not finite.
-        ConfigError: If neither `problem` nor `y` is given.
-    """
-    x = x.float()
-    low, high = data_range if data_range is not None else (float(x.min()), float(x.max()))
-    images = ImageSet(
-        x,
-        y=simulate(problem, x, seed) if y is None else y.float(),
-        data_range=(low, high),
-        groups=tuple(groups) if groups is not None else (),
-        name=name,
-    )
-    assert images.y is not None
-    if problem is not None and images.y.shape[1:] != problem.measurement_shape:
-        raise ShapeError(
-            "y",
-            f"(n, *{problem.measurement_shape}), the measurement of the problem",
-            tuple(images.y.shape),
-            "Give the measurements that this operator makes.",
-        )
-    directions = None if reference is None else fit_directions(reference)
-    context = Context(high - low, directions, problem)
-    return evaluate_cell(Cell(name), as_solver(solver), images, context, seed=seed)
+        return lines
 
 
 def evaluate_cell(

@@ -1,6 +1,6 @@
 """Core metrics of a solver: per-image components, computed in blocks of images."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -50,6 +50,10 @@ BLOCK_BYTES = 128 * 2**20
 
 REGIONS = 4
 """Blocks per axis whose means are checked for coverage."""
+
+
+JOINT = ("energy_score", "variogram_score")
+"""Scores of whole images, which depend on how their elements go together."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +133,7 @@ def measure(
     """
     keys = range(len(x)) if keys is None else keys
     size = block_size(x.shape[1:])
-    chosen = sorted(set(np.linspace(0, len(x) - 1, min(examples, len(x))).astype(int).tolist()))
+    chosen = spread_evenly(len(x), examples)
     blocks: list[Rows] = []
     shown: list[dict[str, NDArray]] = []
     statuses: list[Status] = []
@@ -159,8 +163,22 @@ def measure(
     untrusted = int((~usable).sum())
     kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
     solved = Solved(is_posterior, worst_status(statuses), tuple(kept.tolist()), untrusted)
-    pictured = tuple(keys[i] for i in chosen)
-    return {name: r[kept] for name, r in rows.items()}, Examples(arrays, pictured), solved
+    whole = Examples(arrays, tuple(keys[i] for i in chosen))
+    return {name: r[kept] for name, r in rows.items()}, whole, solved
+
+
+def spread_evenly(total: int, count: int | None) -> list[int]:
+    """Places of `count` of `total` images, first and last among them; all where it is None."""
+    if count is None or count >= total:
+        return list(range(total))
+    return np.linspace(0, total - 1, count).astype(int).tolist()
+
+
+def pictured(arrays: Mapping[str, Tensor], keys: Sequence[int], count: int) -> Examples:
+    """Some images of arrays `(B, ...)` with their keys, spread evenly over the set."""
+    chosen = spread_evenly(len(keys), count)
+    kept = {name: value[chosen].numpy(force=True) for name, value in arrays.items()}
+    return Examples(kept, tuple(keys[i] for i in chosen))
 
 
 def block_size(signal_shape: Sequence[int]) -> int:
@@ -186,7 +204,7 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
         for name, parts in columns.items()
     }
     if isinstance(estimate, Posterior):
-        rows |= _posterior_rows(estimate.sample(), x, context)
+        rows |= _posterior_rows(estimate, x, context)
     if isinstance(estimate, SampledPosterior):
         rows |= gap_rows(estimate, x, rows, region_grid(x))
     if isinstance(estimate, CalibratedPosterior):
@@ -199,7 +217,8 @@ def region_grid(x: Tensor) -> Shape:
     return tuple(min(REGIONS, s) for s in x.shape[2:])
 
 
-def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
+def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
+    draws = posterior.sample()
     rows: dict[str, Tensor] = {
         "interval_width": interval_width(draws, LEVEL)[:, None],
         "spread_skill": spread_skill_components(draws, x),
@@ -207,9 +226,11 @@ def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
         "crps": crps(draws, x)[:, None],
         "mse_draw_ratio": draw_mse_components(draws, x),
     }
-    grid = region_grid(x)
-    pairs = {"pixel": (draws, x), "region": (region_means(draws, grid), region_means(x, grid))}
-    if context.directions is not None:
+    pairs = {"pixel": (draws, x)}
+    if posterior.is_joint:
+        grid = region_grid(x)
+        pairs["region"] = region_means(draws, grid), region_means(x, grid)
+    if posterior.is_joint and context.directions is not None:
         directions = context.directions
         pairs["principal"] = (
             principal_scores(draws, directions),
@@ -221,6 +242,8 @@ def _posterior_rows(draws: Tensor, x: Tensor, context: Context) -> Rows:
         error = covered[:, :-1] - levels
         rows |= {f"ce_{kind}": error, f"ace_{kind}": error, f"coverage_{kind}": covered[:, -1:]}
     rows |= uncertainty_rows(draws, x, context.data_range)
+    if not posterior.is_joint:
+        rows = {name: value for name, value in rows.items() if name not in JOINT}
     return {name: value.double().numpy(force=True) for name, value in rows.items()}
 
 

@@ -36,6 +36,12 @@ from latens.inference.latent_samplers import SAMPLERS, Sampler
 from latens.inference.latent_target import latent_target
 from latens.inference.points import Regression
 from latens.inference.predictive import GaussianPosterior, Predictive
+from latens.inference.recorded import (
+    MarginalPosterior,
+    Recorded,
+    RecordedPosterior,
+    Recording,
+)
 from latens.inference.solver import Solver
 
 __all__ = [
@@ -61,11 +67,15 @@ __all__ = [
     "LatentLaplace",
     "LatentMAP",
     "LatentPosterior",
+    "MarginalPosterior",
     "Method",
     "MonteCarloDropout",
     "PointEstimate",
     "Posterior",
     "Predictive",
+    "Recorded",
+    "RecordedPosterior",
+    "Recording",
     "Regression",
     "ResampledPosterior",
     "SampledPosterior",

@@ -153,9 +153,14 @@ class Posterior(Estimate):
         seed: Key of the noise of this posterior.
         includes_decoder_spread: True if draws contain the observation noise of the decoder,
             False if they are decoder means.
+
+    Attributes:
+        is_joint: False if only the spread of each element is known, and not how elements go
+            together: means of regions and whole images are then no draws of anything.
     """
 
     is_posterior = True
+    is_joint: ClassVar[bool] = True
 
     def __init__(
         self,

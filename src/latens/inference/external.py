@@ -82,8 +82,17 @@ class _External(Solver):
         """Of a callable `y → tensor` or `y → Distribution` through which gradients flow."""
         modules = [self.function] if isinstance(self.function, nn.Module) else []
         with frozen(*modules):
-            found = None if self.takes_count else _mean(self.function(y), y)
+            found = None if self.takes_count else _mean(self._with_graph(y), y)
         return super().mean_of(y, keys, seed, draws) if found is None else _checked(found, y)
+
+    def _with_graph(self, y: Tensor) -> Any:
+        """What the function returns; None if it leaves torch, as code with numpy does."""
+        try:
+            return self.function(y)
+        except RuntimeError as error:
+            if y.requires_grad and "requires grad" in str(error):
+                return None
+            raise
 
 
 def _mean(result: Any, y: Tensor) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Point estimates of trained regressors."""
+"""Trained regressors as solvers, and their point estimates."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -14,8 +14,8 @@ from latens.problems import InverseProblem
 from latens.store import Status
 
 
-class Regression(Solver):
-    """A trained regressor as a solver.
+class OfRegressor(Solver):
+    """A solver whose reconstruction is one pass of a trained regressor.
 
     Args:
         model: Trained U-Net.
@@ -26,11 +26,6 @@ class Regression(Solver):
         self.model = model.eval()
         self.status = status
 
-    @torch.no_grad()
-    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
-        """One pass of the network; no randomness."""
-        return PointEstimate(self.model.reconstruct(y), self.status)
-
     def mean_of(
         self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
     ) -> Tensor:
@@ -40,3 +35,12 @@ class Regression(Solver):
 
     def with_problem(self, problem: InverseProblem) -> Self:
         return type(self)(deepcopy(self.model).look_through(problem.operator), self.status)
+
+
+class Regression(OfRegressor):
+    """A trained regressor as a solver, without uncertainty."""
+
+    @torch.no_grad()
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
+        """One pass of the network; no randomness."""
+        return PointEstimate(self.model.reconstruct(y), self.status)

@@ -8,18 +8,14 @@ using deep ensembles, https://arxiv.org/abs/1612.01474.
 """
 
 from collections.abc import Sequence
-from copy import deepcopy
-from typing import Self
 
 import torch
 from torch import Tensor
 from torch.distributions import Independent
 
 from latens.distributions import Purpose, draw
-from latens.inference.estimates import DEFAULT_DRAWS, Draws, Posterior
-from latens.inference.solver import Solver, frozen
-from latens.models import UNet
-from latens.problems import InverseProblem
+from latens.inference.estimates import Draws, Posterior
+from latens.inference.points import OfRegressor
 from latens.store import Status
 
 
@@ -58,7 +54,7 @@ class GaussianPosterior(Posterior):
         return self.distribution.variance
 
 
-class Predictive(Solver):
+class Predictive(OfRegressor):
     """A trained regressor as a posterior: N(f(y), σ²) with the σ of its likelihood.
 
     One σ for every pixel of every image, and pixels independent of each other: pixel intervals
@@ -68,28 +64,10 @@ class Predictive(Solver):
     may lag behind the network, or be that of pairs the network has learned by heart;
     `UNet.fit_scale` sets it from other pairs. With dropout, f has all feature maps and σ still
     holds the spread of the masks; `MonteCarloDropout` draws them.
-
-    Args:
-        model: Trained U-Net.
-        status: Status of the fit.
     """
-
-    def __init__(self, model: UNet, status: Status = Status.CONVERGED) -> None:
-        self.model = model.eval()
-        self.status = status
 
     @torch.no_grad()
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> GaussianPosterior:
         """One pass of the network."""
         around = self.model.around(self.model.reconstruct(y))
         return GaussianPosterior(around, keys, seed, self.status)
-
-    def mean_of(
-        self, y: Tensor, keys: Sequence[int], seed: int, draws: int = DEFAULT_DRAWS
-    ) -> Tensor:
-        """One pass of the network; see `Solver.mean_of`."""
-        with frozen(self.model):
-            return self.model.reconstruct(y)
-
-    def with_problem(self, problem: InverseProblem) -> Self:
-        return type(self)(deepcopy(self.model).look_through(problem.operator), self.status)

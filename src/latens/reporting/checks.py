@@ -42,6 +42,25 @@ class TestsRow:
 
 
 @dataclass(frozen=True)
+class TransferRow:
+    """A solver that cannot be attacked itself, at the worst case of another one.
+
+    Args:
+        solver: Name of the solver.
+        n: Training size.
+        donor: Whose worst case it is.
+        error: Relative error of the solver there.
+        donor_error: That of the donor.
+    """
+
+    solver: str
+    n: int
+    donor: str
+    error: Cell
+    donor_error: str
+
+
+@dataclass(frozen=True)
 class ShiftRow:
     """One solver under one shift.
 
@@ -102,6 +121,28 @@ def _tests_row(
         float(worst["p_adjusted"]),
         f"{worst['quantity']}, {test}",
     )
+
+
+def transfer_rows(results: Results) -> list[TransferRow]:
+    """One row per solver and N that was evaluated at another's worst case."""
+    rows = []
+    for unit in results.evaluations.values():
+        facts = unit.identity.get("facts") or {}
+        if "worst_case_of" not in facts or not unit.usable:
+            continue
+        mine = records(select(results.metrics, "evaluation", unit.name))
+        found = next((row for row in mine if row["metric"] == "transferred_error"), None)
+        rows.append(
+            TransferRow(
+                str(unit.identity["solver"]),
+                int(unit.identity["n"]),
+                str(facts["worst_case_of"]),
+                _cell(found),
+                format_value(float(facts["its_error"])),
+            )
+        )
+    order = {solver: place for place, solver in enumerate(results.solvers)}
+    return sorted(rows, key=lambda row: (order[row.solver], row.n))
 
 
 def shift_table(results: Results) -> ShiftTable | None:

@@ -52,8 +52,10 @@ def asked(results: Results) -> str:
     test = f", each evaluated on {_plural(images, 'test image')}" if images else ""
     if fewer := on_fewer_images(results):
         test += f", but {_list(fewer)} on fewer"
+    count = len(results.solvers)
+    done = f"{count} solvers were compared" if count > 1 else "One solver was evaluated"
     return (
-        f"{len(results.solvers)} solvers were compared{name} at {span} training samples, with "
+        f"{done}{name} at {span} training samples, with "
         f"up to {_plural(seeds, 'data seed')} and {_plural(fits, 'cell')} per size{test}."
     )
 

@@ -183,6 +183,7 @@ def render(results: Results) -> str:
         p_values=calibration.p_value_tables(results),
         heat=awareness.heat_tables(results),
         scores=awareness.SCORES,
+        transfers=checks.transfer_rows(results),
         shifts=checks.shift_table(results),
         trust=read_trust(results),
         failures=tables.failures(results),

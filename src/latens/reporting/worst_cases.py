@@ -28,7 +28,7 @@ from latens.reporting.stability import CHECK
 
 def worst_pictures(results: Results) -> PictureSet | None:
     """Truth, reconstruction, worst disturbance, reconstruction there, and the difference."""
-    units = at_largest(check_units(results, CHECK))
+    units = at_largest([u for u in check_units(results, CHECK) if not _is_transferred(u)])
     arrays = {unit.name: _arrays(unit) for unit in units}
     units = [unit for unit in units if arrays[unit.name]]
     if not units:
@@ -53,6 +53,11 @@ def worst_pictures(results: Results) -> PictureSet | None:
         "“moved” is the root mean square of the difference of the two reconstructions."
     )
     return PictureSet("worst_cases", size_of(units[0]), caption, rows, scales)
+
+
+def _is_transferred(unit: Unit) -> bool:
+    """Whether the disturbance is the worst case of another solver."""
+    return "worst_case_of" in (unit.identity.get("facts") or {})
 
 
 def _arrays(unit: Unit) -> dict[str, np.ndarray]:

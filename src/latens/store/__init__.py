@@ -28,6 +28,7 @@ from latens.store.run import (
     RunFolder,
 )
 from latens.store.safe import (
+    npz_members,
     read_array,
     read_json,
     read_npz,
@@ -105,6 +106,7 @@ __all__ = [
     "from_rows",
     "major_versions",
     "new_folder",
+    "npz_members",
     "provenance",
     "read_array",
     "read_csv",

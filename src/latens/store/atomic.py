@@ -155,6 +155,21 @@ def new_folder(target: PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(folder: PathLike) -> None:
+    """Remove a folder, which disappears at once; one that is gone already is no error.
+
+    Raises:
+        DataError: If it cannot be removed.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        return
+    with explained(folder):
+        doomed = temporary_beside(folder)  # a kill while it is removed leaves no half
+        folder.rename(doomed)
+        shutil.rmtree(doomed)
+
+
 def append_line(path: PathLike, line: str, header: str) -> None:
     """Add one line to a text file that several processes append to.
 

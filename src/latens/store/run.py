@@ -192,6 +192,18 @@ class RunFolder:
         with _locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB) as mine:
             yield mine
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process writes what belongs to the whole run, and keep it so.
+
+        For tables, figures and report of runs to which several processes add evaluations.
+
+        Raises:
+            DataError: If the lock file cannot be written.
+        """
+        with _locked(self.path / _LOCK, fcntl.LOCK_EX):
+            yield
+
     def record_cost(
         self,
         unit: str,

@@ -115,6 +115,18 @@ def read_npz(path: PathLike, names: Sequence[str]) -> "dict[str, npt.NDArray[Any
         return arrays
 
 
+def npz_members(path: PathLike) -> list[str]:
+    """Names of the arrays of a `.npz` file, in its order.
+
+    Raises:
+        DataError: If the file is missing or no intact zip archive.
+    """
+    import zipfile
+
+    with _readable(path), zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name[-4:] == ".npy"]
+
+
 @contextmanager
 def _readable(path: PathLike) -> Iterator[None]:
     """Turn everything that a damaged or hostile file can raise into one `DataError`."""

@@ -246,8 +246,14 @@ def _as_config_error(text: str, kind: Callable[..., Any], tree: Mapping[str, Any
         argument,
         "a value that fits its type",
         detail[:300],
-        "Compare with `latens run scarcity --show`.",
+        f"Compare with `{_shown(kind)}`.",
     )
+
+
+def _shown(kind: Callable[..., Any]) -> str:
+    """The command that shows what can be configured."""
+    name = getattr(kind, "name", None)
+    return f"latens run {name} --show" if name else "latens --help"
 
 
 def _settings(kind: Callable[..., Any]) -> set[str]:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from latens.errors import ConfigError
+from latens.evaluation import Check
 from latens.inference import SAMPLERS
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.store import canonical_json
@@ -16,6 +17,9 @@ TRAINED_POSTERIORS = ("amortised", "dropout", "ensemble")
 
 TESTED = ("amortised", "dropout", "wiener")
 """Algorithms whose single solvers return posteriors, on which calibration tests are made."""
+
+UNATTACKED = ("tv",)
+"""Classical algorithms whose reconstruction cannot be differentiated. Nor can that of samplers."""
 
 NOT_A_POSTERIOR = "not a posterior: its optimum is not p(x | y) at any N"
 
@@ -111,14 +115,42 @@ def _algorithm(model: Model) -> str:
 
 
 def _checks(study: Scarcity, evaluations: list[EvaluationUnit]) -> list[EvaluationUnit]:
-    """Deep checks of models and baselines, for the first seeds at three N."""
+    """Deep checks of models, baselines and samplers, for the first seeds at three N."""
     sizes = study.sizes
     ends = {sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]}
+    first = [u for u in evaluations if u.n in ends and u.data_seed == 0 and u.init_seed == 0]
     return [
-        replace(unit, check=check, images=study.checked_images, conformal="")
-        for unit in evaluations
-        if unit.n in ends and unit.data_seed == 0 and unit.init_seed == 0
-        if unit.algorithm not in SAMPLERS
+        replace(
+            unit,
+            check=check,
+            images=min(study.checked_images, unit.images or study.checked_images),
+            conformal="",
+            donor=_donor(unit, first) if check == "stability" else None,
+        )
+        for unit in first
         for check in study.checks
-        if check != "calibration" or unit.algorithm in TESTED
+        if _is_checked(study, unit, check)
     ]
+
+
+def _is_checked(study: Scarcity, unit: EvaluationUnit, check: Check) -> bool:
+    """Whether a check makes sense for a kind of solver."""
+    if check == "calibration":
+        return unit.algorithm in TESTED
+    if check == "ambiguity":
+        single = unit.algorithm == "amortised"
+        return single and isinstance(study.examples[unit.fits[0].name], Latent)
+    return unit.algorithm not in SAMPLERS or check == "stability"
+
+
+def _donor(unit: EvaluationUnit, others: list[EvaluationUnit]) -> FitUnit | None:
+    """Of a solver that cannot be attacked: the fit whose worst cases are tried on it.
+
+    Of a sampler its own fit, whose amortised posterior approximates the same thing; else the
+    first model of the study at the same N and seeds.
+    """
+    if unit.algorithm not in (*SAMPLERS, *UNATTACKED):
+        return None
+    if unit.fits:
+        return unit.fits[0]
+    return next((other.fits[0] for other in others if other.n == unit.n and other.fits), None)

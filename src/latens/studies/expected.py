@@ -4,7 +4,6 @@ import math
 import os
 import statistics
 import time
-from collections import Counter
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
 WORKER_START = 5.0
 """Seconds until worker processes have imported what they need."""
 
-CHECK_EVALUATIONS = {"calibration": 1, "null_space": 1, "reliability": 1}
+CHECK_EVALUATIONS = {"calibration": 1, "null_space": 1, "ambiguity": 1, "reliability": 1}
 """Evaluations of equal size that a check takes as long as."""
 
 TRANSITION_GRADIENTS = {"refined": 16, "hmc": 16, "nuts": 32}
@@ -56,15 +55,15 @@ def expected_seconds(study: Scarcity, missing: list[Unit], jobs: int) -> float:
     pixels = study.test_images * math.prod(study.shapes[0])
     evaluations = [unit for unit in missing if isinstance(unit, EvaluationUnit)]
     seconds += len(evaluations) * (EVALUATION + EVALUATION_PIXEL * pixels)
-    checks = (unit for unit in evaluations if unit.check)
-    seconds += sum(seconds_per_check(study, unit) for unit in checks)
-    sampled = Counter(
-        (unit.fits[0].name, unit.algorithm) for unit in evaluations if unit.algorithm in SAMPLERS
-    )
-    seconds += sum(
-        count * seconds_per_sampling(study, name, algorithm)
-        for (name, algorithm), count in sampled.items()
-    )
+    timed: dict[tuple[str, str, str], float] = {}  # equal for every N and seed
+    for unit in evaluations:
+        name = unit.fits[0].name if unit.fits else ""
+        key = unit.algorithm, name, unit.check
+        if unit.check and key not in timed:
+            timed[key] = seconds_per_check(study, unit)
+        elif unit.algorithm in SAMPLERS and key not in timed:
+            timed[key] = seconds_per_sampling(study, name, unit.algorithm)
+        seconds += timed.get(key, 0.0)
     if not missing or jobs == 1:
         return seconds
     return WORKER_START + seconds / min(jobs, len(missing), available_cores())
@@ -129,15 +128,44 @@ def seconds_per_sampling(study: Scarcity, name: str, algorithm: str) -> float:
 
 def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
     """Time of a deep check, at most; 0 where its solver cannot be built."""
-    images = min(study.checked_images, study.test_images)
+    images = min(unit.images or study.checked_images, study.test_images)
     if unit.check != "stability":
         pixels = images * math.prod(study.shapes[0])
         return CHECK_EVALUATIONS[unit.check] * (EVALUATION + EVALUATION_PIXEL * pixels)
+    costs = stability_cost(StabilitySettings())
+    if unit.donor is None:
+        one = _seconds_per_reconstruction(study, unit.algorithm, unit.fits, images)
+        return sum(costs.values()) * one * images
+    one = _seconds_per_reconstruction(study, "amortised", (unit.donor,), images)
+    return costs["worst case"] * one * images + 2 * _seconds_per_solution(study, unit, images)
+
+
+def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) -> float:
+    """Time in which a solver that cannot be differentiated solves some images."""
+    if unit.algorithm in SAMPLERS:
+        found = seconds_per_sampling(study, unit.fits[0].name, unit.algorithm)
+        return found * images / study.sampled_images
+    corpus = study.corpus
+    x, y = corpus.pairs(corpus.pool[:PROBE_STEPS])
+    try:
+        with one_thread():
+            solver = CLASSICAL[unit.algorithm].fit(corpus.problem, x, y)
+            start = time.perf_counter()
+            solver(y)
+            return (time.perf_counter() - start) * images / len(y)
+    except Exception:  # the evaluation itself will say what is wrong
+        return 0.0
+
+
+def _seconds_per_reconstruction(
+    study: Scarcity, algorithm: str, fits: tuple[FitUnit, ...], images: int
+) -> float:
+    """Time of one reconstruction of one image from one draw; 0 where that fails."""
     corpus = study.corpus
     x, y = corpus.pairs(corpus.pool[:images])
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
-            solver = _untrained_solver(study, unit, x, y)
+            solver = _untrained_solver(study, algorithm, fits, x, y)
             times = []
             for _ in range(PROBE_STEPS + 1):
                 start = time.perf_counter()
@@ -145,14 +173,15 @@ def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
                 times.append(time.perf_counter() - start)
     except Exception:  # not differentiable, or the check itself will say what is wrong
         return 0.0
-    work = sum(stability_cost(StabilitySettings()).values())
-    return work * statistics.median(times) * images / len(y)
+    return statistics.median(times) / len(y)
 
 
-def _untrained_solver(study: Scarcity, unit: EvaluationUnit, x: Tensor, y: Tensor) -> Solver:
+def _untrained_solver(
+    study: Scarcity, algorithm: str, fits: tuple[FitUnit, ...], x: Tensor, y: Tensor
+) -> Solver:
     problem = study.corpus.problem
-    if unit.algorithm in CLASSICAL:
-        return CLASSICAL[unit.algorithm].fit(problem, x, y)
-    model = study.build(unit.fits[0].name)
+    if algorithm in CLASSICAL:
+        return CLASSICAL[algorithm].fit(problem, x, y)
+    model = study.build(fits[0].name)
     model.fit_units(x, y)
-    return solver_of(model, problem, Status.CONVERGED, unit.algorithm)
+    return solver_of(model, problem, Status.CONVERGED, algorithm)

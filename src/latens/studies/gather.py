@@ -1,7 +1,7 @@
 """Tables of a whole run, from the folders of its evaluations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from latens.store import (
     write_json,
     write_table,
 )
-from latens.studies.units import EvaluationUnit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +40,30 @@ BAND_POINTS = 60
 ONE_SIGMA = 0.6827
 
 
-def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.DataFrame"]:
+class Unit(Protocol):
+    """An evaluation as far as tables look at it.
+
+    Attributes:
+        hash: Name of its folder.
+        solver: Name of the solver today.
+        n: Number of pairs it was made from.
+        check: Deep check; empty for the core metrics.
+        needs: Hashes of the fits behind it.
+    """
+
+    @property
+    def hash(self) -> str: ...
+    @property
+    def solver(self) -> str: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def check(self) -> str: ...
+    @property
+    def needs(self) -> tuple[str, ...]: ...
+
+
+def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
     """Write `tables/` of a run from its finished evaluations, and `units.json`, their list.
 
     Args:
@@ -84,7 +106,7 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> dict[str, "pd.Dat
     return tables
 
 
-def _collected(run: RunFolder, units: Sequence[EvaluationUnit], schema: Schema) -> "pd.DataFrame":
+def _collected(run: RunFolder, units: Sequence[Unit], schema: Schema) -> "pd.DataFrame":
     """Rows of one table of all checks."""
     import pandas as pd
 
@@ -117,7 +139,7 @@ def definitions_of(names: Iterable[str]) -> "pd.DataFrame":
 
 
 def _curves(
-    run: RunFolder, units: Sequence[EvaluationUnit], metrics: "pd.DataFrame"
+    run: RunFolder, units: Sequence[Unit], metrics: "pd.DataFrame"
 ) -> list[dict[str, Any]]:
     """Mean over usable cells with an interval for seeds and test images together.
 
@@ -125,7 +147,7 @@ def _curves(
     their gate. A size without any usable cell keeps a row, with NaN.
     """
     rows: list[dict[str, Any]] = []
-    cells: dict[tuple[str, int, str], list[EvaluationUnit]] = {}
+    cells: dict[tuple[str, int, str], list[Unit]] = {}
     for unit in units:
         cells.setdefault((unit.solver, unit.n, unit.check), []).append(unit)
     for (solver, n, check), members in sorted(cells.items()):
@@ -151,7 +173,7 @@ def _curves(
                     "solver": solver,
                     "n": n,
                     "metric": name,
-                    **_summary(metric(name), table, components),
+                    **_summary(metric(name), n, table, components),
                     "level": LEVEL,
                     "data_seeds": table["data_seed"].nunique(),
                     "fits": len(table),
@@ -163,11 +185,20 @@ def _curves(
 
 
 def _summary(
-    metric: Metric, cells: "pd.DataFrame", components: Mapping[str, tuple[np.ndarray, np.ndarray]]
+    metric: Metric,
+    n: int,
+    cells: "pd.DataFrame",
+    components: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, float]:
-    """Mean over cells with its interval; NaN without cells."""
+    """Mean over cells with its interval; NaN without cells.
+
+    A solver without training data, N = 0, has no seeds: its interval is that over images.
+    """
     if cells.empty:
         return dict.fromkeys(("mean", "lower", "upper"), float("nan"))
+    if n == 0 and len(cells) == 1:
+        (row,) = cells[["value", "lower", "upper"]].to_numpy(dtype=float).tolist()
+        return dict(zip(("mean", "lower", "upper"), row, strict=True))
     variance, degrees = _image_variance(metric, *components[metric.name])
     interval = seed_interval(
         cells["value"],
@@ -197,7 +228,7 @@ def _status_text(statuses: list[str]) -> str:
 
 
 def _image_components(
-    run: RunFolder, members: Sequence[EvaluationUnit]
+    run: RunFolder, members: Sequence[Unit]
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Components per image averaged over cells, `(n, p)`, and the groups, by metric."""
     import pandas as pd

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from latens.errors import ConfigError, DataError, LatensError, SolverError
+from latens.errors import ConfigError, DataError, LatensError, SolverError, UnsupportedError
 from latens.inference import (
     CLASSICAL,
     SAMPLERS,
@@ -26,6 +26,7 @@ from latens.models import LatentModel, Model, UNet
 from latens.problems import InverseProblem, NoiseModel, Operator
 from latens.store import Outcome, RunFolder, Status, read_json
 from latens.studies.configure import construct_object
+from latens.studies.recorded import STUDY
 from latens.studies.units import RESULT_VERSION
 from latens.types import PathLike, Shape
 
@@ -164,6 +165,13 @@ def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loa
             f"results of version {RESULT_VERSION}, whose weights this latens reads",
             version,
             "Run the study again, or load it with the latens that made it.",
+        )
+    if run.description["study"] == STUDY:
+        raise UnsupportedError(
+            str(run.path),
+            "a run of `latens run`, which keeps its solvers",
+            "reconstructions that `latens evaluate` recorded",
+            "Apply the solver that made them.",
         )
     folder = run.evaluation(entry["hash"])
     description = run.description["data"]

@@ -172,10 +172,13 @@ def read_measurements(file: Path, shape: Shape, operator: Operator | None = None
         DataError: If the file is no array, or a measured number is not finite.
         ShapeError: If its shape is none of these.
     """
-    return _measured(read_array(file), file, shape, operator)
+    return as_measurements(read_array(file), file, shape, operator)
 
 
-def _measured(array: np.ndarray, file: Path, shape: Shape, operator: Operator | None) -> Tensor:
+def as_measurements(
+    array: np.ndarray, file: Path, shape: Shape, operator: Operator | None = None
+) -> Tensor:
+    """The same from an array; the file is named in errors."""
     grid = None if operator is None else operator.grid_shape
     batch = None
     if operator is not None and grid is not None:
@@ -250,7 +253,7 @@ def _open_volume(
             "Crop or resample it to what the solver was trained on.",
         )
     batch = volume.values[None, None] if axes == 3 else volume.values[:, None]
-    y = _measured(batch, file, loaded.measurement_shape, operator)
+    y = as_measurements(batch, file, loaded.measurement_shape, operator)
 
     def write(folder: Path, name: str, images: np.ndarray) -> Path:
         values = images[0, 0] if axes == 3 else images[:, 0]

@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from latens.evaluation import Cell
 from latens.reporting import write_figures, write_report
 from latens.store import Outcome, RunFolder
-from latens.store.atomic import explained
-from latens.store.leftovers import temporary_beside
+from latens.store.atomic import remove_folder
 from latens.studies.configure import construct
 from latens.studies.enumeration import units_of
 from latens.studies.expected import expected_seconds
@@ -152,9 +151,5 @@ def _tidy(run: RunFolder, fits: list[FitUnit], evaluations: list[EvaluationUnit]
         if run.has_fit(fit.hash):
             shutil.rmtree(run.resume(fit.hash), ignore_errors=True)
     for unit in evaluations:
-        folder = run.evaluation(unit.hash)
-        if folder.is_dir() and not all(run.has_fit(hash) for hash in unit.needs):
-            with explained(folder):
-                doomed = temporary_beside(folder)  # a kill while it is removed leaves no half
-                folder.rename(doomed)
-                shutil.rmtree(doomed)
+        if not all(run.has_fit(hash) for hash in unit.needs):
+            remove_folder(run.evaluation(unit.hash))

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
-from latens.evaluation import fit_directions, simulate
+from latens.evaluation import Check, fit_directions, simulate
 from latens.inference import Method, Sampler
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
-from latens.studies.checks import Check
 from latens.studies.plausible import check_explains, estimated, require_level
 from latens.training import Training, one_thread
 from latens.types import Shape
@@ -69,7 +68,8 @@ class Scarcity:
             approximation, or Markov chains. Their cost is that of thousands of decodings.
         sampled_images: Test images, evenly spread, that samplers are evaluated on.
         checks: Deep checks of the models and baselines, for the first seeds at the smallest, the
-            middle and the largest N; see `latens.studies.checks`.
+            middle and the largest N; see `latens.evaluation.checks`. Of samplers only the
+            stability, at the worst cases of the amortised posterior.
         checked_images: Test images, evenly spread, that they use.
         conformal: Method by which intervals of trained posteriors are calibrated on the
             calibration pairs of each subset, where these are enough; null leaves it out.

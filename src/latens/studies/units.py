@@ -108,6 +108,7 @@ class EvaluationUnit:
         images: Number of test images it is evaluated on; None for all.
         check: Deep check that is carried out; empty for the core metrics.
         conformal: Method by which its intervals are calibrated; empty for none.
+        donor: Fit whose worst cases are tried on a solver that cannot be attacked itself.
     """
 
     setting: Setting
@@ -121,6 +122,7 @@ class EvaluationUnit:
     images: int | None = None
     check: str = ""
     conformal: str = ""
+    donor: FitUnit | None = None
 
     @property
     def kind(self) -> str:
@@ -139,6 +141,7 @@ class EvaluationUnit:
             **({} if self.images is None else {"images": self.images}),
             **({"check": self.check} if self.check else {}),
             **({"conformal": self.conformal} if self.conformal else {}),
+            **({"donor": self.donor.hash} if self.donor else {}),
             **self.setting.identity,
         }
 
@@ -150,7 +153,8 @@ class EvaluationUnit:
     @property
     def needs(self) -> tuple[str, ...]:
         """Hashes of the fits that must be finished first."""
-        return tuple(fit.hash for fit in self.fits)
+        donors = () if self.donor is None else (self.donor,)
+        return tuple(dict.fromkeys(fit.hash for fit in (*self.fits, *donors)))
 
     @property
     def cell(self) -> Cell:
@@ -165,7 +169,7 @@ class EvaluationUnit:
             **place,
             "algorithm": self.algorithm,
             "check": self.check,
-            "fits": list(self.needs),
+            "fits": [fit.hash for fit in self.fits],
             "note": self.note,
             "identity": self.identity,
             "problem": self.setting.problem,

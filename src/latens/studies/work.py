@@ -8,14 +8,25 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from latens.data import ImageSet, Subset
+from latens.data import Subset
 from latens.errors import LatensError, NumericalError, SolverError
-from latens.evaluation import Context, evaluate_cell, fit_calibration, save_evaluation
+from latens.evaluation import (
+    Check,
+    Checked,
+    Context,
+    Donor,
+    Subject,
+    evaluate_cell,
+    fit_calibration,
+    run_check,
+    save_check,
+    save_evaluation,
+)
 from latens.evaluation.conformal import DELTA
+from latens.evaluation.measure import spread_evenly
 from latens.inference import (
     CLASSICAL,
     Calibrated,
@@ -40,7 +51,6 @@ from latens.store import (
     write_json,
 )
 from latens.store.atomic import storage_error
-from latens.studies.checks import Check, Checked, Subject, run_check, save_check
 from latens.studies.load import WEIGHTS, save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
@@ -176,13 +186,17 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         context = Context(high - low, corpus.directions, problem)
         places = spread_evenly(len(corpus.test), unit.images)
         test = corpus.images.select(corpus.test[places])
-        keys = places.tolist()
         if unit.check:
-            checked, outcome = _check(study, unit, solver, problem, test, context, keys, outcome)
+            pairs = corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
+            donor = _donor(study, run, unit, problem)
+            subject = Subject(
+                unit.cell, solver, problem, test, context, tuple(places), pairs, donor
+            )
+            checked, outcome = _check(run, unit, subject, outcome)
         else:
             calibration = _calibration(study, unit, solver)
             used = solver if calibration is None else Calibrated(solver, calibration)
-            evaluation = evaluate_cell(unit.cell, used, test, context, outcome, keys=keys)
+            evaluation = evaluate_cell(unit.cell, used, test, context, outcome, keys=places)
             _ = evaluation.metrics  # computed here, where its errors belong to the unit
         description = _description(unit, corpus.problem, problem)
     except Exception as error:
@@ -207,21 +221,28 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
 
 
 def _check(
-    study: Scarcity,
-    unit: EvaluationUnit,
-    solver: Solver,
-    problem: InverseProblem | None,
-    images: ImageSet,
-    context: Context,
-    keys: list[int],
-    outcome: Outcome | None,
+    run: RunFolder, unit: EvaluationUnit, subject: Subject, outcome: Outcome | None
 ) -> tuple[Checked, Outcome]:
-    """A deep check; nothing is checked of fits that are not usable."""
+    """A deep check; nothing is checked of fits that are not usable, nor with their help."""
     if outcome is not None and not outcome.usable:
         return Checked(), outcome
-    pairs = study.corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
-    subject = Subject(unit.cell, solver, problem, images, context, tuple(keys), pairs)
+    if unit.donor is not None and subject.donor is None:
+        status = Outcome.read(run.fit(unit.donor.hash)).status
+        reason = f"the model whose worst cases are tried, {unit.donor.name}, is {status}"
+        found = Checked(facts={"not_applicable": reason})
+        return found, Outcome(Status.CONVERGED, f"not applicable: {reason}")
     return run_check(cast(Check, unit.check), subject)
+
+
+def _donor(
+    study: Scarcity, run: RunFolder, unit: EvaluationUnit, problem: InverseProblem | None
+) -> Donor | None:
+    """The solver whose worst cases are tried; none where its fit is not usable."""
+    fit = unit.donor
+    if fit is None or not Outcome.read(run.fit(fit.hash)).usable:
+        return None
+    model = initialise(study, fit)
+    return Donor(fit.name, trained_solver(run.fit(fit.hash), model, problem, "amortised"))
 
 
 def _calibration(study: Scarcity, unit: EvaluationUnit, solver: Solver) -> Calibration | None:
@@ -241,13 +262,6 @@ def _calibration(study: Scarcity, unit: EvaluationUnit, solver: Solver) -> Calib
         )
     except SolverError:  # no factor can mend it
         return None
-
-
-def spread_evenly(total: int, count: int | None) -> np.ndarray:
-    """Places of `count` of `total` images, first and last among them; all where it is None."""
-    if count is None or count >= total:
-        return np.arange(total)
-    return np.linspace(0, total - 1, count).astype(int)
 
 
 def _description(

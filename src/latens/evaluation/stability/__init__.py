@@ -7,9 +7,10 @@ from latens.evaluation.stability.measure import (
     measure_stability,
     measure_transfer,
     noise_scale,
+    worst_disturbance,
 )
 from latens.evaluation.stability.more_samples import denser
-from latens.evaluation.stability.reconstruction import Jacobian, Reconstruction
+from latens.evaluation.stability.reconstruction import Jacobian, Reconstruction, can_be_attacked
 from latens.evaluation.stability.settings import StabilitySettings, stability_cost
 from latens.evaluation.stability.worst_case import Target, WorstCase, worst_case
 
@@ -23,6 +24,7 @@ __all__ = [
     "Target",
     "WorstCase",
     "ascend",
+    "can_be_attacked",
     "denser",
     "largest_singular_value",
     "measure_stability",
@@ -31,4 +33,5 @@ __all__ = [
     "stability_cost",
     "steepest",
     "worst_case",
+    "worst_disturbance",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
 from latens.errors import UnsupportedError
-from latens.evaluation.measure import Examples, Rows, block_size
+from latens.evaluation.measure import Examples, Rows, block_size, pictured
 from latens.evaluation.stability.belief import belief_rows, compared_beliefs
 from latens.evaluation.stability.details import (
     are_visible,
@@ -98,13 +98,10 @@ def measure_stability(
         UnsupportedError: If the reconstruction cannot be differentiated: use `measure_transfer`.
     """
     keys = tuple(keys)
-    reconstruction = Reconstruction(solver, keys, seed)
-    scale = noise_scale(problem, x)
-    target = Target(reconstruction, x, y, scale)
-    radius = torch.full((len(x),), y[0].numel() ** 0.5, dtype=y.dtype, device=y.device)
+    target, radius, starts = _noise_ball(solver, problem, x, y, keys, seed, settings)
+    reconstruction, scale = target.reconstruction, target.scale
     x_hat = reconstruction.at(y)
     slope, whitened = _slopes(reconstruction, y, scale, settings)
-    starts = random_disturbances(keys, seed, settings.restarts, y, radius).transpose(0, 1)
     main = worst_case(target, radius, starts, settings)
     curve = noise_to_error(target, main, radius, NOISE_LEVELS, settings)
     worst = curve[NOISE_LEVELS.index(1.0)]
@@ -188,6 +185,47 @@ def measure_transfer(
         tuple(np.flatnonzero(kept).tolist()),
         {"untrusted": float(left_out)},
     )
+
+
+def worst_disturbance(
+    solver: Solver,
+    problem: InverseProblem,
+    x: Tensor,
+    y: Tensor,
+    keys: Sequence[int],
+    seed: int,
+    settings: StabilitySettings,
+) -> tuple[Tensor, Tensor]:
+    """The worst disturbance found in the ball of the noise, to be tried on other solvers.
+
+    Args:
+        solver: A solver that can be differentiated; arguments as for `measure_stability`.
+
+    Returns:
+        e, `(B, *measurement_shape)`, and the solver's own ‖R(y + e) − x‖/‖x‖ there, `(B,)`.
+
+    Raises:
+        UnsupportedError: If the reconstruction cannot be differentiated.
+    """
+    target, radius, starts = _noise_ball(solver, problem, x, y, tuple(keys), seed, settings)
+    found = worst_case(target, radius, starts, settings)
+    return target.scale * found.whitened, found.error
+
+
+def _noise_ball(
+    solver: Solver,
+    problem: InverseProblem,
+    x: Tensor,
+    y: Tensor,
+    keys: tuple[int, ...],
+    seed: int,
+    settings: StabilitySettings,
+) -> tuple[Target, Tensor, Tensor]:
+    """What is attacked, the radius √m of each image, and the starts of the search."""
+    target = Target(Reconstruction(solver, keys, seed), x, y, noise_scale(problem, x))
+    radius = torch.full((len(x),), y[0].numel() ** 0.5, dtype=y.dtype, device=y.device)
+    starts = random_disturbances(keys, seed, settings.restarts, y, radius).transpose(0, 1)
+    return target, radius, starts
 
 
 def noise_scale(problem: InverseProblem, x: Tensor) -> Tensor:
@@ -320,7 +358,6 @@ def _examples(
     count: int,
 ) -> Examples:
     """Images evenly spread over the set."""
-    chosen = sorted(set(np.linspace(0, len(x) - 1, min(count, len(x))).astype(int).tolist()))
     arrays = {
         "truth": x,
         "measurement": y,
@@ -328,5 +365,4 @@ def _examples(
         "mean": x_hat,
         "worst_mean": moved,
     }
-    kept = {name: value[chosen].numpy(force=True) for name, value in arrays.items()}
-    return Examples(kept, tuple(keys[i] for i in chosen))
+    return pictured(arrays, keys, count)

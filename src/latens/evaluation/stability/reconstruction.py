@@ -1,12 +1,13 @@
 """A solver as a map of measurements: values, gradients, and products with its Jacobian."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch
 from torch import Tensor
 
+from latens.errors import UnsupportedError
 from latens.inference import DEFAULT_DRAWS, Solver
 
 BLOCK_ELEMENTS = 2**19
@@ -17,6 +18,16 @@ Measured = Callable[[Tensor, slice], Tensor]
 
 Objective = Callable[[Tensor, Tensor, slice], Tensor]
 """Reconstructions of some rows, their variables, and which rows they are, to a number per row."""
+
+
+def can_be_attacked(solver: Solver, y: Tensor, keys: Sequence[int]) -> bool:
+    """Whether the reconstruction of a solver can be differentiated in y, tried on one row."""
+    try:
+        with torch.enable_grad():
+            solver.mean_of(y[:1].detach().clone().requires_grad_(), keys[:1], seed=0, draws=1)
+    except UnsupportedError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

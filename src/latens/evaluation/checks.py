@@ -1,14 +1,15 @@
-"""The deep checks of a study: each is an evaluation of its own, on few images.
+"""The deep checks: each is an evaluation of its own, on few images.
 
-| check | asks |
-|---|---|
-| `calibration` | are ranks of the truth uniform, on held-out and on simulated pairs? |
-| `stability` | how far does the worst disturbance of the measurement move the reconstruction? |
-| `null_space` | which errors lie where the measurement says nothing, and are they flagged? |
-| `reliability` | does the solver notice blur, noise and images that it was not made for? |
+| check | asks | of |
+|---|---|---|
+| `calibration` | are ranks of the truth uniform, on real and on simulated pairs? | posteriors |
+| `stability` | how far does the worst disturbance of y move the reconstruction? | known problems |
+| `null_space` | which errors lie where y says nothing, and are they flagged? | linear operators |
+| `ambiguity` | how far apart are images of the prior that y cannot tell apart? | `latent` models |
+| `reliability` | does the solver notice what it was not made for? | known problems |
 
-They apply to posteriors, to solvers that can be differentiated, to linear operators, and to known
-problems, in this order.
+A solver that can be differentiated is attacked itself. Another one is evaluated at the worst case
+of a donor, a solver that can: that is no worst case of its own.
 """
 
 from collections.abc import Callable
@@ -21,24 +22,29 @@ from torch import Tensor
 
 from latens.data import ImageSet
 from latens.errors import ConfigError, ShapeError, UnsupportedError
-from latens.evaluation import (
-    Cell,
-    Context,
-    Evaluation,
-    Examples,
+from latens.evaluation.ambiguity import measure_ambiguity
+from latens.evaluation.calibration import calibration_tests
+from latens.evaluation.evaluate import Cell, Evaluation
+from latens.evaluation.measure import Context, Examples, Rows, pictured
+from latens.evaluation.null_space import measure_null_space
+from latens.evaluation.reliability import reliability
+from latens.evaluation.shifts import (
     KernelWidth,
     MagnitudeNoise,
     NoiseLevel,
     OtherImages,
     PhotonNoise,
     Shift,
-    calibration_tests,
-    reliability,
 )
-from latens.evaluation.measure import Rows
-from latens.evaluation.null_space import measure_null_space
-from latens.evaluation.stability import StabilitySettings, measure_stability
+from latens.evaluation.stability import (
+    StabilitySettings,
+    can_be_attacked,
+    measure_stability,
+    measure_transfer,
+    worst_disturbance,
+)
 from latens.inference import CLASSICAL, Solver
+from latens.models import Latent
 from latens.problems import InverseProblem, LinearOperator
 from latens.store import (
     METRICS,
@@ -58,7 +64,7 @@ from latens.store import (
 if TYPE_CHECKING:
     import pandas as pd
 
-Check = Literal["calibration", "stability", "null_space", "reliability"]
+Check = Literal["calibration", "stability", "null_space", "ambiguity", "reliability"]
 
 HALLUCINATION = 0.1
 """Error in the null space that counts as a hallucination, as a share of the data range."""
@@ -68,6 +74,25 @@ BASELINE = "tikhonov"
 
 SIMULATED = 200
 """Images simulated from a model that a solver declares."""
+
+CHECKED_IMAGES = 50
+"""Images that a check uses, if nothing else is said."""
+
+PICTURED = 4
+"""Images of which pictures are kept."""
+
+
+@dataclass(frozen=True)
+class Donor:
+    """A solver whose worst cases are tried on another one.
+
+    Attributes:
+        name: Its name in every table.
+        solver: A solver that can be differentiated.
+    """
+
+    name: str
+    solver: Solver
 
 
 @dataclass(frozen=True)
@@ -81,7 +106,9 @@ class Subject:
         images: Test images with measurements.
         context: Range, directions and problem.
         keys: Place of each image in the test set.
-        pairs: Signals and measurements of the subset that the solver was made from.
+        pairs: Signals and measurements of the subset that the solver was made from, or others of
+            the same kind; None leaves out the baseline that is attacked beside the solver.
+        donor: Whose worst cases are tried where the solver cannot be differentiated.
     """
 
     cell: Cell
@@ -90,7 +117,11 @@ class Subject:
     images: ImageSet
     context: Context
     keys: tuple[int, ...]
-    pairs: tuple[Tensor, Tensor]
+    pairs: tuple[Tensor, Tensor] | None = None
+    donor: Donor | None = None
+
+
+CONVERGED = Outcome(Status.CONVERGED)
 
 
 @dataclass(frozen=True)
@@ -103,6 +134,7 @@ class Checked:
         curves: The same for tables that belong to pictures and are not gathered.
         arrays: Pictures by name, image axis first.
         facts: Numbers that say how the check was done.
+        outcome: Whether its numbers may be used.
     """
 
     evaluation: Evaluation | None = None
@@ -110,6 +142,21 @@ class Checked:
     curves: "dict[str, pd.DataFrame]" = field(default_factory=dict)
     arrays: dict[str, NDArray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome = CONVERGED
+
+    @property
+    def lines(self) -> list[str]:
+        """What was found, in lines of text."""
+        if "not_applicable" in self.facts:
+            return [f"  not applicable: {self.facts['not_applicable']}"]
+        lines = [f"  {text}" for text in self.facts.get("verdicts", {}).values()]
+        if "worst_case_of" in self.facts:
+            lines.append(f"  at the worst case of {self.facts['worst_case_of']}")
+        if self.evaluation is not None:
+            lines += self.evaluation.lines
+        if SHIFTS.name in self.tables:
+            lines += _shift_lines(self.tables[SHIFTS.name])
+        return lines
 
 
 def _calibration(subject: Subject) -> Checked:
@@ -137,7 +184,11 @@ def _calibration(subject: Subject) -> Checked:
 def _stability(subject: Subject) -> Checked:
     images, problem = subject.images, _known(subject)
     assert images.y is not None
-    linear = isinstance(problem.operator, LinearOperator)
+    if not can_be_attacked(subject.solver, images.y, subject.keys):
+        return _transferred(subject, problem)
+    baseline = None
+    if subject.pairs is not None and isinstance(problem.operator, LinearOperator):
+        baseline = CLASSICAL[BASELINE].fit(problem, *subject.pairs)
     found = measure_stability(
         subject.solver,
         problem,
@@ -146,12 +197,39 @@ def _stability(subject: Subject) -> Checked:
         subject.keys,
         seed=0,
         settings=StabilitySettings(),
-        baseline=CLASSICAL[BASELINE].fit(problem, *subject.pairs) if linear else None,
-        examples=4,
+        baseline=baseline,
+        examples=PICTURED,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)
     facts = {**found.diagnostics, "images": list(found.examples.images)}
     return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
+
+
+def _transferred(subject: Subject, problem: InverseProblem) -> Checked:
+    """What the worst case of the donor does to the solver."""
+    x, y, keys, donor = subject.images.x, subject.images.y, subject.keys, subject.donor
+    assert y is not None
+    if donor is None:
+        raise UnsupportedError(
+            "solver",
+            "a reconstruction that can be differentiated, or a donor of worst cases",
+            type(subject.solver).__name__,
+            "In a study, add a trained model, whose worst cases are tried on this solver; in "
+            "Python, give `reference` images, so that those of Tikhonov are.",
+        )
+    disturbance, errors = worst_disturbance(
+        donor.solver, problem, x, y, keys, seed=0, settings=StabilitySettings()
+    )
+    found = measure_transfer(subject.solver, x, y, disturbance, keys, seed=0, examples=PICTURED)
+    outcome, untrusted = CONVERGED, int(found.diagnostics["untrusted"])
+    if untrusted and len(found.used) == len(x):  # half of them or more
+        message = f"estimates of {untrusted} of {len(x)} images are not to be trusted"
+        outcome = Outcome(Status.UNMIXED, message)
+    evaluation = _evaluation(subject, found.rows, found.used, found.examples, outcome)
+    own = float(errors[list(found.used)].double().mean())
+    facts = {**found.diagnostics, "worst_case_of": donor.name, "its_error": own}
+    facts["images"] = list(found.examples.images)
+    return Checked(evaluation, arrays=found.examples.arrays, facts=facts, outcome=outcome)
 
 
 def _null_space(subject: Subject) -> Checked:
@@ -166,7 +244,7 @@ def _null_space(subject: Subject) -> Checked:
         subject.keys,
         seed=0,
         threshold=threshold,
-        examples=4,
+        examples=PICTURED,
     )
     evaluation = _evaluation(subject, found.rows, tuple(range(len(images.x))), found.examples)
     facts = {
@@ -176,6 +254,22 @@ def _null_space(subject: Subject) -> Checked:
         "images": list(found.examples.images),
     }
     return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
+
+
+def _ambiguity(subject: Subject) -> Checked:
+    images, model = subject.images, getattr(subject.solver, "model", None)
+    if not isinstance(model, Latent):
+        raise UnsupportedError(
+            "solver",
+            "a solver with a prior p(z) p(x | z), such as `latent`",
+            type(subject.solver).__name__,
+            "Leave `ambiguity` out for it.",
+        )
+    rows, found = measure_ambiguity(model, _known(subject), images.x, subject.keys, seed=0)
+    arrays = {"truth": images.x, "anchor": found.anchor, "other": found.other}
+    examples = pictured(arrays, subject.keys, PICTURED)
+    evaluation = _evaluation(subject, rows, tuple(range(len(images.x))), examples)
+    return Checked(evaluation, arrays=examples.arrays, facts={"images": list(examples.images)})
 
 
 def _reliability(subject: Subject) -> Checked:
@@ -189,6 +283,7 @@ CHECKS: dict[str, Callable[[Subject], Checked]] = {
     "calibration": _calibration,
     "stability": _stability,
     "null_space": _null_space,
+    "ambiguity": _ambiguity,
     "reliability": _reliability,
 }
 
@@ -222,9 +317,11 @@ def applicable_shifts(images: ImageSet, problem: InverseProblem) -> list[Shift]:
 def run_check(name: Check, subject: Subject) -> tuple[Checked, Outcome]:
     """Carry a check out; one that does not apply to the solver says so and is empty."""
     try:
-        return CHECKS[name](subject), Outcome(Status.CONVERGED)
+        found = CHECKS[name](subject)
+        return found, found.outcome
     except UnsupportedError as error:
-        return Checked(), Outcome(Status.CONVERGED, f"not applicable: {error}")
+        found = Checked(facts={"not_applicable": str(error)})
+        return found, Outcome(Status.CONVERGED, f"not applicable: {error}")
 
 
 def save_check(checked: Checked, outcome: Outcome, folder: Path, description: dict) -> None:
@@ -255,11 +352,15 @@ def _known(subject: Subject) -> InverseProblem:
 
 
 def _evaluation(
-    subject: Subject, rows: Rows, used: tuple[int, ...], examples: Examples
+    subject: Subject,
+    rows: Rows,
+    used: tuple[int, ...],
+    examples: Examples,
+    outcome: Outcome = CONVERGED,
 ) -> Evaluation:
     return Evaluation(
         subject.cell,
-        Outcome(Status.CONVERGED),
+        outcome,
         "check",
         rows,
         tuple(subject.keys[i] for i in used),
@@ -267,6 +368,16 @@ def _evaluation(
         examples,
         subject.images.data_range,
     )
+
+
+def _shift_lines(shifts: "pd.DataFrame") -> list[str]:
+    """How well each score tells each shift from the usual images."""
+    lines = []
+    for row in shifts[shifts["number"] == "auroc"].to_dict("records"):
+        name = f"{row['shift']} ({row['strength']:g}), {row['score']}"
+        interval = f"[{row['lower']:.3g}, {row['upper']:.3g}]"
+        lines.append(f"  AUROC of {name:<50} {row['value']:.3g}   {interval}")
+    return lines
 
 
 def _joined(tables: "list[pd.DataFrame]") -> "pd.DataFrame":

@@ -1,0 +1,113 @@
+"""Deep checks through `latens.evaluate`, on solvers whose answers are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from evaluation.test_evaluate import PROBLEM, exact_sampler, signals
+from latens.errors import ConfigError
+from latens.evaluation import evaluate
+from latens.inference import Amortised
+from latens.problems import GaussianNoise, Identity, InverseProblem
+from models.model_cases import SHAPE, make_model, make_pairs, make_problem
+
+
+def value(evaluation, check, metric):
+    table = evaluation.checks[check].evaluation.metrics.set_index("metric")
+    return table.loc[metric, "value"]
+
+
+def test_a_linear_solver_has_its_norm_as_lipschitz_constant():
+    problem = InverseProblem(Identity(SHAPE), GaussianNoise(0.2))
+    x = signals(6)
+    found = evaluate(lambda y: 0.7 * y, problem, x, reference=signals(30, 5), checks=["stability"])
+    assert value(found, "stability", "lipschitz") == pytest.approx(0.7, rel=1e-3)
+    assert value(found, "stability", "worst_over_baseline") > 0
+    assert "stability:" in str(found).splitlines()
+    assert "local Lipschitz constant" in str(found)
+    alone = evaluate(lambda y: 0.7 * y, problem, x, checks=["stability"])
+    assert "worst_over_baseline" not in alone.checks["stability"].evaluation.rows
+
+
+def test_an_exact_posterior_passes_its_calibration():
+    found = evaluate(
+        exact_sampler(),
+        PROBLEM,
+        signals(40),
+        checks=["calibration", "null_space", "reliability"],
+        checked_images=30,
+    )
+    tests = found.checks["calibration"].tables["tests"]
+    assert (tests["p_adjusted"] > 0.05).all()
+    assert set(tests["images"]) == {30}
+    assert len(found.checks["null_space"].evaluation.images) == 30
+    # the exact posterior has no variance that the error does not have
+    share = [value(found, "null_space", name) for name in ("null_error", "null_variance")]
+    assert share[0] == pytest.approx(share[1], abs=0.1)
+    shifts = found.checks["reliability"].tables["shifts"]
+    assert {"none", "noise level"} <= set(shifts["shift"])
+    assert "no miscalibration found on 30 held-out pairs" in str(found)
+    assert "AUROC of noise level (2)" in str(found)
+
+
+def test_too_narrow_a_posterior_does_not():
+    found = evaluate(exact_sampler(0.4), PROBLEM, signals(60), checks=["calibration"])
+    assert "not calibrated on 50 held-out pairs" in str(found)
+
+
+def test_what_does_not_apply_says_so():
+    def opaque(y):
+        return torch.from_numpy(y.numpy() * np.float32(0.5))  # torch refuses where y has a graph
+
+    found = evaluate(
+        opaque, PROBLEM, signals(20), checks=["calibration", "stability", "ambiguity"]
+    )
+    for name in found.checks:
+        assert found.checks[name].evaluation is None
+        assert "not_applicable" in found.checks[name].facts
+    assert str(found).count("not applicable") == 3
+    unknown = evaluate(lambda y: y, None, signals(5), y=signals(5), checks=["null_space"])
+    assert "not applicable" in str(unknown)
+
+
+def test_a_solver_that_leaves_torch_faces_the_worst_case_of_tikhonov():
+    def opaque(y):
+        return torch.from_numpy(0.7 * y.numpy())
+
+    problem = InverseProblem(Identity(SHAPE), GaussianNoise(0.2))
+    found = evaluate(
+        opaque, problem, signals(6), reference=signals(30, 5), checks=["stability"]
+    ).checks["stability"]
+    assert set(found.evaluation.rows) == {"transferred_error"}
+    assert found.facts["worst_case_of"] == "tikhonov"
+    # 0.7 y of the same x, y and e, by hand
+    truth, y, e = (found.arrays[name] for name in ("truth", "measurement", "disturbance"))
+    radius = np.sqrt((e**2).sum((1, 2, 3))) / 0.2
+    assert ((radius > 11.5) & (radius < 12 * (1 + 1e-5))).all()  # √144
+    error = np.sqrt(((0.7 * (y + e) - truth) ** 2).sum((1, 2, 3)))
+    expected = error / np.sqrt((truth**2).sum((1, 2, 3)))
+    rows = found.evaluation.rows["transferred_error"][[0, 1, 3, 5], 0]
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+    assert "at the worst case of tikhonov" in found.lines[0]
+
+
+def test_the_ambiguity_of_a_latent_model():
+    x, y = make_pairs(3)
+    solver = Amortised(make_model("latent-linear"), make_problem())
+    found = evaluate(solver, make_problem(), x, y=y, checks=["ambiguity"])
+    assert value(found, "ambiguity", "ambiguity") > 0
+
+
+def test_a_check_that_is_none():
+    with pytest.raises(ConfigError, match="calibration"):
+        evaluate(lambda y: y, PROBLEM, signals(3), checks=["lipschitz"])
+
+
+def test_what_is_not_measured_is_said():
+    assert evaluate(exact_sampler(), PROBLEM, signals(3), reference=signals(30, 5)).left_out == []
+    point = evaluate(lambda y: y, None, signals(3), y=signals(3))
+    assert [text.split(";")[0] for text in point.left_out] == [
+        "data residual",
+        "calibration and spread",
+    ]
+    assert f"not measured: {point.left_out[0]}" in str(point)
