@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from latens.errors import ConfigError, LatensError
 
-STUDIES = ("scarcity",)
+STUDIES = ("scarcity", "semisup")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="operator (deblurring, super-resolution, mri, ct, inpainting), data (phantoms, "
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
-        "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms",
+        "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
+        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn",
     )
     run.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML over the presets"
