@@ -124,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     reconstruct.add_argument("run", metavar="RUN")
     reconstruct.add_argument(
-        "file", metavar="FILE", help="npy: one measurement or a batch; or NIfTI"
+        "file",
+        metavar="FILE",
+        help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy",
     )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
@@ -183,6 +185,12 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.store import RunFolder
+
+    if RunFolder.open(options.run).description["study"] == "semisup":
+        from latens.studies.semisup.reading import classify_command
+
+        return classify_command(options)
     from latens.studies.reconstruct import reconstruct_command
 
     return reconstruct_command(options)

@@ -66,8 +66,21 @@ class Sample:
     draws: int = 100
 
 
-def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) -> Rows:
-    """Rows of every metric that applies.
+@dataclass(frozen=True)
+class Assessment:
+    """Numbers of a model, and what a new image is compared with.
+
+    Attributes:
+        rows: Rows of every metric that applies.
+        usual: Scores of strangeness of the usual images, `(m, J)`; see `strangeness`.
+    """
+
+    rows: Rows
+    usual: Array
+
+
+def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) -> Assessment:
+    """Every metric that applies.
 
     Args:
         model: Trained model.
@@ -88,10 +101,11 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
         errors = [found.squared_error, other.squared_error]
         rows["rmse_over_twin"] = np.stack(errors, axis=1)
         rows["nll_gain"] = (found.elbo - other.elbo)[:, None]
+    usual = strangeness(read(model, sample.usual), tau)
     if sample.strange is not None:
-        usual, strange = read(model, sample.usual), read(model, sample.strange)
-        rows |= _strangeness_rows(found, usual, strange, tau)
-    return rows
+        strange = strangeness(read(model, sample.strange), tau)
+        rows |= _strangeness_rows(strangeness(found, tau), usual, strange)
+    return Assessment(rows, table_of(usual))
 
 
 def _class_rows(found: Reading, y: NDArray[np.int64]) -> Rows:
@@ -136,27 +150,28 @@ def _likelihood_rows(model: MixtureVAE, found: Reading) -> Rows:
     }
 
 
-def strangeness(found: Reading, tau: Array) -> dict[str, Array]:
-    """Scores of strangeness of each image by name, `(n,)`, higher = stranger."""
+Scores = dict[str, Array]
+"""Scores of strangeness of each image by name, `(n,)`, higher = stranger."""
+
+
+def strangeness(found: Reading, tau: Array) -> Scores:
+    """Scores `class`, `likelihood` and, where the decoder has one, `sigma`."""
     scores = {"class": 1 - certainty(found.component, tau), "likelihood": -found.elbo}
     if not np.isnan(found.scale).any():
         scores["sigma"] = found.scale
     return scores
 
 
-def combined_score(found: Reading, usual: Reading, tau: Array) -> Array:
-    """All scores of strangeness as one, by their tails among usual images; `(n,)` nats."""
-    tables = [np.stack(list(strangeness(r, tau).values()), axis=1) for r in (found, usual)]
-    return combined_strangeness(*tables)
+def table_of(scores: Scores) -> Array:
+    """Scores as one table, `(n, J)`, for `metrics.components.combined_strangeness`."""
+    return np.stack(list(scores.values()), axis=1)
 
 
-def _strangeness_rows(found: Reading, usual: Reading, strange: Reading, tau: Array) -> Rows:
-    kind = np.repeat([False, True], [len(found.elbo), len(strange.elbo)])
-    inside, outside = strangeness(found, tau), strangeness(strange, tau)
+def _strangeness_rows(inside: Scores, usual: Scores, outside: Scores) -> Rows:
+    kind = np.repeat([False, True], [len(table_of(s)) for s in (inside, outside)])
     scores = {name: np.concatenate([inside[name], outside[name]]) for name in inside}
-    scores["combined"] = np.concatenate(
-        [combined_score(found, usual, tau), combined_score(strange, usual, tau)]
-    )
+    reference = table_of(usual)
+    scores["combined"] = combined_strangeness(table_of(scores), reference)
     return {f"ood_{name}": _one(float(auroc(s, kind)[0])) for name, s in scores.items()}
 
 

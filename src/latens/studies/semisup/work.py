@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from latens.errors import DataError, NumericalError, SolverError
-from latens.evaluation.assess import Rows, Sample, assess, metric_rows
+from latens.evaluation.assess import Assessment, Sample, assess, metric_rows
 from latens.evaluation.mixture import read
 from latens.metrics.components import effective_components
 from latens.models.mixture import MixtureVAE
@@ -33,6 +33,9 @@ from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.studies.work import failure
 from latens.training import fit_model
 from latens.training.labelled import LabelledData
+
+USUAL = "usual.npy"
+"""Scores of strangeness of usual images, that new ones are compared with."""
 
 COLLAPSED = 1.5
 """Effective components below which a mixture counts as collapsed."""
@@ -159,25 +162,26 @@ def load_weights(model: MixtureVAE, folder: Path) -> MixtureVAE:
 def _evaluate(study: Semisup, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
     own, *others = unit.fits
     outcome = Outcome.read(run.fit(own.hash))
-    rows: Rows | None = None
+    found: Assessment | None = None
     model = None
     try:
         model, *twins = (load_weights(initialise(study, f), run.fit(f.hash)) for f in unit.fits)
         usable = others and Outcome.read(run.fit(others[0].hash)).usable
-        rows = assess(model, sample_of(study), twins[0] if usable else None)
+        found = assess(model, sample_of(study), twins[0] if usable else None)
     except Exception as error:
-        rows = None
+        found = None
         if outcome.usable:  # otherwise the fit says what went wrong
             outcome = failure(error)
     with new_folder(target) as temporary:
-        kind = "none" if rows is None else "mixture"
+        kind = "none" if found is None else "mixture"
         write_json(temporary / "evaluation.json", {**unit.description(), "kind": kind})
         outcome.write(temporary)
-        if rows is None or model is None:
+        if found is None or model is None:
             return
-        write_csv(temporary / "metrics.csv", METRICS, metric_rows(rows, unit.cell, outcome))
+        write_csv(temporary / "metrics.csv", METRICS, metric_rows(found.rows, unit.cell, outcome))
         tau = model.class_given_component.numpy(force=True)
         write_array(temporary / "tau.npy", tau)
+        write_array(temporary / USUAL, found.usual)
 
 
 def sample_of(study: Semisup) -> Sample:
