@@ -131,6 +131,27 @@ def test_strange_images_are_flagged_and_refused(finished, tmp_path, capsys):
     assert json.loads((tmp_path / "strange" / "classes.json").read_text())["refused"]
 
 
+def test_rounds_of_active_learning(finished, capsys):
+    more = ["--acquisitions=[random,bald]", "--rounds=[10,14,18]", "--labels=[20]"]
+    assert main(arguments(finished, *more)) == 0
+    run = RunFolder.open(finished)
+    metrics = read_table(finished / "tables", METRICS)
+    accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["solver", "n", "data_seed"])
+    for acquisition in ("random", "bald"):
+        for seed in (0, 1):
+            seen: set[int] = set()
+            for n in (10, 14, 18):
+                row = accuracy.loc[(f"per_image {acquisition}", n, seed)]
+                evaluation = run.evaluation(row["evaluation"]) / "evaluation.json"
+                (hash,) = json.loads(evaluation.read_text())["fits"]
+                labelled = json.loads((run.fit(hash) / "fit.json").read_text())["labelled"]
+                assert len(set(labelled)) == n
+                assert seen < set(labelled)
+                seen = set(labelled)
+    starts = [accuracy.loc[(f"per_image {a}", 10, 0)]["value"] for a in ("random", "bald")]
+    assert starts[0] == starts[1]
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [

@@ -18,6 +18,7 @@ from torch import Tensor
 from latens.data import ImageSet, Source, hold_out, labelled_rows
 from latens.data.labels import Draw
 from latens.errors import ConfigError, DataError, LatensError
+from latens.evaluation.acquisition import Acquisition
 from latens.models.mixture import MixtureVAE
 from latens.training import Training
 from latens.types import Shape
@@ -77,6 +78,9 @@ class Semisup:
         data_seeds: Number of draws of the labelled images.
         init_seeds: Number of initialisations for each draw.
         twin_draws: Draws for which twins are trained too.
+        acquisitions: Ways of choosing labels one round after another with the first model, each
+            from the same start.
+        rounds: Numbers of labels of these rounds; the first are drawn.
         labelled_batch: Labelled images in every batch, beside `training.batch_size` others.
         test_images: Size of the test set where it is held out.
         validation_images: Images that choose the weights, by a loss without labels.
@@ -97,6 +101,8 @@ class Semisup:
         data_seeds: int = 5,
         init_seeds: int = 1,
         twin_draws: int = 1,
+        acquisitions: list[Acquisition] = [],  # noqa: B006
+        rounds: list[int] = [10, 20, 30, 40, 50],  # noqa: B006
         labelled_batch: int = 64,
         test_images: int = 500,
         validation_images: int = 1000,
@@ -106,6 +112,7 @@ class Semisup:
         self.data, self.models, self.test, self.strange = data, models, test, strange
         self.labels, self.draw = labels, draw
         self.data_seeds, self.init_seeds, self.twin_draws = data_seeds, init_seeds, twin_draws
+        self.acquisitions, self.rounds = acquisitions, rounds
         self.labelled_batch = labelled_batch
         self.test_images, self.validation_images = test_images, validation_images
         self.sampled_images = sampled_images
@@ -116,13 +123,15 @@ class Semisup:
         for name, least in (("twin_draws", 0), ("validation_images", 2), ("sampled_images", 1)):
             if getattr(self, name) < least:
                 raise ConfigError(name, f"{least} or more", getattr(self, name), "Raise it.")
-        if not labels or sorted(set(labels)) != labels or labels[0] < 1:
-            raise ConfigError(
-                "labels",
-                "positive numbers in ascending order, each once",
-                labels,
-                "Write for example --labels [50,100].",
-            )
+        for name in ("labels", "rounds"):
+            numbers = getattr(self, name)
+            if not numbers or sorted(set(numbers)) != numbers or numbers[0] < 1:
+                raise ConfigError(
+                    name,
+                    "positive numbers in ascending order, each once",
+                    numbers,
+                    f"Write for example --{name} [50,100].",
+                )
         if not models:
             raise ConfigError("models", "at least one model", "none", "Add one.")
 
@@ -181,7 +190,7 @@ class Semisup:
             ConfigError, DataError, ShapeError: Naming the setting and the remedy.
         """
         for data_seed in range(self.data_seeds):
-            for labels in self.labels:
+            for labels in (*self.labels, *(self.rounds[:1] if self.acquisitions else ())):
                 self.rows(labels, data_seed)
         for name in self.models:
             try:

@@ -1,8 +1,10 @@
 """The fits and evaluations of `semisup`."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from latens.store.hashing import plain
+from latens.studies.semisup.active import rounds
 from latens.studies.semisup.study import SPLIT_SEED, TWIN, Semisup
 from latens.studies.units import EvaluationUnit, FitUnit, Setting
 
@@ -51,4 +53,23 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
                     evaluations.append(
                         EvaluationUnit(setting, name, ALGORITHM, members, n, data_seed, init_seed)
                     )
-    return fits, evaluations
+    for fit, solver in _active_rounds(study, setting, config):
+        fits.append(fit)
+        evaluations.append(
+            EvaluationUnit(setting, solver, ALGORITHM, (fit,), fit.n, fit.data_seed, fit.init_seed)
+        )
+    known: dict[str, FitUnit] = {fit.hash: fit for fit in fits}
+    return list(known.values()), evaluations
+
+
+def _active_rounds(
+    study: Semisup, setting: Setting, config: dict[str, Any]
+) -> Iterator[tuple[FitUnit, str]]:
+    """Rounds of active learning with the first model, and the name of each in the tables."""
+    name, model = next(iter(config["models"].items()))
+    first, *later = study.rounds
+    for acquisition in study.acquisitions:
+        for data_seed in range(study.data_seeds):
+            start = FitUnit(setting, name, model, first, data_seed, 0)
+            for fit in rounds(start, later, acquisition):
+                yield fit, f"{name} {acquisition}"

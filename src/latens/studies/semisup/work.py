@@ -28,6 +28,7 @@ from latens.store import (
 )
 from latens.store.atomic import storage_error
 from latens.studies.load import WEIGHTS
+from latens.studies.semisup.active import RoundUnit, rows_of_round
 from latens.studies.semisup.study import Semisup
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.studies.work import failure
@@ -57,12 +58,13 @@ def initialise(study: Semisup, unit: FitUnit) -> MixtureVAE:
 
 
 def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
-    rows = study.rows(unit.n, unit.data_seed)
     history: list[tuple[str, int, str, float]] = []
     weights = None
     resume = run.resume(unit.hash)
     corpus = study.corpus
+    rows = np.empty(0, dtype=np.int64)
     try:
+        rows = _labelled_rows(study, run, unit)
         model = initialise(study, unit)
         result = fit_model(
             model,
@@ -91,6 +93,15 @@ def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
         if weights is not None:
             save_file(_untied(weights), temporary / WEIGHTS)
     shutil.rmtree(resume, ignore_errors=True)
+
+
+def _labelled_rows(study: Semisup, run: RunFolder, unit: FitUnit) -> np.ndarray:
+    """Positions of the labelled images: drawn, or chosen with the fit of the round before."""
+    if not isinstance(unit, RoundUnit):
+        return study.rows(unit.n, unit.data_seed)
+    before = unit.previous
+    model = load_weights(initialise(study, before), run.fit(before.hash))
+    return rows_of_round(study, run, unit, model)
 
 
 def judged(model: MixtureVAE, study: Semisup, outcome: Outcome) -> Outcome:
