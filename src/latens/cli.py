@@ -77,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn",
     )
     run.add_argument(
+        "--study",
+        dest="part",
+        default="",
+        metavar="NAME",
+        help="a part of the study, such as ablation for semisup: one more preset",
+    )
+    run.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML over the presets"
     )
     run.add_argument("--out", metavar="RUN", help="run folder; default: runs/STUDY-PRESETS-HASH")

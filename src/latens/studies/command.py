@@ -86,7 +86,9 @@ def _minutes(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def run_title(study: str, names: list[str], layers: list[Tree], overrides: list[str]) -> str:
+def run_title(
+    names: list[str], layers: list[Tree], overrides: list[str], study: str = "scarcity"
+) -> str:
     """Presets of a run, with those that it has by default where nothing else was stated."""
     stated = {key for layer in layers[1:] for key in layer}
     stated |= {key for key, _ in pairs(overrides)}
@@ -108,7 +110,7 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     Returns:
         Exit code 0, also if single fits failed: they are named, and marked in every table.
     """
-    names = preset_names(options.preset)
+    names = preset_names(f"{options.preset},{options.part}")
     layers = load_layers(options.study, names, options.config)
     config = resolve(kind_of(options.study).study, layers, overrides, options.trust)
     if options.show:
@@ -121,7 +123,7 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     jobs = options.jobs if options.jobs is not None else available_cores()
     bar = Bar()
     try:
-        title = run_title(options.study, names, layers, overrides)
+        title = run_title(names, layers, overrides, options.study)
         finished = _runner(options.study)(config, out, title, jobs, bar)
     finally:
         bar.stop()
