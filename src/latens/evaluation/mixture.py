@@ -105,6 +105,30 @@ def decoded_moments(model: MixtureVAE, decoded: Independent, q: Tensor) -> tuple
 
 
 @torch.no_grad()
+def reconstruct(model: MixtureVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of p(x | z, c) at the posterior mean of z, mixed over c.
+
+        variance = E_c[σ²] + Var_c[mean];   σ² = m (1 − m) for Bernoulli
+
+    Args:
+        model: Trained model.
+        x: Images, `(n, *signal_shape)`.
+
+    Returns:
+        `(n, *signal_shape)` each.
+    """
+    q = model.log_component(x).exp().T  # (K, n)
+    eye = torch.eye(model.components, dtype=x.dtype, device=x.device)[:, None]
+    decoded = model.decoder(model.latent_posterior(x).mean, eye)
+    if decoded.batch_shape[0] == 1:
+        q = torch.ones_like(q[:1])
+    weights = q.reshape(*q.shape, *[1] * len(model.signal_shape))
+    mean = (weights * decoded.mean).sum(0)
+    square = (weights * (decoded.variance + decoded.mean.square())).sum(0)
+    return mean, (square - mean.square()).clamp(min=0).sqrt()
+
+
+@torch.no_grad()
 def log_evidence(
     model: MixtureVAE, x: Tensor, draws: int, seed: int = 0, first: int = 0, block: int = 50
 ) -> Tensor:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from latens.errors import DataError, NumericalError, SolverError
 from latens.evaluation.assess import Assessment, Sample, assess, metric_rows
-from latens.evaluation.mixture import read
+from latens.evaluation.mixture import read, reconstruct
 from latens.metrics.components import effective_components
 from latens.models.mixture import MixtureVAE
 from latens.store import (
@@ -37,6 +37,8 @@ from latens.training.labelled import LabelledData
 
 USUAL = "usual.npy"
 """Scores of strangeness of usual images, that new ones are compared with."""
+
+EXAMPLES = 8
 
 COLLAPSED = 1.5
 """Effective components below which a mixture counts as collapsed."""
@@ -193,6 +195,20 @@ def _evaluate(study: Semisup, run: RunFolder, unit: EvaluationUnit, target: Path
         tau = model.class_given_component.numpy(force=True)
         write_array(temporary / "tau.npy", tau)
         write_array(temporary / USUAL, found.usual)
+        _write_examples(model, study, temporary / "examples")
+
+
+def _write_examples(model: MixtureVAE, study: Semisup, folder: Path) -> None:
+    """A few test images, spread evenly, with their reconstruction and σ."""
+    folder.mkdir()
+    test = study.corpus.test.x
+    places = np.linspace(0, len(test) - 1, min(EXAMPLES, len(test))).astype(int)
+    x = test[torch.as_tensor(places)]
+    mean, std = reconstruct(model, x)
+    for name, array in (("truth", x), ("mean", mean), ("std", std)):
+        write_array(folder / f"{name}.npy", array.numpy(force=True))
+    facts = {"images": places.tolist(), "data_range": [0.0, 1.0], "level": None}
+    write_json(folder / "examples.json", facts)
 
 
 def sample_of(study: Semisup) -> Sample:
