@@ -53,6 +53,7 @@ def images(n: int = 5) -> torch.Tensor:
     return NoiseStream(1).uniform((n, *SHAPE), torch.float64)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("decoder", ["bernoulli", "per_image", "per_pixel"])
 @pytest.mark.parametrize("component", ["plain", "film"])
 @pytest.mark.parametrize("prior", ["standard", "learned", "shared", "curriculum"])
@@ -77,6 +78,7 @@ def test_the_bound_component_by_component(prior, component, decoder):
         assert float(terms.elbo[b]) == pytest.approx(total, rel=1e-9)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("prior", ["standard", "learned", "shared"])
 def test_the_bound_lies_below_the_evidence_by_quadrature(prior):
     """With one latent p(x) is an integral; importance sampling finds it, the bound stays below."""
@@ -155,6 +157,7 @@ def test_faithful_gives_every_other_parameter_the_gradients_of_the_twin():
     assert (own["decoder.scale.linear.weight"].grad != 0).any()
 
 
+@torch.no_grad()
 def test_counts_decay_and_make_tau():
     model = make(decay=0.5, prior_count=0.1)
     x, y = images(4), torch.tensor([2, -1, 0, 2])
@@ -175,6 +178,7 @@ def test_counts_decay_and_make_tau():
     assert torch.equal(model.counts, before)
 
 
+@torch.no_grad()
 def test_components_are_unlocked_one_by_one():
     model = make("curriculum")
     hidden = torch.full((5,), -1)
@@ -196,6 +200,7 @@ def test_reading_does_not_depend_on_blocks():
     np.testing.assert_allclose(whole.probability.sum(1), 1, atol=1e-6)
 
 
+@torch.no_grad()
 def test_reading_is_the_bound_of_training():
     model = make("learned")
     x = images()
@@ -215,6 +220,7 @@ def test_reading_is_the_bound_of_training():
     np.testing.assert_allclose(found.squared_error, error)
 
 
+@torch.no_grad()
 def test_latent_densities_are_those_of_the_mixture():
     model = make("learned")
     x = images(4)

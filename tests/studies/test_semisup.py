@@ -95,7 +95,7 @@ def test_labels_never_reach_the_images_that_are_not_drawn(finished):
     config = with_twins(resolve(Semisup, load_layers("semisup", [], []), SMALL))
     study = construct(Semisup, config)
     rows = study.rows(20, 1)
-    _, known = study.corpus.training_pair(rows)
+    _, known = study.training_pair(rows)
     assert (known >= 0).sum() == 20
     assert (study.corpus.validation_pair()[1] == -1).all()
     together = np.concatenate([study.corpus.train, study.corpus.validation])

@@ -42,7 +42,8 @@ def component_kl(log_component: Tensor, log_weights: Tensor) -> Tensor:
 
 def entropy(probabilities: Tensor) -> Tensor:
     """−Σ p log p along the last axis, nats."""
-    return -torch.xlogy(probabilities, probabilities).sum(-1)
+    tiny = torch.finfo(probabilities.dtype).tiny  # the gradient at zero is finite
+    return -(probabilities * probabilities.clamp(min=tiny).log()).sum(-1)
 
 
 def usage_entropy_loss(component: Tensor) -> Tensor:

@@ -82,7 +82,6 @@ def rows_of_round(
         model: The model of the round before.
     """
     before = labelled_before(run, unit.previous)
-    x, _ = study.corpus.training_pair(before)
     count = unit.n - len(before)
-    new = acquire(model, x, before, count, unit.acquisition, unit.data_seed)
+    new = acquire(model, study.corpus.x, before, count, unit.acquisition, unit.data_seed)
     return np.sort(np.concatenate([before, new]))

@@ -103,8 +103,7 @@ def seconds_per_fit(study: Semisup, name: str) -> float:
     settings = study.training
     count = settings.batch_size + study.labelled_batch
     rows = torch.arange(count) % len(study.corpus.train)
-    x, y = study.corpus.training_pair(study.rows(study.labels[0], 0))
-    x, y = x[rows], y[rows]
+    x, y = study.corpus.x[rows], torch.as_tensor(study.corpus.labels)[rows]
     times = []
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):

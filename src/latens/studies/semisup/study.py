@@ -17,6 +17,7 @@ from torch import Tensor
 
 from latens.data import ImageSet, Source, hold_out, labelled_rows
 from latens.data.labels import Draw
+from latens.data.propagation import Propagation
 from latens.errors import ConfigError, DataError, LatensError
 from latens.evaluation.acquisition import Acquisition
 from latens.models.mixture import MixtureVAE
@@ -53,11 +54,10 @@ class Corpus:
         assert self.images.labels is not None
         return np.asarray(self.images.labels)[self.train]
 
-    def training_pair(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Training images, and their classes at `rows` alone: −1 elsewhere."""
-        known = torch.full((len(self.train),), -1)
-        known[torch.as_tensor(rows)] = torch.as_tensor(self.labels[rows])
-        return self.images.x[torch.as_tensor(self.train)], known
+    @cached_property
+    def x(self) -> Tensor:
+        """Training images, `(n, *signal_shape)`."""
+        return self.images.x[torch.as_tensor(self.train)]
 
     def validation_pair(self) -> tuple[Tensor, Tensor]:
         """Validation images with hidden classes."""
@@ -74,6 +74,8 @@ class Semisup:
         test: Test images with labels; None holds `test_images` of the data out.
         strange: Images of another kind, which no fit sees; None leaves their metrics out.
         labels: Numbers of labels.
+        propagation: What carries the labels along a graph of similar images before training;
+            null leaves the other images without a believed class.
         draw: How the labelled images are drawn: the same number of every class, or any.
         data_seeds: Number of draws of the labelled images.
         init_seeds: Number of initialisations for each draw.
@@ -97,20 +99,21 @@ class Semisup:
         test: Source | None = None,
         strange: Source | None = None,
         labels: list[int] = [50, 100],  # noqa: B006
+        propagation: Propagation | None = None,
         draw: Draw = "balanced",
         data_seeds: int = 5,
         init_seeds: int = 1,
         twin_draws: int = 1,
         acquisitions: list[Acquisition] = [],  # noqa: B006
         rounds: list[int] = [10, 20, 30, 40, 50],  # noqa: B006
-        labelled_batch: int = 64,
+        labelled_batch: int = 32,
         test_images: int = 500,
         validation_images: int = 1000,
         sampled_images: int = 50,
         training: Training = Training(),  # noqa: B008
     ) -> None:
         self.data, self.models, self.test, self.strange = data, models, test, strange
-        self.labels, self.draw = labels, draw
+        self.labels, self.draw, self.propagation = labels, draw, propagation
         self.data_seeds, self.init_seeds, self.twin_draws = data_seeds, init_seeds, twin_draws
         self.acquisitions, self.rounds = acquisitions, rounds
         self.labelled_batch = labelled_batch
@@ -177,6 +180,28 @@ class Semisup:
     def rows(self, labels: int, data_seed: int) -> np.ndarray:
         """Labelled positions among the training images."""
         return labelled_rows(self.corpus.labels, labels, self.draw, data_seed)
+
+    def training_pair(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Training images, and the class that is believed of each from the labels at `rows`.
+
+        That is the label itself, what propagation makes of the labels, or −1.
+        """
+        corpus = self.corpus
+        if self.propagation is None:
+            believed = np.full(len(corpus.train), -1)
+            believed[rows] = corpus.labels[rows]
+        else:
+            table = self.propagation.beliefs(
+                self._graph, rows, corpus.labels[rows], corpus.classes
+            )
+            believed = np.where(table.any(1), table.argmax(1), -1)
+        return corpus.x, torch.as_tensor(believed)
+
+    @cached_property
+    def _graph(self) -> Any:
+        """Graph of the training images; it knows no label."""
+        assert self.propagation is not None
+        return self.propagation.graph(self.corpus.x)
 
     def build(self, name: str) -> MixtureVAE:
         """An untrained model; its weights come from torch's generator."""

@@ -24,6 +24,7 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
         data=corpus.images.fingerprint(),
         problem={
             "draw": study.draw,
+            "propagation": plain(config["propagation"]),
             "labelled_batch": study.labelled_batch,
             "test": corpus.test.fingerprint(),
             "strange": plain(strange),

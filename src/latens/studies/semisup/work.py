@@ -70,12 +70,14 @@ def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
         model = initialise(study, unit)
         result = fit_model(
             model,
-            corpus.training_pair(rows),
+            study.training_pair(rows),
             corpus.validation_pair(),
             study.training,
             seed=1000 * unit.data_seed + unit.init_seed,
             resume=resume,
-            make_data=partial(LabelledData, labelled=study.labelled_batch),
+            make_data=partial(
+                LabelledData, rows=torch.as_tensor(rows), labelled=study.labelled_batch
+            ),
         )
         outcome, history = judged(model, study, result.outcome), result.history
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
