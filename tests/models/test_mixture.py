@@ -166,8 +166,8 @@ def test_counts_decay_and_make_tau():
     q = model.log_component(x).exp().detach()
     model.before_step(0, x, y)
     expected = 0.5 * start
-    expected[:, 2] += q[0] + q[3]
-    expected[:, 0] += q[2]
+    expected[:, 2] += 0.5 * K / 3 * (q[0] + q[3])
+    expected[:, 0] += 0.5 * K / 3 * q[2]
     torch.testing.assert_close(model.counts, expected)
     tau = (expected + 0.1) / (expected + 0.1).sum(1, keepdim=True)
     torch.testing.assert_close(model.class_given_component, tau)

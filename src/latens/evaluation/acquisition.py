@@ -23,7 +23,7 @@ from scipy.special import xlogy
 from torch import Tensor
 
 from latens.errors import ConfigError
-from latens.evaluation.mixture import read
+from latens.evaluation.mixture import classify
 from latens.models.mixture import MixtureVAE
 
 Acquisition = Literal["random", "uncertainty", "bald"]
@@ -69,13 +69,13 @@ def acquire(
     candidates = generator.permutation(free)[: max(CANDIDATES, count)]
     if acquisition == "random":
         return candidates[:count]
-    found = read(model, x[torch.as_tensor(candidates)])
+    component, probability = classify(model, x[torch.as_tensor(candidates)])
     if acquisition == "uncertainty":
-        score = class_entropy(found.probability)
+        score = class_entropy(probability)
     else:
         counts = model.counts.double().numpy(force=True)
         counts = counts * len(labelled) / counts.sum() + model.prior_count
-        score = bald(found.component, counts, TAU_DRAWS, generator)
+        score = bald(component, counts, TAU_DRAWS, generator)
     return candidates[np.argsort(-score, kind="stable")[:count]]
 
 

@@ -11,7 +11,13 @@ from torch import Tensor
 
 from latens.evaluation.evaluate import Cell
 from latens.evaluation.intervals import metric_interval
-from latens.evaluation.mixture import Reading, latent_log_densities, log_evidence, read
+from latens.evaluation.mixture import (
+    Reading,
+    classify,
+    latent_log_densities,
+    log_evidence,
+    read,
+)
 from latens.metrics import LEVEL, auroc
 from latens.metrics.catalogue.mixture import MIXTURE_SECTIONS
 from latens.metrics.classes import brier, class_log_loss, correct, expected_calibration_error
@@ -52,6 +58,8 @@ class Sample:
         usual: Images of the training kind that were not trained on, `(m, *signal_shape)`: the
             reference of the combined score of strangeness.
         strange: Images of another kind, `(s, *signal_shape)`, or None.
+        pictured: Test images, the first of them, that likelihood, reconstruction, σ and
+            strangeness are measured on; classes and components are measured on all.
         informative: Test images that the information in z is estimated from.
         sampled: Test images whose likelihood is estimated by importance sampling.
         draws: Draws per component of that estimate.
@@ -61,6 +69,7 @@ class Sample:
     y: NDArray[np.int64]
     usual: Tensor
     strange: Tensor | None = None
+    pictured: int = 2000
     informative: int = 500
     sampled: int = 100
     draws: int = 100
@@ -87,9 +96,11 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
         sample: What it is assessed on.
         twin: The model with one σ for all images that was trained beside it, or None.
     """
-    found = read(model, sample.x)
+    component, probability = classify(model, sample.x)
+    found = read(model, sample.x[: sample.pictured])
     tau = model.class_given_component.double().numpy(force=True)
-    rows = _class_rows(found, sample.y) | _component_rows(found, tau)
+    rows = _class_rows(probability, sample.y) | _component_rows(component, tau)
+    rows["kl_latent"] = found.latent_kl[:, None]
     with torch.no_grad():
         table = latent_log_densities(model, sample.x[: sample.informative])
         evidence = log_evidence(model, sample.x[: sample.sampled], sample.draws)
@@ -97,7 +108,7 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
     rows["nll_sampled"] = -evidence.numpy(force=True)[:, None]
     rows |= _likelihood_rows(model, found)
     if twin is not None:
-        other = read(twin, sample.x)
+        other = read(twin, sample.x[: sample.pictured])
         errors = [found.squared_error, other.squared_error]
         rows["rmse_over_twin"] = np.stack(errors, axis=1)
         rows["nll_gain"] = (found.elbo - other.elbo)[:, None]
@@ -108,22 +119,21 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
     return Assessment(rows, table_of(usual))
 
 
-def _class_rows(found: Reading, y: NDArray[np.int64]) -> Rows:
-    right = correct(found.probability, y)
+def _class_rows(probability: Array, y: NDArray[np.int64]) -> Rows:
+    right = correct(probability, y)
     rows = {
         "accuracy": right[:, None],
-        "class_log_loss": class_log_loss(found.probability, y)[:, None],
-        "class_brier": brier(found.probability, y)[:, None],
-        "class_ece": _one(expected_calibration_error(found.probability, y)),
+        "class_log_loss": class_log_loss(probability, y)[:, None],
+        "class_brier": brier(probability, y)[:, None],
+        "class_ece": _one(expected_calibration_error(probability, y)),
     }
     if 0 < right.sum() < len(right):
-        doubt = 1 - found.probability.max(1)
+        doubt = 1 - probability.max(1)
         rows["error_auroc"] = _one(float(auroc(doubt, right == 0)[0]))
     return rows
 
 
-def _component_rows(found: Reading, tau: Array) -> Rows:
-    q = found.component
+def _component_rows(q: Array, tau: Array) -> Rows:
     return {
         "k_eff": _one(effective_components(q)),
         "active_components": _one(active_components(q)),
@@ -132,7 +142,6 @@ def _component_rows(found: Reading, tau: Array) -> Rows:
         "tau_sparsity": _one(tau_sparsity(tau)),
         "components_per_label": _one(float(components_per_label(tau).mean())),
         "information_component": _one(component_information(q)),
-        "kl_latent": found.latent_kl[:, None],
     }
 
 

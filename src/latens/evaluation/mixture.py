@@ -44,6 +44,14 @@ class Reading:
 
 
 @torch.no_grad()
+def classify(model: MixtureVAE, x: Tensor) -> tuple[Array, Array]:
+    """q(c | x), `(n, K)`, and p(y | x), `(n, Y)`, of images `(n, *signal_shape)`, in blocks."""
+    log_q = torch.cat([model.log_component(block) for block in x.split(BLOCK)])
+    probability = model.log_class(log_q).softmax(1)
+    return tuple(u.double().numpy(force=True) for u in (log_q.exp(), probability))
+
+
+@torch.no_grad()
 def read(model: MixtureVAE, x: Tensor, seed: int = 0, first: int = 0) -> Reading:
     """Apply a model to images, in blocks; results do not depend on the blocks.
 

@@ -9,8 +9,10 @@
     objective:  Σ_c q(c|x) {E_q[log p(x|z,c)] − KL(q(z|x,c) ‖ p(z|c))} − KL(q(c|x) ‖ π)
                 over D, minus the weighted task terms
 
-τ is no parameter. Counts s_cy of labelled images decay, s ← ρ s + Σ_b q(c | x_b) 1{y_b = y}, and
-τ = (s + α₀) / Σ_y (s + α₀). Before any label was seen, component c speaks for class c mod Y.
+τ is no parameter. Soft counts of the labelled images of each batch enter a moving average,
+s_cy ← ρ s_cy + (1 − ρ) (K/B) Σ_b q(c | x_b) 1{y_b = y}, and τ = (s + α₀) / Σ_y (s + α₀). At the
+start component c speaks for class c mod Y: while q(c | x) is still the same for all images counts
+alone would make τ flat, and the labels would teach nothing.
 
 Task terms, all in nats and added after the division by D, so that a weight of 1 is D times that
 of the likelihood: they decide what the components mean, the likelihood how images look.
@@ -84,7 +86,7 @@ class MixtureVAE(Model):
         width: Channels of the encoders on the finest grid.
         features: Width of the vector between convolutions and heads.
         decay: ρ, share of the counts that a step keeps.
-        prior_count: α₀.
+        prior_count: α₀; the counts of a component are 1 on average.
     """
 
     stages = ("elbo",)
@@ -103,8 +105,8 @@ class MixtureVAE(Model):
         encoders: Literal["shared", "separate"] = "separate",
         width: int = 24,
         features: int = 128,
-        decay: float = 0.95,
-        prior_count: float = 0.05,
+        decay: float = 0.97,
+        prior_count: float = 0.002,
     ) -> None:
         super().__init__(signal_shape, ())
         check_settings(classes, components, dim, prior, decay, prior_count, decoder, terms)
@@ -168,7 +170,8 @@ class MixtureVAE(Model):
             if bool(known.any()):
                 q = self.log_component(x[known]).exp()  # (b, K)
                 seen = q.T @ nn.functional.one_hot(y[known], self.classes).to(q)  # (K, Y)
-                self.counts.mul_(self.decay).add_(seen)
+                seen *= self.components / int(known.sum())
+                self.counts.lerp_(seen, 1 - self.decay)
 
     @property
     def class_given_component(self) -> Tensor:

@@ -53,7 +53,7 @@ class Terms:
     supervised: float = 1.0
     invariance: float = 1.0
     pseudo_label: float = 0.0
-    threshold: float = 0.95
+    threshold: float = 0.9
     usage: Literal["entropy", "dirichlet"] = "entropy"
     usage_weight: float = 0.0
     concentration: float = 2.0
@@ -94,9 +94,9 @@ def check_settings(
     if not prior.temperature > 0:
         raise ConfigError("prior.temperature", "above 0", prior.temperature, "Use 0.5.")
     if not 0 <= decay < 1:
-        raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.95.")
+        raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.98.")
     if not prior_count > 0:
-        raise ConfigError("prior_count", "above 0", prior_count, "Use 0.05.")
+        raise ConfigError("prior_count", "above 0", prior_count, "Use 0.002.")
     if terms.likelihood != "nll" and decoder.likelihood == "bernoulli":
         raise ConfigError(
             "terms.likelihood",
