@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from latens.errors import ConfigError, LatensError
 
-STUDIES = ("scarcity",)
+STUDIES = ("scarcity", "semisup")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -73,7 +73,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="operator (deblurring, super-resolution, mri, ct, inpainting), data (phantoms, "
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
-        "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms",
+        "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
+        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn",
+    )
+    run.add_argument(
+        "--study",
+        dest="part",
+        default="",
+        metavar="NAME",
+        help="a part of the study, such as ablation for semisup: one more preset",
     )
     run.add_argument(
         "--config", action="append", default=[], metavar="FILE", help="YAML over the presets"
@@ -123,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     reconstruct.add_argument("run", metavar="RUN")
     reconstruct.add_argument(
-        "file", metavar="FILE", help="npy: one measurement or a batch; or NIfTI"
+        "file",
+        metavar="FILE",
+        help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy",
     )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
@@ -273,6 +283,12 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
 
 
 def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.store import RunFolder
+
+    if RunFolder.open(options.run).description["study"] == "semisup":
+        from latens.studies.semisup.reading import classify_command
+
+        return classify_command(options)
     from latens.studies.reconstruct import reconstruct_command
 
     return reconstruct_command(options)

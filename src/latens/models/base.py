@@ -165,6 +165,15 @@ class Model(nn.Module, ABC):
             noise: Source of every random number.
         """
 
+    def before_step(self, step: int, x: Tensor, y: Tensor) -> None:
+        """Update what is state and no parameter before a training step; nothing by default.
+
+        Args:
+            step: Optimiser step, from 0.
+            x: Signals of the batch, `(B, *signal_shape)`.
+            y: What is known of them.
+        """
+
     def stage_parameters(self, stage: str) -> Iterable[nn.Parameter]:
         """Parameters that a stage trains."""
         return self.parameters()

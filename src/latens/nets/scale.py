@@ -15,6 +15,7 @@ blurred phantoms with 400 pairs and 250 steps, `cvae` without it has a spread of
 its error, 5 nats in z and 25.7 dB; with it 1.00 times, 15 nats and 26.3 dB.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -28,6 +29,10 @@ GAIN = 10.0
 
 Scale = Literal["shared", "per_image", "per_pixel"]
 
+Bound = Literal["smooth", "clamp"]
+"""How σ is kept between its bounds: the map above, or min(lower + softplus(s), upper), which has
+no gradient above `upper` and is kept for comparison with published runs."""
+
 
 class ScaleHead(nn.Module):
     """Base of the heads; calls return σ broadcastable to `(N, C, *spatial)`.
@@ -36,9 +41,16 @@ class ScaleHead(nn.Module):
         lower: Smallest σ, in standard units of the signal.
         upper: Largest σ, in standard units of the signal.
         start: Initial σ.
+        bound: How σ is kept between its bounds.
     """
 
-    def __init__(self, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5) -> None:
+    def __init__(
+        self,
+        lower: float = 1e-3,
+        upper: float = 3.0,
+        start: float = 0.5,
+        bound: Bound = "smooth",
+    ) -> None:
         super().__init__()
         if not 0 < lower < start < upper:
             raise ConfigError(
@@ -47,28 +59,50 @@ class ScaleHead(nn.Module):
                 (lower, start, upper),
                 "Order the bounds of the scale.",
             )
-        self.lower, self.upper, self.start = lower, upper, start
+        self.lower, self.upper, self.start, self.bound = lower, upper, start, bound
+        if bound == "clamp":
+            self._offset = math.log(math.expm1(start - lower))
+            return
         bounds = torch.log(torch.tensor([lower, start, upper], dtype=torch.float64))
         self._offset = float(torch.logit((bounds[1] - bounds[0]) / (bounds[2] - bounds[0])))
 
     def bounded(self, free: Tensor) -> Tensor:
         """σ of free numbers; 0 maps to `start`."""
+        if self.bound == "clamp":
+            return (self.lower + F.softplus(free + self._offset)).clamp(max=self.upper)
         exponent = torch.sigmoid(free + self._offset)
         ratio = torch.tensor(self.upper / self.lower, dtype=free.dtype, device=free.device)
         return self.lower * ratio**exponent
 
     def unbounded(self, scale: Tensor) -> Tensor:
         """Free numbers of σ: the inverse of `bounded`; σ outside the bounds is moved inside."""
+        if self.bound == "clamp":
+            above = scale.clamp(max=self.upper) - self.lower
+            return above.clamp(min=1e-3 * self.lower).expm1().log() - self._offset
         ratio = torch.tensor(self.upper / self.lower, dtype=scale.dtype, device=scale.device)
         exponent = (scale / self.lower).log() / ratio.log()
         return torch.logit(exponent.clamp(1e-3, 1 - 1e-3)) - self._offset
 
 
+class FixedScale(ScaleHead):
+    """The same σ for ever: `start`."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """σ, `(N, 1, …, 1)`, from features `(N, H, *spatial)` (only their rank is used)."""
+        return features.new_full((features.shape[0], *[1] * (features.ndim - 1)), self.start)
+
+
 class SharedScale(ScaleHead):
     """One σ for the data set (σ-VAE)."""
 
-    def __init__(self, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5) -> None:
-        super().__init__(lower, upper, start)
+    def __init__(
+        self,
+        lower: float = 1e-3,
+        upper: float = 3.0,
+        start: float = 0.5,
+        bound: Bound = "smooth",
+    ) -> None:
+        super().__init__(lower, upper, start, bound)
         self.free = nn.Parameter(torch.zeros(()))
 
     @property
@@ -90,9 +124,14 @@ class PerImageScale(ScaleHead):
     """One σ per image, from pooled decoder features."""
 
     def __init__(
-        self, width: int, lower: float = 1e-3, upper: float = 3.0, start: float = 0.5
+        self,
+        width: int,
+        lower: float = 1e-3,
+        upper: float = 3.0,
+        start: float = 0.5,
+        bound: Bound = "smooth",
     ) -> None:
-        super().__init__(lower, upper, start)
+        super().__init__(lower, upper, start, bound)
         self.linear = nn.Linear(width, 1)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -114,8 +153,9 @@ class PerPixelScale(ScaleHead):
         lower: float = 1e-3,
         upper: float = 3.0,
         start: float = 0.5,
+        bound: Bound = "smooth",
     ) -> None:
-        super().__init__(lower, upper, start)
+        super().__init__(lower, upper, start, bound)
         self.weight = nn.Parameter(torch.zeros(channels, width))
         self.bias = nn.Parameter(torch.zeros(channels))
 

@@ -20,6 +20,16 @@ HEADLINED = (
 """Targets that the first page speaks about; the summary and the curves show the rest."""
 
 
+QUESTION = "How much data does a learned inverse solver need before you can trust it?"
+QUESTIONS = {
+    "semisup": "What can few labels do, and does the model know what it does not know?",
+}
+"""What a study asks, where it is not `QUESTION`."""
+
+COUNTED = {"semisup": "labels"}
+"""What N counts, where it is not training samples."""
+
+
 @dataclass(frozen=True)
 class Headline:
     """A finding.
@@ -31,6 +41,11 @@ class Headline:
 
     lead: str
     text: str
+
+
+def question(results: Results) -> str:
+    """The question of the study, for the head of the page."""
+    return QUESTIONS.get(str(results.run.get("study")), QUESTION)
 
 
 def asked(results: Results) -> str:
@@ -54,8 +69,9 @@ def asked(results: Results) -> str:
         test += f", but {_list(fewer)} on fewer"
     count = len(results.solvers)
     done = f"{count} solvers were compared" if count > 1 else "One solver was evaluated"
+    counted = COUNTED.get(str(results.run.get("study")), "training samples")
     return (
-        f"{done}{name} at {span} training samples, with "
+        f"{done}{name} at {span} {counted}, with "
         f"up to {_plural(seeds, 'data seed')} and {_plural(fits, 'cell')} per size{test}."
     )
 

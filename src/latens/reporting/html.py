@@ -174,6 +174,7 @@ def render(results: Results) -> str:
         style=Markup(style),
         script=Markup(script),
         policy=_policy(style, script),
+        question=headlines.question(results),
         asked=headlines.asked(results),
         answers=headlines.answers(results),
         caveats=headlines.caveats(results),

@@ -217,6 +217,12 @@ FIRST = (
     "coverage_region",
     "coverage_principal",
     "spread_skill",
+    "accuracy",
+    "k_eff",
+    "label_coverage",
+    "neg_elbo",
+    "sigma_error",
+    "ood_combined",
 )
 """Metrics that the terminal shows."""
 CELL_WIDTH = 13

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -18,9 +19,16 @@ from latens.reporting import summary_text
 from latens.store import Status, content_hash
 from latens.studies.configure import Tree, load_layers, pairs, preset_names, resolve
 from latens.studies.expected import available_cores
-from latens.studies.run import Estimate, place, run_scarcity
-from latens.studies.scarcity import Scarcity
+from latens.studies.kinds import kind_of
+from latens.studies.run import Estimate, Finished, Listener, place, run_scarcity
 from latens.studies.units import Unit
+from latens.types import PathLike
+
+DEFAULTS = {
+    "scarcity": {"operator": "deblurring", "data": "phantoms"},
+    "semisup": {"data": "digits"},
+}
+"""What a study is made of where nothing else was stated, for titles."""
 
 SHOWN = 8
 """Failures that are named in the terminal."""
@@ -78,12 +86,22 @@ def _minutes(seconds: float) -> str:
     return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
 
 
-def run_title(names: list[str], layers: list[Tree], overrides: list[str]) -> str:
+def run_title(
+    names: list[str], layers: list[Tree], overrides: list[str], study: str = "scarcity"
+) -> str:
     """Presets of a run, with those that it has by default where nothing else was stated."""
     stated = {key for layer in layers[1:] for key in layer}
     stated |= {key for key, _ in pairs(overrides)}
-    defaults = {"operator": "deblurring", "data": "phantoms"}
+    defaults = DEFAULTS[study]
     return ", ".join([word for key, word in defaults.items() if key not in stated] + names)
+
+
+def _runner(study: str) -> Callable[[Tree, PathLike, str, int, Listener], Finished]:
+    if study == "scarcity":
+        return run_scarcity
+    from latens.studies.semisup.run import run_semisup
+
+    return run_semisup
 
 
 def run_command(options: Namespace, overrides: list[str]) -> int:
@@ -92,9 +110,9 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     Returns:
         Exit code 0, also if single fits failed: they are named, and marked in every table.
     """
-    names = preset_names(options.preset)
+    names = preset_names(f"{options.preset},{options.part}")
     layers = load_layers(options.study, names, options.config)
-    config = resolve(Scarcity, layers, overrides, options.trust)
+    config = resolve(kind_of(options.study).study, layers, overrides, options.trust)
     if options.show:
         import yaml
 
@@ -105,7 +123,8 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     jobs = options.jobs if options.jobs is not None else available_cores()
     bar = Bar()
     try:
-        finished = run_scarcity(config, out, run_title(names, layers, overrides), jobs, bar)
+        title = run_title(names, layers, overrides, options.study)
+        finished = _runner(options.study)(config, out, title, jobs, bar)
     finally:
         bar.stop()
     print(summary_text(finished.run))

@@ -118,7 +118,9 @@ def _collected(run: RunFolder, units: Sequence[Unit], schema: Schema) -> "pd.Dat
     return pd.concat(frames, ignore_index=True) if frames else from_rows([], schema)
 
 
-def definitions_of(names: Iterable[str]) -> "pd.DataFrame":
+def definitions_of(
+    names: Iterable[str], sections: Mapping[str, Sequence[Metric]] = SECTIONS
+) -> "pd.DataFrame":
     """Table METRIC_DEFINITIONS of some metrics, in the order in which they are shown."""
     present = set(names)
     rows = [
@@ -131,7 +133,7 @@ def definitions_of(names: Iterable[str]) -> "pd.DataFrame":
             "definition": m.definition,
             "section": section,
         }
-        for section, metrics_of in SECTIONS.items()
+        for section, metrics_of in sections.items()
         for m in metrics_of
         if m.name in present
     ]
@@ -159,7 +161,7 @@ def _curves(
         if not names:  # a check with tables of its own
             continue
         outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
-        status = _status_text([str(o.status) for o in outcomes.values()])
+        status = status_text([str(o.status) for o in outcomes.values()])
         usable = [u for u in members if outcomes[u.hash].usable]
         components = _image_components(run, usable)
         for name in sorted(names):
@@ -218,7 +220,7 @@ def _labels(cells: "pd.DataFrame") -> np.ndarray:
     return cells["init_seed"].fillna(-1).to_numpy(dtype=int)
 
 
-def _status_text(statuses: list[str]) -> str:
+def status_text(statuses: list[str]) -> str:
     """ "ok", or what went wrong how often."""
     words = [word for word in statuses if word not in USABLE]
     if not words:

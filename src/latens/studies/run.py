@@ -1,6 +1,7 @@
 """Run a study from its resolved configuration to tables, figures and report."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -81,7 +82,7 @@ def run_scarcity(
     study.check_applicable()
     fits, evaluations = units_of(study, config)
     run = RunFolder.create(out, identity(study, config, name))
-    _tidy(run, fits, evaluations)
+    tidy(run, fits, evaluations)
     units: list[Unit] = [*fits, *evaluations]
     missing = [unit for unit in units if not is_finished(run, unit)]
     seconds = expected_seconds(study, missing, jobs)
@@ -116,7 +117,7 @@ def identity(study: Scarcity, config: dict[str, Any], name: str) -> dict[str, An
 
 
 def failures(
-    run: RunFolder, fits: list[FitUnit], evaluations: list[EvaluationUnit]
+    run: RunFolder, fits: Sequence[FitUnit], evaluations: Sequence[EvaluationUnit]
 ) -> list[tuple[str, Outcome]]:
     """Every unit whose outcome is not usable, with its place.
 
@@ -142,7 +143,7 @@ def place(cell: Cell) -> str:
     return text if cell.init_seed is None else f"{text}, init seed {cell.init_seed}"
 
 
-def _tidy(run: RunFolder, fits: list[FitUnit], evaluations: list[EvaluationUnit]) -> None:
+def tidy(run: RunFolder, fits: Sequence[FitUnit], evaluations: Sequence[EvaluationUnit]) -> None:
     """Remove checkpoints of finished fits, and evaluations of fits that were deleted since.
 
     A killed process leaves the first; somebody who wants a fit repeated leaves the second.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from latens.errors import ConfigError, DataError, NumericalError
 from latens.store import RunFolder
-from latens.studies.scarcity import Scarcity
+from latens.studies.kinds import Study
 from latens.studies.units import Unit
 from latens.studies.work import BUSY, is_finished, work
 from latens.studies.workers import work_in_process, worker_pool
@@ -26,7 +26,7 @@ class Progress(Protocol):
 
 
 def sweep(
-    study: Scarcity,
+    study: Study,
     config: dict[str, Any],
     run: RunFolder,
     units: Sequence[Unit],
@@ -55,7 +55,7 @@ def sweep(
     if jobs == 1:
         _drain(pending, lambda unit: work(study, run, unit), run, progress)
         return
-    with worker_pool(config, run.path, min(jobs, len(pending))) as pool:
+    with worker_pool(study.name, config, run.path, min(jobs, len(pending))) as pool:
         _schedule(pool, pending, run, jobs, progress)
 
 

@@ -51,6 +51,7 @@ from latens.store import (
     write_json,
 )
 from latens.store.atomic import storage_error
+from latens.studies.kinds import Study, kind_of
 from latens.studies.load import WEIGHTS, save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
@@ -60,7 +61,7 @@ BUSY = "busy"
 """Another process works on the unit."""
 
 
-def work(study: Scarcity, run: RunFolder, unit: Unit) -> str:
+def work(study: Study, run: RunFolder, unit: Unit) -> str:
     """Compute a unit unless it is finished or somebody else is at it.
 
     Everything that goes wrong inside a unit becomes its outcome: a sweep goes on. Only errors
@@ -80,12 +81,17 @@ def work(study: Scarcity, run: RunFolder, unit: Unit) -> str:
         if not is_finished(run, unit):
             start = time.perf_counter()
             with one_thread():
-                if isinstance(unit, FitUnit):
-                    _fit(study, run, unit, target)
-                else:
-                    _evaluate(study, run, unit, target)
+                kind_of(study.name).compute(study, run, unit, target)
             _record(run, unit, time.perf_counter() - start)
     return str(Outcome.read(target).status)
+
+
+def compute(study: Scarcity, run: RunFolder, unit: Unit, target: Path) -> None:
+    """Compute a unit of `scarcity` and publish its folder."""
+    if isinstance(unit, FitUnit):
+        _fit(study, run, unit, target)
+    else:
+        _evaluate(study, run, unit, target)
 
 
 def is_finished(run: RunFolder, unit: Unit) -> bool:
@@ -142,7 +148,7 @@ def _fit(study: Scarcity, run: RunFolder, unit: FitUnit, target: Path) -> None:
     except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
         raise KeyboardInterrupt from None
     except Exception as error:
-        outcome = _failure(error)
+        outcome = failure(error)
     with new_folder(target) as temporary:
         write_json(temporary / "fit.json", _fit_description(study, unit, subset))
         outcome.write(temporary)
@@ -166,7 +172,8 @@ def _fit_description(study: Scarcity, unit: FitUnit, subset: Subset) -> dict[str
     }
 
 
-def _failure(error: Exception) -> Outcome:
+def failure(error: Exception) -> Outcome:
+    """The outcome of a unit that ended with an error, with the place where it arose."""
     if isinstance(error, LatensError):
         return Outcome(Status.FAILED, str(error))
     where = traceback.extract_tb(error.__traceback__)[-1]
@@ -202,7 +209,7 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
     except Exception as error:
         evaluation = checked = None
         if outcome is None or outcome.usable:  # otherwise the fits behind it say what went wrong
-            outcome = _failure(error)
+            outcome = failure(error)
     with new_folder(target) as temporary:
         if checked is not None and description is not None:
             assert outcome is not None

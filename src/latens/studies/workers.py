@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 LOOK = 0.5
 """Seconds between two looks at the parent process."""
 
-_orders: tuple[dict[str, Any], str]
-"""Configuration and run folder of this worker."""
+_orders: tuple[str, dict[str, Any], str]
+"""Study, configuration and run folder of this worker."""
 
 _job: tuple[Any, Any] | None = None
 """Study and run of this worker, built for the first unit and kept."""
@@ -31,11 +31,12 @@ _job: tuple[Any, Any] | None = None
 
 @contextmanager
 def worker_pool(
-    config: dict[str, Any], path: PathLike, jobs: int
+    study: str, config: dict[str, Any], path: PathLike, jobs: int
 ) -> Iterator[ProcessPoolExecutor]:
     """Processes that compute units of a study; an error in the block kills them.
 
     Args:
+        study: Name of the study.
         config: Resolved configuration, from which each worker builds the study.
         path: Run folder.
         jobs: Processes.
@@ -45,7 +46,7 @@ def worker_pool(
         max_workers=jobs,
         mp_context=get_context("spawn"),
         initializer=_start,
-        initargs=(config, str(path), os.getpid()),
+        initargs=(study, config, str(path), os.getpid()),
     )
     try:
         yield pool
@@ -63,20 +64,20 @@ def work_in_process(unit: "Unit") -> str:
     global _job
     from latens.store import RunFolder
     from latens.studies.configure import construct
-    from latens.studies.scarcity import Scarcity
+    from latens.studies.kinds import kind_of
     from latens.studies.work import work
 
     if _job is None:
-        config, path = _orders
-        _job = construct(Scarcity, config), RunFolder(path)
+        study, config, path = _orders
+        _job = construct(kind_of(study).study, config), RunFolder(path)
     return work(*_job, unit)
 
 
-def _start(config: dict[str, Any], path: str, parent: int) -> None:
+def _start(study: str, config: dict[str, Any], path: str, parent: int) -> None:
     global _orders
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    _orders = config, path
+    _orders = study, config, path
 
 
 def _follow(parent: int) -> None:

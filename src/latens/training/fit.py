@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule, Trainer
 
 from latens.distributions import NoiseStream
 from latens.models import LatentModel, Model
@@ -19,6 +19,9 @@ from latens.training.callbacks import AtomicCheckpoint, BestWeights, whole_check
 from latens.training.gate import collapse_diagnosis
 from latens.training.module import PairData, StageModule
 from latens.training.settings import Training
+
+MakeData = Callable[[Pair, Pair, Training, int], LightningDataModule]
+"""Makes the batches of training, validation, settings and seed."""
 
 IMPROVEMENT = 1e-3
 """Nats per element: a gain smaller than this over `patience` looks counts as none."""
@@ -56,6 +59,7 @@ def fit_model(
     seed: int,
     problem: InverseProblem | None = None,
     resume: Path | None = None,
+    make_data: MakeData = PairData,
 ) -> FitResult:
     """Train every stage of a model and judge the result.
 
@@ -69,6 +73,7 @@ def fit_model(
         resume: Folder for checkpoints. A fit that finds one there continues, and ends with
             the weights of an uninterrupted fit, bit for bit; a damaged checkpoint is deleted
             with a warning, and its stage starts again. Every fit needs a folder of its own.
+        make_data: How batches are made of the pairs.
 
     Returns:
         Outcome and history.
@@ -83,7 +88,8 @@ def fit_model(
     model.fit_units(*train)
     with one_thread():
         for stage in model.stages:
-            best = _fit_stage(model, stage, train, validation, settings, seed, problem, resume)
+            data = make_data(train, validation, settings, seed)
+            best = _fit_stage(model, stage, data, settings, seed, problem, resume)
             model.load_state_dict(best.weights)
             history += [(stage, *row) for row in best.history]
             if _improving(best, settings.patience):
@@ -97,8 +103,7 @@ def fit_model(
 def _fit_stage(
     model: Model,
     stage: str,
-    train: Pair,
-    validation: Pair,
+    data: LightningDataModule,
     settings: Training,
     seed: int,
     problem: InverseProblem | None,
@@ -113,7 +118,6 @@ def _fit_stage(
         checkpoint = resume / f"{stage}.ckpt"
         found = whole_checkpoint(checkpoint, module.state_dict())
         callbacks.append(AtomicCheckpoint(checkpoint))
-    data = PairData(train, validation, settings, seed)
     with _quiet_lightning():
         trainer = Trainer(
             max_steps=settings.max_steps,

@@ -52,6 +52,7 @@ class StageModule(LightningModule):
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Loss of a batch; raises `NumericalError` with step and terms if it is not finite."""
         noise = self._noise(TRAINING_NOISE, self.global_step)
+        self.model.before_step(self.global_step, *batch)
         terms = self.model.terms(self.stage, *batch, noise, self.problem)
         if terms.kl is not None:
             beta = min(1.0, (self.global_step + 1) / max(self.settings.kl_warmup_steps, 1))

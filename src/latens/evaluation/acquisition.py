@@ -1,0 +1,114 @@
+"""Which images should be labelled next?
+
+    random        any
+    uncertainty   the largest entropy H(p(y | x))
+    bald          the largest information that the label would give about τ:
+                  H(E_τ p(y | x, τ)) − E_τ H(p(y | x, τ)),   τ_c ~ Dirichlet(s_c + α₀)
+
+With few labels most of what is not known is which class a component stands for: an image on the
+edge of two components that have no label yet teaches more than one between two known digits. The
+counts s are scaled to the number of labels that were seen.
+
+References:
+    Houlsby et al. (2011), Bayesian active learning for classification and preference learning,
+    https://arxiv.org/abs/1112.5745
+"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import xlogy
+from torch import Tensor
+
+from latens.errors import ConfigError
+from latens.evaluation.mixture import classify
+from latens.models.mixture import MixtureVAE
+
+Acquisition = Literal["random", "uncertainty", "bald"]
+Array = NDArray[np.float64]
+
+CANDIDATES = 2000
+"""Images among which the best are looked for, drawn anew each time: neighbours of one hard image
+do not fill a whole round."""
+
+TAU_DRAWS = 200
+
+
+def acquire(
+    model: MixtureVAE,
+    x: Tensor,
+    labelled: NDArray[np.int64],
+    count: int,
+    acquisition: Acquisition,
+    seed: int,
+) -> NDArray[np.int64]:
+    """Positions of the images to label next.
+
+    Args:
+        model: The model trained with the labels so far.
+        x: Training images, `(n, *signal_shape)`.
+        labelled: Positions that carry a label already.
+        count: Number of new labels.
+        acquisition: How they are chosen.
+        seed: Seed of the candidates and of draws of τ.
+
+    Returns:
+        New positions, `(count,)`.
+
+    Raises:
+        ConfigError: If fewer than `count` images are left.
+    """
+    free = np.setdiff1d(np.arange(len(x)), labelled)
+    if count > len(free):
+        raise ConfigError(
+            "labels", f"at most the {len(free)} images left", count, "Ask for fewer labels."
+        )
+    generator = np.random.default_rng((seed, len(labelled)))
+    candidates = generator.permutation(free)[: max(CANDIDATES, count)]
+    if acquisition == "random":
+        return candidates[:count]
+    component, probability = classify(model, x[torch.as_tensor(candidates)])
+    if acquisition == "uncertainty":
+        score = class_entropy(probability)
+    else:
+        counts = model.counts.double().numpy(force=True)
+        counts = counts * len(labelled) / counts.sum() + model.prior_count
+        score = bald(component, counts, TAU_DRAWS, generator)
+    return candidates[np.argsort(-score, kind="stable")[:count]]
+
+
+def class_entropy(probability: Array) -> Array:
+    """H(p(y | x)) of each image, nats.
+
+    Args:
+        probability: p(y | x), `(…, Y)`.
+    """
+    return -xlogy(probability, probability).sum(-1)
+
+
+def bald(
+    component: Array, concentration: Array, draws: int, generator: np.random.Generator
+) -> Array:
+    """Information that the label of an image would give about τ, nats.
+
+    Args:
+        component: q(c | x), `(n, K)`.
+        concentration: Parameters of the Dirichlet of each row of τ, `(K, Y)`.
+        draws: Draws of τ.
+        generator: Source of the draws.
+
+    Returns:
+        `(n,)`, not negative up to rounding.
+    """
+    gamma = generator.standard_gamma(concentration, (draws, *concentration.shape))
+    gamma = np.maximum(gamma, np.finfo(np.float64).tiny)
+    tau = gamma / gamma.sum(-1, keepdims=True)  # (draws, K, Y)
+    mean = np.zeros((len(component), tau.shape[-1]))
+    inner = np.zeros(len(component))
+    for each in tau:
+        probability = component @ each
+        mean += probability / draws
+        inner += class_entropy(probability) / draws
+    return class_entropy(mean) - inner

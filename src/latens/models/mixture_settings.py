@@ -1,0 +1,106 @@
+"""Settings of a mixture VAE, and what does not fit together."""
+
+from dataclasses import dataclass
+from math import inf
+from typing import Literal
+
+from latens.errors import ConfigError
+from latens.nets.components import Decoder
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Settings of p(c) p(z | c) and of what infers them.
+
+    Args:
+        weights: π, uniform or learned.
+        latents: p(z | c): N(0, I), or a learned mean and scale per component.
+        posterior: q(z | x, c): one for all components, or one for each.
+        inference: The sum over c exactly, or one straight-through Gumbel draw of c.
+        temperature: Of the Gumbel draw.
+        unlocked: Components in use from the first step; 0 for all.
+        unlock_every: Steps until one more comes into use.
+    """
+
+    weights: Literal["uniform", "learned"] = "uniform"
+    latents: Literal["standard", "learned"] = "standard"
+    posterior: Literal["shared", "per_component"] = "per_component"
+    inference: Literal["exact", "gumbel"] = "exact"
+    temperature: float = 0.5
+    unlocked: int = 0
+    unlock_every: int = 50
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Likelihood objective and weights of the task terms; a weight of 0 leaves a term out.
+
+    Args:
+        likelihood: How mean and variance are trained together.
+        beta: β of `beta_nll`; the weights ⌊σ^{2β}⌋ are divided by their batch mean, so that the
+            balance with the KL stays.
+        supervised: Weight of −log p(y | T x).
+        invariance: Weight of −I(c; c').
+        pseudo_label: Weight of the pseudo-label term.
+        threshold: Probability from which a pseudo-label is believed.
+        usage: Regulariser of the mean usage.
+        usage_weight: Its weight.
+        concentration: α of the Dirichlet regulariser.
+    """
+
+    likelihood: Literal["nll", "beta_nll", "faithful"] = "nll"
+    beta: float = 0.5
+    supervised: float = 1.0
+    invariance: float = 1.0
+    pseudo_label: float = 0.0
+    threshold: float = 0.9
+    usage: Literal["entropy", "dirichlet"] = "entropy"
+    usage_weight: float = 0.0
+    concentration: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in ("supervised", "invariance", "pseudo_label", "usage_weight"):
+            if not 0 <= getattr(self, name) < inf:
+                raise ConfigError(f"terms.{name}", "0 or more", getattr(self, name), "Raise it.")
+
+
+def check_settings(
+    classes: int,
+    components: int,
+    dim: int,
+    prior: Prior,
+    decay: float,
+    prior_count: float,
+    decoder: Decoder,
+    terms: Terms,
+) -> None:
+    """Refuse settings that contradict each other.
+
+    Raises:
+        ConfigError: Naming the setting and the remedy.
+    """
+    for name, value, least in (
+        ("classes", classes, 2),
+        ("components", components, 2),
+        ("dim", dim, 1),
+        ("prior.unlock_every", prior.unlock_every, 1),
+    ):
+        if value < least:
+            raise ConfigError(name, f"{least} or more", value, "Raise it.")
+    if not 0 <= prior.unlocked <= components:
+        raise ConfigError(
+            "prior.unlocked", f"from 0 to {components} components", prior.unlocked, "Lower it."
+        )
+    if not prior.temperature > 0:
+        raise ConfigError("prior.temperature", "above 0", prior.temperature, "Use 0.5.")
+    if not 0 <= decay < 1:
+        raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.98.")
+    if not prior_count > 0:
+        raise ConfigError("prior_count", "above 0", prior_count, "Use 0.002.")
+    if terms.likelihood != "nll" and decoder.likelihood == "bernoulli":
+        raise ConfigError(
+            "terms.likelihood",
+            "'nll' with a Bernoulli decoder, which has no σ",
+            repr(terms.likelihood),
+            "Choose a Gaussian decoder, for example `decoder.likelihood: per_image`.",
+        )

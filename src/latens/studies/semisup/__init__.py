@@ -1,0 +1,1 @@
+"""`semisup`: what can few labels do, and does the model know what it does not know?"""

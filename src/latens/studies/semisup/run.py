@@ -1,0 +1,119 @@
+"""Run `semisup` from its resolved configuration to tables, figures and report."""
+
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from latens.distributions import NoiseStream
+from latens.objectives import reduce_terms
+from latens.reporting import write_figures, write_report
+from latens.store import RunFolder
+from latens.studies.configure import construct
+from latens.studies.expected import WORKER_START, available_cores
+from latens.studies.run import Estimate, Finished, Listener, failures, tidy
+from latens.studies.semisup.study import Semisup, with_twins
+from latens.studies.semisup.tables import gather
+from latens.studies.semisup.units import units_of
+from latens.studies.sweep import check_jobs, sweep
+from latens.studies.units import RESULT_VERSION, FitUnit, Unit
+from latens.studies.work import is_finished
+from latens.training import one_thread
+from latens.types import PathLike
+
+PROBE_STEPS = 3
+
+EVALUATION, PIXEL = 5.0, 2e-6
+"""Seconds of an evaluation, and of one decoded pixel of it."""
+
+
+def run_semisup(
+    config: dict[str, Any], out: PathLike, name: str, jobs: int, listener: Listener
+) -> Finished:
+    """Compute what is missing, then tables, figures and report.
+
+    Args:
+        config: Resolved configuration; twins are added.
+        out: Run folder, new or of an earlier start.
+        name: Name of the run, for titles.
+        jobs: Processes.
+        listener: Told of the progress.
+
+    Raises:
+        LatensError: One line that names the setting or file at fault, before any training.
+    """
+    check_jobs(jobs)
+    config = with_twins(config)
+    study = construct(Semisup, config)
+    study.check_applicable()
+    fits, evaluations = units_of(study, config)
+    run = RunFolder.create(out, identity(study, config, name))
+    tidy(run, fits, evaluations)
+    units: list[Unit] = [*fits, *evaluations]
+    missing = [unit for unit in units if not is_finished(run, unit)]
+    done = len(units) - len(missing)
+    seconds = expected_seconds(study, missing, jobs)
+    listener.start(Estimate(len(fits), len(evaluations), done, seconds), len(missing))
+    sweep(study, config, run, units, jobs, listener)
+    gather(run, evaluations)
+    write_figures(run)
+    return Finished(run, write_report(run), failures(run, fits, evaluations))
+
+
+def identity(study: Semisup, config: dict[str, Any], name: str) -> dict[str, Any]:
+    """Description of the run for `run.json`."""
+    corpus = study.corpus
+    return {
+        "study": study.name,
+        "name": name,
+        "config": config,
+        "data": {
+            "name": corpus.images.name,
+            "citation": corpus.images.citation,
+            "fingerprint": corpus.images.fingerprint(),
+            "training images": len(corpus.train),
+            "validation images": len(corpus.validation),
+            "test images": len(corpus.test),
+            "images of another kind": 0 if corpus.strange is None else len(corpus.strange),
+            "classes": corpus.classes,
+            "signal_shape": list(corpus.images.signal_shape),
+        },
+        "result_version": RESULT_VERSION,
+    }
+
+
+def expected_seconds(study: Semisup, missing: Sequence[Unit], jobs: int) -> float:
+    """Wall time of the missing units, from timing a few steps of each model."""
+    fits = [unit for unit in missing if isinstance(unit, FitUnit)]
+    per_model = {name: seconds_per_fit(study, name) for name in {fit.name for fit in fits}}
+    seconds = sum(per_model[fit.name] for fit in fits)
+    pixels = math.prod(study.corpus.images.signal_shape) * len(study.corpus.test)
+    evaluations = len(missing) - len(fits)
+    seconds += evaluations * (EVALUATION + PIXEL * pixels)
+    if not missing or jobs == 1:
+        return seconds
+    return WORKER_START + seconds / min(jobs, len(missing), available_cores())
+
+
+def seconds_per_fit(study: Semisup, name: str) -> float:
+    """Time of a fit that uses its whole budget; 0 for one that fails."""
+    settings = study.training
+    count = settings.batch_size + study.labelled_batch
+    rows = torch.arange(count) % len(study.corpus.train)
+    x, y = study.corpus.x[rows], torch.as_tensor(study.corpus.labels)[rows]
+    times = []
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            model = study.build(name)
+            for step in range(PROBE_STEPS + 1):
+                start = time.perf_counter()
+                model.before_step(step, x, y)
+                terms = model.terms("elbo", x, y, NoiseStream(step), None)
+                reduce_terms(terms, model.event_size).backward()
+                times.append(time.perf_counter() - start)
+    except Exception:  # the fit itself will say what is wrong, and be marked
+        return 0.0
+    return 1.1 * statistics.median(times) * settings.max_steps

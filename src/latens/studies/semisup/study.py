@@ -1,0 +1,273 @@
+"""Configuration of `semisup`, its images, and which of them carry labels.
+
+Every heteroscedastic model is trained beside its *twin*: the same settings with one learned σ
+for all images and the exact likelihood, the same labels and seeds. Twins are ordinary models of
+the study, named `NAME_twin`; `with_twins` writes them into a resolved configuration.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data import ImageSet, Source, hold_out, labelled_rows
+from latens.data.labels import Draw
+from latens.data.propagation import Propagation
+from latens.errors import ConfigError, DataError, LatensError
+from latens.evaluation.acquisition import Acquisition
+from latens.models.mixture import MixtureVAE
+from latens.training import Training
+from latens.types import Shape
+
+TWIN = "_twin"
+VARYING = ("per_image", "per_pixel")
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Images of the study, split once.
+
+    Attributes:
+        images: The training pool, with labels.
+        train: Positions in the pool that are trained on, labelled or not.
+        validation: Positions that choose the weights; their labels are never used.
+        test, strange: Test images with labels, and images of another kind or None.
+        classes: Number of classes.
+    """
+
+    images: ImageSet
+    train: np.ndarray
+    validation: np.ndarray
+    test: ImageSet
+    strange: Tensor | None
+    classes: int
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Classes of the training images, `(n,)`, in the order of `train`."""
+        assert self.images.labels is not None
+        return np.asarray(self.images.labels)[self.train]
+
+    @cached_property
+    def x(self) -> Tensor:
+        """Training images, `(n, *signal_shape)`."""
+        return self.images.x[torch.as_tensor(self.train)]
+
+    def validation_pair(self) -> tuple[Tensor, Tensor]:
+        """Validation images with hidden classes."""
+        x = self.images.x[torch.as_tensor(self.validation)]
+        return x, torch.full((len(x),), -1)
+
+
+class Semisup:
+    """Classes from few labels, with a mixture VAE.
+
+    Args:
+        data: Images with labels, values in [0, 1].
+        models: Models to train, by the name that tables show.
+        test: Test images with labels; None holds `test_images` of the data out.
+        strange: Images of another kind, which no fit sees; None leaves their metrics out.
+        labels: Numbers of labels.
+        propagation: What carries the labels along a graph of similar images before training;
+            null leaves the other images without a believed class.
+        draw: How the labelled images are drawn: the same number of every class, or any.
+        data_seeds: Number of draws of the labelled images.
+        init_seeds: Number of initialisations for each draw.
+        twin_draws: Draws for which twins are trained too.
+        acquisitions: Ways of choosing labels one round after another with the first model, each
+            from the same start.
+        rounds: Numbers of labels of these rounds; the first are drawn.
+        labelled_batch: Labelled images in every batch, beside `training.batch_size` others.
+        test_images: Size of the test set where it is held out.
+        validation_images: Images that choose the weights, by a loss without labels.
+        sampled_images: Test images whose likelihood is estimated by importance sampling.
+        training: Budget and optimiser of every fit.
+    """
+
+    name = "semisup"
+
+    def __init__(
+        self,
+        data: Source,
+        models: dict[str, Callable[[Shape, int], MixtureVAE]],
+        test: Source | None = None,
+        strange: Source | None = None,
+        labels: list[int] = [50, 100],  # noqa: B006
+        propagation: Propagation | None = None,
+        draw: Draw = "balanced",
+        data_seeds: int = 5,
+        init_seeds: int = 1,
+        twin_draws: int = 1,
+        acquisitions: list[Acquisition] = [],  # noqa: B006
+        rounds: list[int] = [10, 20, 30, 40, 50],  # noqa: B006
+        labelled_batch: int = 32,
+        test_images: int = 500,
+        validation_images: int = 1000,
+        sampled_images: int = 50,
+        training: Training = Training(),  # noqa: B008
+    ) -> None:
+        self.data, self.models, self.test, self.strange = data, models, test, strange
+        self.labels, self.draw, self.propagation = labels, draw, propagation
+        self.data_seeds, self.init_seeds, self.twin_draws = data_seeds, init_seeds, twin_draws
+        self.acquisitions, self.rounds = acquisitions, rounds
+        self.labelled_batch = labelled_batch
+        self.test_images, self.validation_images = test_images, validation_images
+        self.sampled_images = sampled_images
+        self.training = training
+        for name in ("data_seeds", "init_seeds", "labelled_batch", "test_images"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
+        for name, least in (("twin_draws", 0), ("validation_images", 2), ("sampled_images", 1)):
+            if getattr(self, name) < least:
+                raise ConfigError(name, f"{least} or more", getattr(self, name), "Raise it.")
+        for name in ("labels", "rounds"):
+            numbers = getattr(self, name)
+            if not numbers or sorted(set(numbers)) != numbers or numbers[0] < 1:
+                raise ConfigError(
+                    name,
+                    "positive numbers in ascending order, each once",
+                    numbers,
+                    f"Write for example --{name} [50,100].",
+                )
+        if not models:
+            raise ConfigError("models", "at least one model", "none", "Add one.")
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """Images and split; loaded once.
+
+        Raises:
+            DataError: If the data cannot be used.
+            ConfigError: If settings and data do not fit together.
+        """
+        images = _labelled(self.data.load(), "data")
+        if self.test is None:
+            pool, held = hold_out(images.groups, self.test_images, SPLIT_SEED)
+            test = images.select(held)
+        else:
+            pool, test = np.arange(len(images)), _labelled(self.test.load(), "test")
+        if self.validation_images >= len(pool):
+            raise ConfigError(
+                "validation_images",
+                f"fewer than the {len(pool)} images of the pool",
+                self.validation_images,
+                "Lower it.",
+            )
+        order = np.random.default_rng((SPLIT_SEED, len(pool))).permutation(pool)
+        validation = np.sort(order[: self.validation_images])
+        train = np.sort(order[self.validation_images :])
+        strange = None if self.strange is None else self.strange.load().x
+        for argument, shape in (
+            ("test", test.signal_shape),
+            ("strange", images.signal_shape if strange is None else tuple(strange.shape[1:])),
+        ):
+            if shape != images.signal_shape:
+                raise ConfigError(
+                    argument,
+                    f"images of shape {images.signal_shape}, that of the data",
+                    shape,
+                    "Choose images of the same size and channels.",
+                )
+        classes = int(max(np.max(images.labels or 0), np.max(test.labels or 0))) + 1
+        return Corpus(images, train, validation, test, strange, classes)
+
+    def rows(self, labels: int, data_seed: int) -> np.ndarray:
+        """Labelled positions among the training images."""
+        return labelled_rows(self.corpus.labels, labels, self.draw, data_seed)
+
+    def training_pair(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Training images, and the class that is believed of each from the labels at `rows`.
+
+        That is the label itself, what propagation makes of the labels, or −1.
+        """
+        corpus = self.corpus
+        if self.propagation is None:
+            believed = np.full(len(corpus.train), -1)
+            believed[rows] = corpus.labels[rows]
+        else:
+            table = self.propagation.beliefs(
+                self._graph, rows, corpus.labels[rows], corpus.classes
+            )
+            believed = np.where(table.any(1), table.argmax(1), -1)
+        return corpus.x, torch.as_tensor(believed)
+
+    @cached_property
+    def _graph(self) -> Any:
+        """Graph of the training images; it knows no label."""
+        assert self.propagation is not None
+        return self.propagation.graph(self.corpus.x)
+
+    def build(self, name: str) -> MixtureVAE:
+        """An untrained model; its weights come from torch's generator."""
+        corpus = self.corpus
+        return self.models[name](corpus.images.signal_shape, corpus.classes)
+
+    def check_applicable(self) -> None:
+        """Find settings that cannot work before anything is trained.
+
+        Raises:
+            ConfigError, DataError, ShapeError: Naming the setting and the remedy.
+        """
+        for data_seed in range(self.data_seeds):
+            for labels in (*self.labels, *(self.rounds[:1] if self.acquisitions else ())):
+                self.rows(labels, data_seed)
+        for name in self.models:
+            try:
+                with torch.random.fork_rng(devices=[]):
+                    self.build(name)
+            except LatensError:
+                raise
+            except Exception as error:
+                raise ConfigError(
+                    f"models.{name}",
+                    f"a model that can be built for images {self.corpus.images.signal_shape}",
+                    f"{type(error).__name__}: {' '.join(str(error).split())}",
+                    "Change its settings or the data.",
+                ) from error
+
+
+def _labelled(images: ImageSet, argument: str) -> ImageSet:
+    """Images with a class each, rescaled to [0, 1] by the range of their kind."""
+    if images.labels is None:
+        raise DataError(
+            argument, "images with labels", "none", "Use a source that knows the classes."
+        )
+    labels = np.asarray(images.labels)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise DataError(
+            argument,
+            "one class from 0 on for every image",
+            f"labels of type {labels.dtype} in {labels.ndim} axes",
+            "Use a set with one class per image.",
+        )
+    low, high = images.data_range
+    if (low, high) == (0.0, 1.0):
+        return images
+    scaled = copy.copy(images)
+    object.__setattr__(scaled, "x", (images.x - low) / (high - low))
+    object.__setattr__(scaled, "data_range", (0.0, 1.0))
+    return scaled
+
+
+def with_twins(config: dict[str, Any]) -> dict[str, Any]:
+    """A resolved configuration with the twin of every heteroscedastic model among its models.
+
+    Args:
+        config: Resolved configuration; one that has its twins is returned unchanged.
+    """
+    made = copy.deepcopy(config)
+    for name, model in config["models"].items():
+        decoder = model.get("init_args", {}).get("decoder", {})
+        if name.endswith(TWIN) or decoder.get("likelihood") not in VARYING:
+            continue
+        twin = copy.deepcopy(model)
+        twin["init_args"]["decoder"]["likelihood"] = "shared"
+        twin["init_args"]["terms"]["likelihood"] = "nll"
+        made["models"].setdefault(name + TWIN, twin)
+    return made

@@ -1,0 +1,270 @@
+"""The mixture VAE against brute force, quadrature and its homoscedastic twin, in float64."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.distributions import Categorical, MixtureSameFamily
+
+from latens.distributions import NoiseStream, Purpose, row_noise
+from latens.errors import ConfigError, DataError
+from latens.evaluation.mixture import latent_log_densities, log_evidence, read
+from latens.models.mixture import MixtureVAE
+from latens.models.mixture_settings import Prior, Terms
+from latens.nets.components import Decoder
+from latens.objectives import reduce_terms
+
+SHAPE, K, Y = (1, 8, 8), 4, 3
+PRIORS = {
+    "standard": Prior(),
+    "learned": Prior("learned", "learned"),
+    "shared": Prior("learned", "learned", "shared"),
+    "gumbel": Prior(inference="gumbel"),
+    "gumbel-learned": Prior("learned", "learned", inference="gumbel"),
+    "curriculum": Prior(unlocked=2, unlock_every=3),
+}
+PLAIN = Terms(supervised=0, invariance=0)
+
+
+def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, **settings):
+    decoder = Decoder(width=8) if decoder is None else decoder
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        settings = {"terms": PLAIN, **settings}
+        model = MixtureVAE(
+            SHAPE,
+            Y,
+            components=K,
+            dim=dim,
+            decoder=decoder,
+            prior=PRIORS[prior],
+            width=4,
+            features=8,
+            **settings,
+        ).double()
+        for parameter in model.parameters():  # away from the zeros of the start
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+def images(n: int = 5) -> torch.Tensor:
+    return NoiseStream(1).uniform((n, *SHAPE), torch.float64)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("decoder", ["bernoulli", "per_image", "per_pixel"])
+@pytest.mark.parametrize("component", ["plain", "film"])
+@pytest.mark.parametrize("prior", ["standard", "learned", "shared", "curriculum"])
+def test_the_bound_component_by_component(prior, component, decoder):
+    model = make(prior, decoder=Decoder("dense", component, decoder, width=8))
+    x = images()
+    terms = model.terms("elbo", x, torch.full((5,), -1), NoiseStream(3), None)
+    eps = NoiseStream(3).normal((1, 5, 2), torch.float64)[0]
+    q = model.log_component(x)
+    posterior, p_z = model.latent_posterior(x), model.latent_prior()
+    for b in range(5):
+        total = 0.0
+        for c in range(int(model.unlocked)):
+            own, of_prior = min(c, len(posterior.mean) - 1), min(c, len(p_z.mean) - 1)
+            loc, scale = posterior.mean[own, b], posterior.stddev[own, b]
+            m, s = p_z.mean[of_prior, 0], p_z.stddev[of_prior, 0]
+            kl = (s / scale).log() + (scale**2 + (loc - m) ** 2) / (2 * s**2) - 0.5
+            one = torch.eye(K, dtype=torch.float64)[c : c + 1]
+            log_prob = model.decoder((loc + scale * eps[b])[None], one).log_prob(x[b])
+            inside = log_prob - kl.sum() + model.log_weights[c] - q[b, c]
+            total += float(q[b, c].exp() * inside)
+        assert float(terms.elbo[b]) == pytest.approx(total, rel=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prior", ["standard", "learned", "shared"])
+def test_the_bound_lies_below_the_evidence_by_quadrature(prior):
+    """With one latent p(x) is an integral; importance sampling finds it, the bound stays below."""
+    model = make(prior, dim=1, decoder=Decoder(likelihood="fixed", start=0.4, width=8))
+    x = images(3)
+    grid = torch.linspace(-9, 9, 6001, dtype=torch.float64)[:, None]
+    log_joint = []
+    p_z = model.latent_prior()
+    for c in range(K):
+        of_prior = min(c, len(p_z.mean) - 1)
+        normal = torch.distributions.Normal(p_z.mean[of_prior, 0], p_z.stddev[of_prior, 0])
+        one = torch.eye(K, dtype=torch.float64)[c].expand(len(grid), K)
+        decoded = model.decoder(grid, one)
+        density = torch.stack([decoded.log_prob(image) for image in x], 1)  # (G, 3)
+        log_joint.append(density + normal.log_prob(grid) + model.log_weights[c])
+    step = math.log(float(grid[1] - grid[0]))
+    exact = torch.logsumexp(torch.cat(log_joint), 0) + step
+    found = log_evidence(model, x, draws=4000)
+    np.testing.assert_allclose(found.numpy(), exact.detach().numpy(), atol=0.05)
+    many = [read(model, x, seed=s).elbo for s in range(200)]
+    assert (np.mean(many, 0) <= exact.detach().numpy()).all()
+
+
+def test_a_gumbel_draw_has_the_bound_as_its_mean():
+    """E_c of the drawn terms is the exact sum, up to what the straight-through draw changes."""
+    exact, drawn = make("standard"), make("gumbel")
+    assert all(
+        torch.equal(a, b) for a, b in zip(exact.parameters(), drawn.parameters(), strict=True)
+    )
+    x, hidden = images(), torch.full((5,), -1)
+    with torch.no_grad():
+        sums = torch.stack(
+            [exact.terms("elbo", x, hidden, NoiseStream(s), None).elbo for s in range(1500)]
+        )
+        draws = torch.stack(
+            [drawn.terms("elbo", x, hidden, NoiseStream(s), None).elbo for s in range(6000)]
+        )
+    error = (sums.std(0) / 1500**0.5).hypot(draws.std(0) / 6000**0.5)
+    assert ((sums.mean(0) - draws.mean(0)).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("prior", list(PRIORS))
+@pytest.mark.parametrize("likelihood", ["nll", "beta_nll", "faithful"])
+def test_every_parameter_learns(prior, likelihood):
+    terms = Terms(
+        likelihood, supervised=1, invariance=1, pseudo_label=1, threshold=0, usage_weight=1
+    )
+    model = make(prior, terms=terms)
+    y = torch.tensor([0, 1, 2, -1, -1])
+    model.before_step(0, images(), y)
+    found = model.terms("elbo", images(), y, NoiseStream(0), None)
+    expected = {"supervised", "invariance", "pseudo_label", "usage"}
+    assert found.extras.keys() - {"scale"} == expected
+    reduce_terms(found, model.event_size).backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+        assert (parameter.grad != 0).any(), name
+
+
+def test_faithful_gives_every_other_parameter_the_gradients_of_the_twin():
+    x, hidden = images(), torch.full((5,), -1)
+    model = make(terms=replace(PLAIN, likelihood="faithful"))
+    twin = make(decoder=Decoder(likelihood="shared", width=8))
+    own = dict(model.named_parameters())
+    names = [n for n, _ in twin.named_parameters() if not n.startswith("decoder.scale")]
+    for name in names:
+        twin.get_parameter(name).data.copy_(own[name].data)
+    twin.decoder.scale.free.data.copy_(model.reference.free.data)
+    for each in (model, twin):
+        terms = each.terms("elbo", x, hidden, NoiseStream(4), None)
+        reduce_terms(terms, each.event_size).backward()
+    for name in names:
+        torch.testing.assert_close(own[name].grad, twin.get_parameter(name).grad)
+    torch.testing.assert_close(model.reference.free.grad, twin.decoder.scale.free.grad)
+    assert (own["decoder.scale.linear.weight"].grad != 0).any()
+
+
+@torch.no_grad()
+def test_counts_decay_and_make_tau():
+    model = make(decay=0.5, prior_count=0.1)
+    x, y = images(4), torch.tensor([2, -1, 0, 2])
+    start = model.counts.clone()
+    assert torch.equal(start.argmax(1), torch.arange(K) % Y)
+    q = model.log_component(x).exp().detach()
+    model.before_step(0, x, y)
+    expected = 0.5 * start
+    expected[:, 2] += 0.5 * K / 3 * (q[0] + q[3])
+    expected[:, 0] += 0.5 * K / 3 * q[2]
+    torch.testing.assert_close(model.counts, expected)
+    tau = (expected + 0.1) / (expected + 0.1).sum(1, keepdim=True)
+    torch.testing.assert_close(model.class_given_component, tau)
+    probability = model.log_class(q.log()).exp()
+    torch.testing.assert_close(probability, q @ tau)
+    before = model.counts.clone()
+    model.before_step(1, x, torch.full((4,), -1))
+    assert torch.equal(model.counts, before)
+
+
+@torch.no_grad()
+def test_components_are_unlocked_one_by_one():
+    model = make("curriculum")
+    hidden = torch.full((5,), -1)
+    for step, count in ((0, 2), (2, 2), (3, 3), (6, 4), (60, 4)):
+        model.before_step(step, images(), hidden)
+        used = model.log_component(images()).exp().sum(0) > 0
+        assert used.tolist() == [c < count for c in range(K)]
+        assert float(model.log_weights.exp().sum()) == pytest.approx(1)
+
+
+def test_reading_does_not_depend_on_blocks():
+    model = make("learned").float()
+    x = NoiseStream(5).uniform((300, *SHAPE))
+    whole, alone = read(model, x), read(model, x[290:], first=290)
+    for name in ("component", "probability", "elbo", "squared_error", "scale"):
+        np.testing.assert_allclose(
+            getattr(whole, name)[290:], getattr(alone, name), rtol=2e-4, atol=1e-5
+        )
+    np.testing.assert_allclose(whole.probability.sum(1), 1, atol=1e-6)
+
+
+@torch.no_grad()
+def test_reading_is_the_bound_of_training():
+    model = make("learned")
+    x = images()
+    found = read(model, x)
+    again = [
+        model.terms("elbo", x, torch.full((5,), -1), NoiseStream(s), None) for s in range(400)
+    ]
+    draws = [read(model, x, seed=s).elbo for s in range(400)]
+    trained = torch.stack([t.elbo.detach() for t in again]).numpy()
+    error = np.hypot(np.std(draws, 0), trained.std(0)) / 20
+    assert (np.abs(np.mean(draws, 0) - trained.mean(0)) < 4.5 * error).all()
+    q = torch.from_numpy(found.component)
+    posterior = model.latent_posterior(x)
+    eye = torch.eye(K, dtype=torch.float64)[:, None]
+    mean = (q.T[..., None, None, None] * model.decoder(posterior.mean, eye).mean).sum(0)
+    error = (x - mean).square().flatten(1).mean(1).detach().numpy()
+    np.testing.assert_allclose(found.squared_error, error)
+
+
+@torch.no_grad()
+def test_latent_densities_are_those_of_the_mixture():
+    model = make("learned")
+    x = images(4)
+    table = latent_log_densities(model, x)
+    posterior, q = model.latent_posterior(x), model.log_component(x).exp()
+    noise = row_noise((0, Purpose.LATENT), range(4), (1, 2), torch.float64)[0]
+    for i in range(4):
+        matches = []
+        for c in range(K):
+            z = posterior.mean[c, i] + posterior.stddev[c, i] * noise[i]
+            row = []
+            for j in range(4):
+                parts = torch.distributions.Independent(
+                    torch.distributions.Normal(posterior.mean[:, j], posterior.stddev[:, j]), 1
+                )
+                mixture = MixtureSameFamily(Categorical(q[j]), parts)
+                row.append(float(mixture.log_prob(z)))
+            matches.append(np.allclose(row, table[i]))
+        assert any(matches)
+
+
+def test_images_outside_the_range():
+    with pytest.raises(DataError, match=r"\[0, 1\]"):
+        make().fit_units(2 * images(), torch.zeros(5))
+    make().fit_units(images(), torch.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"components": 1}, "components"),
+        ({"dim": 0}, "dim"),
+        ({"decay": 1.0}, "decay"),
+        ({"prior_count": 0.0}, "prior_count"),
+        ({"prior": Prior(unlocked=11)}, "unlocked"),
+        ({"prior": Prior(temperature=0.0)}, "temperature"),
+        (
+            {"terms": Terms("faithful"), "decoder": Decoder(likelihood="bernoulli")},
+            "likelihood",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit(settings, name):
+    with pytest.raises(ConfigError, match=name):
+        MixtureVAE(SHAPE, Y, **settings)
+    with pytest.raises(ConfigError, match="invariance"):
+        Terms(invariance=-1.0)

@@ -1,0 +1,189 @@
+"""A tiny run of `semisup` from the command line: units, tables, report, twin, classification."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from latens.cli import main
+from latens.data import Digits
+from latens.store import METRICS, RunFolder, read_table
+from latens.studies.configure import construct, load_layers, resolve
+from latens.studies.semisup.reading import load_classifier
+from latens.studies.semisup.study import Semisup, with_twins
+from latens.studies.semisup.units import units_of
+
+SMALL = [
+    "--models.per_image.width=8",
+    "--models.per_image.features=32",
+    "--models.per_image.dim=4",
+    "--models.per_image.decoder.width=32",
+    "--labels=[20,40]",
+    "--data_seeds=2",
+    "--test_images=200",
+    "--validation_images=100",
+    "--sampled_images=4",
+    "--training.max_steps=60",
+    "--training.batch_size=32",
+    "--training.kl_warmup_steps=20",
+    "--training.warmup_steps=5",
+    "--training.validate_every=20",
+]
+
+
+def arguments(out: Path, *more: str) -> list[str]:
+    return ["run", "semisup", "--out", str(out), "--jobs", "1", *SMALL, *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("semisup") / "run"
+    assert main(arguments(out)) == 0
+    return out
+
+
+def test_every_cell_is_there_once(finished):
+    metrics = read_table(finished / "tables", METRICS)
+    accuracy = metrics[metrics["metric"] == "accuracy"]
+    cells = accuracy[["solver", "n", "data_seed"]].to_numpy().tolist()
+    expected = [["per_image", n, seed] for n in (20, 40) for seed in (0, 1)]
+    assert sorted(cells) == expected + [["per_image_twin", n, 0] for n in (20, 40)]
+    assert (accuracy["value"] > 0.3).all()  # a tenth by chance
+    assert (
+        (accuracy["lower"] < accuracy["value"]) & (accuracy["value"] < accuracy["upper"])
+    ).all()
+
+
+def test_twins_share_labels_and_differ_in_sigma(finished):
+    metrics = read_table(finished / "tables", METRICS).set_index(["solver", "n", "data_seed"])
+    run = RunFolder.open(finished)
+    fits = [json.loads((run.fit(h) / "fit.json").read_text()) for h in run.finished_fits()]
+    by_name = {(f["name"], f["n"], f["data_seed"]): f for f in fits}
+    for n in (20, 40):
+        own, twin = by_name["per_image", n, 0], by_name["per_image_twin", n, 0]
+        assert own["labelled"] == twin["labelled"]
+        assert len(own["labelled"]) == n
+    ratio = metrics[metrics["metric"] == "rmse_over_twin"]
+    assert sorted(ratio.index.tolist()) == [("per_image", 20, 0), ("per_image", 40, 0)]
+    rmse = metrics[metrics["metric"] == "rmse"]["value"]
+    for n in (20, 40):
+        expected = rmse["per_image", n, 0] / rmse["per_image_twin", n, 0]
+        assert ratio["value"]["per_image", n, 0] == pytest.approx(expected)
+    sigma = metrics[metrics["metric"] == "sigma_error"]["value"]
+    assert sigma["per_image_twin", 20, 0] == 0
+    assert sigma["per_image", 20, 0] != 0
+
+
+def test_a_second_start_computes_nothing(finished, capsys):
+    before = (finished / "tables" / "metrics.csv").read_bytes()
+    cost = (finished / "cost.csv").read_bytes()
+    assert main(arguments(finished)) == 0
+    assert (finished / "tables" / "metrics.csv").read_bytes() == before
+    assert (finished / "cost.csv").read_bytes() == cost
+    assert "accuracy" in capsys.readouterr().out
+
+
+def test_the_report_names_what_was_measured(finished):
+    page = (finished / "report.html").read_text()
+    for words in ("Effective components", "Classes covered", "Information in z"):
+        assert words in page
+
+
+def test_labels_never_reach_the_images_that_are_not_drawn(finished):
+    """The pair that a fit sees holds exactly the drawn labels."""
+    config = with_twins(resolve(Semisup, load_layers("semisup", [], []), SMALL))
+    study = construct(Semisup, config)
+    rows = study.rows(20, 1)
+    _, known = study.training_pair(rows)
+    assert (known >= 0).sum() == 20
+    assert (study.corpus.validation_pair()[1] == -1).all()
+    together = np.concatenate([study.corpus.train, study.corpus.validation])
+    assert len(set(together.tolist())) == len(together)
+    assert len(together) + len(study.corpus.test) == 1797
+    fits, _ = units_of(study, config)
+    assert len({fit.hash for fit in fits}) == len(fits) == 6
+
+
+def test_new_images(finished, tmp_path, capsys):
+    images = Digits().load()
+    np.savez(tmp_path / "new.npz", images=(255 * images.x[:5, 0]).round().byte().numpy())
+    assert main(["reconstruct", str(finished), str(tmp_path / "new.npz")]) == 0
+    printed = capsys.readouterr().out
+    assert "image 4: class" in printed
+    result = json.loads((tmp_path / "new" / "classes.json").read_text())
+    assert [row["image"] for row in result["images"]] == list(range(5))
+    assert result["labels"] == 40
+    classifier = load_classifier(finished)
+    expected = classifier(images.x[:5])
+    saved = np.load(tmp_path / "new" / "probability.npy")
+    np.testing.assert_allclose(saved, expected["probability"], atol=5e-3)
+    right = classifier(images.x)["class"] == np.array(images.labels)
+    assert right.mean() > 0.3
+
+
+def test_strange_images_are_flagged_and_refused(finished, tmp_path, capsys):
+    strange = np.indices((6, 8, 8)).sum(0) % 2.0  # checkerboards
+    np.save(tmp_path / "strange.npy", strange)
+    code = main(["reconstruct", str(finished), str(tmp_path / "strange.npy"), "--gate"])
+    assert code == 4
+    assert capsys.readouterr().out.count("unlike the training set") == 6
+    assert json.loads((tmp_path / "strange" / "classes.json").read_text())["refused"]
+
+
+def test_rounds_of_active_learning(finished, capsys):
+    more = ["--acquisitions=[random,bald]", "--rounds=[10,14,18]", "--labels=[20]"]
+    assert main(arguments(finished, *more)) == 0
+    run = RunFolder.open(finished)
+    metrics = read_table(finished / "tables", METRICS)
+    accuracy = metrics[metrics["metric"] == "accuracy"].set_index(["solver", "n", "data_seed"])
+    for acquisition in ("random", "bald"):
+        for seed in (0, 1):
+            seen: set[int] = set()
+            for n in (10, 14, 18):
+                row = accuracy.loc[(f"per_image {acquisition}", n, seed)]
+                evaluation = run.evaluation(row["evaluation"]) / "evaluation.json"
+                (hash,) = json.loads(evaluation.read_text())["fits"]
+                labelled = json.loads((run.fit(hash) / "fit.json").read_text())["labelled"]
+                assert len(set(labelled)) == n
+                assert seen < set(labelled)
+                seen = set(labelled)
+    starts = [accuracy.loc[(f"per_image {a}", 10, 0)]["value"] for a in ("random", "bald")]
+    assert starts[0] == starts[1]
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((2, 9, 9)), "shape"),
+        (np.full((8, 8), 2.0), "[0, 1]"),
+        (np.full((8, 8), np.nan), "[0, 1]"),
+        (np.zeros((3, 2, 8, 8)), "shape"),
+    ],
+)
+def test_files_that_are_no_such_images(finished, tmp_path, capsys, array, words):
+    np.save(tmp_path / "bad.npy", array)
+    assert main(["reconstruct", str(finished), str(tmp_path / "bad.npy")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("--labels=[50,20]", "ascending"),
+        ("--labels=[1790]", "labels"),
+        ("--validation_images=1700", "validation_images"),
+        ("--data=latens.data.Phantoms", "labels"),
+        ("--models.per_image.terms.likelihood=wrong", "likelihood"),
+        ("--models.per_image.decoder.trunk=wrong", "trunk"),
+        ("--training.max_steps=5", "warmup_steps"),
+        ("--models.per_image.componants=3", "components"),
+    ],
+)
+def test_settings_at_fault(tmp_path, capsys, override, words):
+    assert main(arguments(tmp_path / "run", override)) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
