@@ -133,7 +133,7 @@ class SampledPosterior(TargetPosterior):
         super().__init__(target, keys, seed, status, numbers)
         self.trusted = trusted
         self.pool = [
-            _thinned(chains.of_problems[:, :, p], diagnoses[p].bulk_ess)
+            thinned(chains.of_problems[:, :, p], diagnoses[p].bulk_ess)
             for p in range(chains.problems)
         ]
 
@@ -168,7 +168,7 @@ class SampledPosterior(TargetPosterior):
         return self.chains.to_inference_data("z", self.keys)
 
 
-def _thinned(draws: Tensor, size: float) -> Tensor:
+def thinned(draws: Tensor, size: float) -> Tensor:
     """As many draws of `(S, K, d)` as they are worth, evenly spread over time and chains."""
     steps, chains = draws.shape[:2]
     worth = steps * chains if not size > 0 else min(int(size), steps * chains)

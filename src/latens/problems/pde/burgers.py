@@ -68,7 +68,7 @@ class Burgers(Operator):
         for name, value in (("steps", steps), ("refine", refine)):
             if value < 1:
                 raise ConfigError(name, "at least 1", value, "See the docstring.")
-        points = None if sensors is None else _ring_points(sensors)
+        points = None if sensors is None else ring_points(sensors)
         super().__init__(signal_shape, signal_shape if points is None else (len(points),))
         self.viscosity, self.time, self.steps, self.refine = viscosity, time, steps, refine
         self._size = shape[1] * refine
@@ -180,7 +180,13 @@ def _refined(spectrum: Tensor, size: int, wanted: int) -> Tensor:
     return torch.nn.functional.pad(spectrum * shares, (0, wanted // 2 + 1 - len(shares)))
 
 
-def _ring_points(sensors: Sequence[float] | Tensor) -> Tensor:
+def ring_points(sensors: Sequence[float] | Tensor) -> Tensor:
+    """Positions of sensors on the ring as a tensor `(m,)`, once they are known to be usable.
+
+    Raises:
+        ShapeError: If they are no list.
+        ConfigError: If one is not finite, outside [0, 1), or repeats another.
+    """
     points = torch.as_tensor(sensors, dtype=torch.float64).cpu()
     if points.ndim != 1 or len(points) == 0:
         raise ShapeError("sensors", "shape (m,), m ≥ 1", tuple(points.shape), "Give a list.")

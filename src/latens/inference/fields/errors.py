@@ -1,0 +1,124 @@
+"""How wrong a trained model is where it was not trained: joint errors of field and readings.
+
+    a = D_a(w) + r,    F(a) = G(w) + e,    w ~ q(w | a),    (r, e) of held-out pairs
+
+A prediction that ignores e is overconfident: where the surrogate is off by more than the noise,
+the posterior concentrates beside the truth. So e enters the likelihood,
+
+    y = G(w) + e + n,    e ~ N(ē, C),    n ~ N(0, σ² I),
+
+and since what is left of the readings also speaks about r, draws of a are made by Matheron's rule
+with errors (r_i, e_i) of a held-out pair drawn at random,
+
+    a = D_a(w) + r_i + Γ (y − G(w) − e_i − n),    Γ = Cov(r, e) (C + σ² I)⁻¹.
+
+Nothing here has seen a measured field.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose, draw
+from latens.errors import DataError
+from latens.inference.fields.sensors import Predictor
+from latens.models.igno import IGNO
+
+RANK = 64
+"""Largest number of directions of reading errors that are kept."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutErrors:
+    """Errors of a model on n pairs that it was not trained on.
+
+    Attributes:
+        field: r, `(n, *signal_shape)`, data units.
+        readings: e, `(n, m)`.
+        bias: ē, `(m,)`.
+        directions: Orthonormal directions of e, `(m, k)`.
+        variances: Variance of e along each, `(k,)`, units of the readings squared.
+        leak: Cov(r, e) along the directions, `(nodes, k)`.
+    """
+
+    field: Tensor
+    readings: Tensor
+    bias: Tensor
+    directions: Tensor
+    variances: Tensor
+    leak: Tensor
+
+    def expected(self, innovation: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of r given y − G(w), a joint Gaussian of (r, e) assumed.
+
+        Args:
+            innovation: y − G(w), `(..., m)`.
+            scale: σ, broadcastable to `(...)`.
+
+        Returns:
+            r̄ + Γ (y − G(w) − ē) and Var r − diag Γ Cov(e, r), `(..., *signal_shape)`, the second
+            broadcastable to the first.
+        """
+        shape = self.field.shape[1:]
+        total = self.variances + scale[..., None].square()  # (..., k)
+        projected = (innovation - self.bias) @ self.directions / total
+        mean = self.field.mean(0) + (projected @ self.leak.mT).unflatten(-1, shape)
+        explained = (1 / total) @ self.leak.square().mT  # (..., nodes)
+        spread = self.field.var(0).flatten()
+        return mean, (spread - explained).clamp(min=0).unflatten(-1, shape)
+
+    def corrections(
+        self, innovation: Tensor, scale: Tensor, rows: Tensor, noise: Tensor
+    ) -> Tensor:
+        """r_i + Γ (y − G(w) − e_i − n).
+
+        Args:
+            innovation: y − G(w), `(..., m)`.
+            scale: σ, broadcastable to `(...)`.
+            rows: i, `(...)`.
+            noise: n/σ, `(..., m)`.
+
+        Returns:
+            `(..., *signal_shape)`.
+        """
+        sigma = scale[..., None]
+        left = innovation - self.readings[rows] - sigma * noise  # (..., m)
+        projected = left @ self.directions / (self.variances + sigma.square())
+        return self.field[rows] + (projected @ self.leak.mT).unflatten(-1, self.field.shape[1:])
+
+
+@torch.no_grad()
+def held_out_errors(
+    model: IGNO, predict: Predictor, fields: Tensor, readings: Tensor, seed: int = 0
+) -> HeldOutErrors:
+    """Errors of a model and a predictor on pairs that neither was trained on.
+
+    Args:
+        model: Trained model.
+        predict: G.
+        fields: a, `(n, *signal_shape)`.
+        readings: F(a) without noise, `(n, m)`.
+        seed: Key of the draws of q(w | a).
+
+    Raises:
+        DataError: If there are fewer than 20 pairs.
+    """
+    count = len(fields)
+    if count < 20:
+        raise DataError("fields", "20 held-out pairs or more", count, "Hold out more fields.")
+    posterior = model.encoder(fields)
+    noise = NoiseStream(seed, Purpose.LATENT).normal((count, model.dim), fields.dtype)
+    w = draw(posterior, noise)
+    r = fields - model.decode(w).mean
+    e = readings - predict(w)
+    bias = e.mean(0)
+    centred = (e - bias).double()
+    vectors, singular, _ = torch.linalg.svd(centred.mT, full_matrices=False)
+    variances = singular.square() / (count - 1)
+    kept = min(RANK, count // 4, int((variances > 1e-10 * variances[0]).sum()))
+    directions = vectors[:, :kept]
+    scores = centred @ directions  # (n, k)
+    leak = (r - r.mean(0)).flatten(1).double().mT @ scores / (count - 1)  # (nodes, k)
+    kind = fields.dtype
+    return HeldOutErrors(r, e, bias, directions.to(kind), variances[:kept].to(kind), leak.to(kind))

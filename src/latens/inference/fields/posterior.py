@@ -1,0 +1,146 @@
+"""Posterior of a coefficient field, known through draws of its latents."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose, draw, row_noise
+from latens.errors import ConfigError
+from latens.inference.estimates import Draws, Posterior
+from latens.inference.fields.target import FieldTarget
+from latens.store import Status
+
+
+class FieldPosterior(Posterior):
+    """w ~ p̂(w | y), then a ~ p(a | w, y), the model's own errors included.
+
+    Args:
+        target: Density of the latents.
+        pool: Exchangeable positions of each measurement, B tensors `(n, dim)`.
+
+    Attributes:
+        target, pool: As given.
+    """
+
+    def __init__(
+        self,
+        target: FieldTarget,
+        pool: Sequence[Tensor],
+        keys: Sequence[int],
+        seed: int,
+        status: Status,
+        diagnostics: dict[str, float],
+    ) -> None:
+        super().__init__(
+            keys, seed, includes_decoder_spread=True, status=status, diagnostics=diagnostics
+        )
+        self.target, self.pool = target, list(pool)
+
+    def positions(self, count: int) -> Tensor:
+        """Draws without replacement, `(count, B, dim)`.
+
+        Raises:
+            ConfigError: If the pool of a measurement is smaller.
+        """
+        smallest = min(len(draws) for draws in self.pool)
+        if count > smallest:
+            raise ConfigError(
+                "draws",
+                f"at most {smallest}, the smallest number of independent draws",
+                count,
+                "Raise `draws` or `chains` of the solver.",
+            )
+        rows = []
+        for key, draws in zip(self.keys, self.pool, strict=True):
+            order = NoiseStream(self.seed, Purpose.POOL, key).permutation(len(draws))
+            rows.append(draws[order[:count].to(draws.device)])
+        return torch.stack(rows, 1)
+
+    @torch.no_grad()
+    def log_density(self, v: Tensor) -> Tensor:
+        """Log-density that positions were drawn from, up to a constant per measurement.
+
+        Args:
+            v: `(B, S, dim)`.
+
+        Returns:
+            Nats, `(B, S)`; here that of the target.
+        """
+        return self.target.rows(v.shape[1])(v.flatten(0, 1)).unflatten(0, v.shape[:2])
+
+    @torch.no_grad()
+    def make_draws(self, count: int) -> Draws:
+        """Draws of a with the moments of p(a | w, y)."""
+        v = self.positions(count)
+        w, model = self.target.latents(v), self.target.model
+        decoded = model.decode(w)
+        noise = self.noise(Purpose.SIGNAL, count, model.signal_shape, self.target.y)
+        errors = self.target.errors
+        if errors is None or model.values == "two-valued":
+            return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
+        innovation = self.innovation(w)
+        scale = self.target.scales(v)
+        replicate = self.noise(
+            Purpose.MEASUREMENT, count, (self.target.predict.size,), self.target.y
+        )
+        picked = self.noise(Purpose.MEMBER, count, (), self.target.y)  # (count, B)
+        rows = (torch.special.ndtr(picked) * len(errors.field)).long()
+        rows = rows.clamp(max=len(errors.field) - 1)
+        values = decoded.mean + errors.corrections(innovation, scale, rows, replicate)
+        shift, variance = errors.expected(innovation, scale)
+        return Draws(values, decoded.mean + shift, variance)
+
+    def innovation(self, w: Tensor) -> Tensor:
+        """y − G(w) of `(count, B, dim)`, `(count, B, m)`."""
+        predicted = self.target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
+        return self.target.y - predicted
+
+    def replicates(self, count: int) -> Tensor:
+        """Readings that the posterior foretells, `(count, B, m)`: G(w) + e + n."""
+        with torch.no_grad():
+            v = self.positions(count)
+            w = self.target.latents(v)
+            predicted = self.target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
+            noise = self.noise(
+                Purpose.REPLICATE, count, (self.target.predict.size,), self.target.y
+            )
+            made = predicted + self.target.scales(v)[..., None] * noise
+            errors = self.target.errors
+            if errors is None:
+                return made
+            picked = self.noise(Purpose.MEMBER, count, (), self.target.y)
+            rows = (torch.special.ndtr(picked) * len(errors.field)).long()
+            return made + errors.readings[rows.clamp(max=len(errors.field) - 1)]
+
+
+class GaussianPositions(FieldPosterior):
+    """Draws of a Gaussian in the coordinates of the target.
+
+    Args:
+        mode: Its mean, `(B, dim)`.
+        root: R with R Rᵀ its covariance, `(B, dim, dim)`.
+        count: Number of draws.
+    """
+
+    def __init__(
+        self,
+        target: FieldTarget,
+        mode: Tensor,
+        root: Tensor,
+        count: int,
+        keys: Sequence[int],
+        seed: int,
+        status: Status,
+        diagnostics: dict[str, float],
+    ) -> None:
+        self.mode, self.root = mode, root
+        shape = (count, target.dim)
+        noise = row_noise((seed, Purpose.LATENT), keys, shape, mode.dtype, mode.device)
+        pool = mode + torch.einsum("bij,mbj->mbi", root, noise)  # (count, B, dim)
+        super().__init__(target, pool.unbind(1), keys, seed, status, diagnostics)
+
+    def log_density(self, v: Tensor) -> Tensor:
+        """Log-density of the Gaussian, `(B, S)`."""
+        offset = (v - self.mode[:, None]).mT  # (B, dim, S)
+        return -0.5 * torch.linalg.solve(self.root, offset).square().sum(1)

@@ -1,0 +1,123 @@
+"""From latents to what sensors would read: by the decoder of the solution, or by a solver.
+
+| predictor | reading | cost per latent vector |
+|---|---|---|
+| `DecodedSensors` | decoded solution at the sensors | branch network and one product |
+| `SolvedSensors` | finite elements for the decoded coefficient | one solve |
+
+Both are differentiable in the latents, the second by an adjoint solve.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from latens.errors import ConfigError, ShapeError
+from latens.models.igno import IGNO
+from latens.nets.decoded import affine_basis
+from latens.problems import Operator
+from latens.problems.pde.burgers import ring_points
+from latens.problems.pde.grid import sensor_points
+
+BLOCK = 64
+"""Coefficients that are solved at once: factors of a mesh of 57 × 57 nodes take 1.4 MB each."""
+
+
+class Predictor(Protocol):
+    """Readings of m sensors as a function of w.
+
+    Attributes:
+        size: m.
+    """
+
+    size: int
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Readings `(C, m)` at latents w, `(C, dim)`."""
+        ...
+
+
+class DecodedSensors:
+    """Readings of the decoded solution.
+
+    Args:
+        model: Trained model.
+        sensors: Positions in the domain of the coefficient: (x, y) for equations on the square,
+            x for the ring, where the final state is read. Any number, anywhere inside.
+
+    Raises:
+        ShapeError, ConfigError: If they are no positions, outside, repeated or not finite.
+    """
+
+    def __init__(self, model: IGNO, sensors: Sequence[Sequence[float]] | Tensor) -> None:
+        self.model = model
+        self.points = solution_positions(model, sensors)
+        net, units = model.solution_net, model.measurement_units
+        with torch.no_grad():
+            offset, basis = affine_basis(
+                net, model.equation.condition, units.scale, 0.0, self.points
+            )
+        self.offset = offset.reshape(-1, len(self.points))  # (patterns, m)
+        self.basis = basis  # (K, m)
+        self.size = model.equation.patterns * len(self.points)
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Readings, pattern after pattern, `(C, patterns · m)`."""
+        readings = self.offset + self.model.solution_code(w) @ self.basis
+        return readings.flatten(-2)
+
+
+class SolvedSensors:
+    """Readings of the solver's solution for the decoded coefficient.
+
+    Args:
+        model: Trained model.
+        operator: Solver with its sensors, for coefficients on a grid of the model's domain, of
+            any resolution.
+        floor: Smallest coefficient that the solver is given, in data units; the decoder's
+            Gaussian may fall below zero where the true coefficient almost does.
+
+    Raises:
+        ConfigError: If the floor is not positive where the equation needs it.
+    """
+
+    def __init__(self, model: IGNO, operator: Operator, floor: float | None) -> None:
+        if floor is not None and not floor > 0:
+            raise ConfigError("floor", "a positive number, or None", floor, "Use 0.01.")
+        self.model, self.operator, self.floor = model, operator, floor
+        self.size = prod(operator.measurement_shape)
+        self._points = model.equation.coefficient_points(operator.signal_shape)
+
+    def coefficient(self, w: Tensor) -> Tensor:
+        """E[a | w] on the solver's grid, `(C, *signal_shape)`, float64."""
+        values = self.model.coefficient(w).value(self._points).double()
+        if self.model.values == "two-valued":
+            low, high = self.model.classes.double()
+            values = low + (high - low) * torch.sigmoid(values)
+        elif self.floor is not None:
+            # Smooth, so that gradients live on below it: floor + softplus of the rest.
+            width = self.floor
+            values = self.floor + width * torch.nn.functional.softplus(
+                (values - self.floor) / width
+            )
+        return values.unflatten(-1, self.operator.signal_shape)
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Readings `(C, m)`."""
+        parts = [self.operator(self.coefficient(part)).flatten(1) for part in w.split(BLOCK)]
+        return torch.cat(parts).to(w.dtype)
+
+
+def solution_positions(model: IGNO, sensors: Sequence[Sequence[float]] | Tensor) -> Tensor:
+    """Positions of sensors in the domain of the solution, `(m, solution_axes)`, float64."""
+    if not model.equation.periodic:
+        return sensor_points(sensors)
+    given = torch.as_tensor(sensors, dtype=torch.float64)
+    if given.ndim == 2 and given.shape[1] != 1:
+        raise ShapeError("sensors", "shape (m,)", tuple(given.shape), "The ring has one axis.")
+    x = ring_points(given.flatten())[:, None]
+    final = model.equation.solution_points(model.measurement_shape)[0, 1]
+    return torch.cat([x, final.expand(len(x), 1)], 1)
