@@ -1,8 +1,10 @@
-"""Where images come from: phantoms, readers, and nested subsets that keep groups whole."""
+"""Where data come from: phantoms, readers, series, and subsets that keep groups whole."""
 
 from latens.data.check import check_folder
 from latens.data.findings import Finding, FolderCheck
 from latens.data.folder import NpyFolder, PairedFolder
+from latens.data.folds import default_folds, grouped_folds
+from latens.data.gompertz import GrowthSimulation, treated_gompertz
 from latens.data.idx import IdxImages
 from latens.data.images import ImageSet, Source
 from latens.data.nifti import NiftiFolder
@@ -17,16 +19,20 @@ from latens.data.pde_fields import (
 )
 from latens.data.phantoms import Phantoms
 from latens.data.random_fields import GaussianField, two_valued
+from latens.data.series import VolumeSeries, series_from_visits
+from latens.data.series_table import Columns, SeriesFile, read_series
 from latens.data.subsets import Subset, hold_out, nested_subsets
 from latens.data.tiles import Tiles
 from latens.data.volumes import Volume, read_volume, write_volume
 
 __all__ = [
+    "Columns",
     "DarcyFields",
     "EITFields",
     "Finding",
     "FolderCheck",
     "GaussianField",
+    "GrowthSimulation",
     "IdxImages",
     "ImageSet",
     "MedMnist",
@@ -34,18 +40,25 @@ __all__ = [
     "NpyFolder",
     "PairedFolder",
     "Phantoms",
+    "SeriesFile",
     "Source",
     "Subset",
     "Tiles",
     "Volume",
+    "VolumeSeries",
     "check_folder",
+    "default_folds",
+    "grouped_folds",
     "hold_out",
     "nested_subsets",
     "read_darcy_case",
     "read_darcy_fields",
     "read_eit_codes",
     "read_eit_fields",
+    "read_series",
     "read_volume",
+    "series_from_visits",
+    "treated_gompertz",
     "two_valued",
     "write_volume",
 ]
