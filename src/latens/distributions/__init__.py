@@ -3,10 +3,12 @@
 from latens.distributions.draw import diagonal_normal, draw, draw_foreign, mixture_moments
 from latens.distributions.flow import RefinedNormal
 from latens.distributions.noise import NoiseStream, Purpose, row_noise
+from latens.distributions.reading import Reading
 
 __all__ = [
     "NoiseStream",
     "Purpose",
+    "Reading",
     "RefinedNormal",
     "diagonal_normal",
     "draw",

@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     """Places of inserted details."""
     REPLICATE = 11
     """Measurements replicated from draws of a posterior."""
+    FORECAST = 12
+    """Readings of visits to come, and the choice of parameters behind them."""
 
 
 def _generator(*key: int) -> torch.Generator:
