@@ -57,8 +57,8 @@ def test_coverage_inside_shifts_is_at_its_place(checked: Results) -> None:
     drawing = shift_drawing(checked)
     assert drawing.solvers == ["cvae", "latent", "direct"]
     assert [p.title for p in drawing.panels] == [
-        "Coverage of pixels inside each shift",
-        "Coverage of region means inside each shift",
+        "Pixels inside each shift",
+        "Region means inside each shift",
     ]
     assert "cvae, as it is: 0.94" in drawing.panels[0].description
     ax = panel_figure(drawing.panels[0]).axes[0]

@@ -182,7 +182,7 @@ def shift_drawing(results: Results) -> Drawing:
         if mine:
             panels.append(
                 Panel(
-                    f"Coverage of {words} inside each shift",
+                    f"{words[:1].upper()}{words[1:]} inside each shift",
                     f"Coverage of {words} at 95 %: "
                     + "; ".join(f"{r['solver']}, {_shift(r)}: {r['value']:.2f}" for r in mine),
                     partial(_draw_shifts, rows=mine, solvers=solvers),
@@ -224,7 +224,7 @@ def _draw_shifts(ax: "Axes", rows: Sequence[dict[str, Any]], solvers: Sequence[s
     ax.grid(visible=False, axis="y")
     ax.grid(axis="x", color=RULE, linewidth=0.6)
     ax.set_xlim(0.0 if _low(rows) < 0.5 else 0.5, 1.01)
-    ax.set_xlabel("share of the truth inside", color=MUTED, fontsize=7.5)
+    ax.set_xlabel("share inside the interval", color=MUTED, fontsize=7.5)
 
 
 def _low(rows: Sequence[dict[str, Any]]) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from latens.reporting.check_data import (
@@ -16,7 +17,7 @@ from latens.reporting.check_data import (
     solver_of,
 )
 from latens.reporting.palette import MUTED, ordered, solver_style
-from latens.reporting.panels import Drawing, Panel, Point, say
+from latens.reporting.panels import Drawing, Panel, Point, draw_line, say
 from latens.reporting.rendering import SERIES_ID
 from latens.reporting.results import Results, records, select
 
@@ -169,16 +170,14 @@ def _at_half(points: Sequence[Point]) -> str:
 def _draw_coverage(ax: "Axes", by_solver: dict[str, list[Point]]) -> None:
     ax.plot([0, 1], [0, 1], color=MUTED, linewidth=0.8, dashes=(4, 3), zorder=1)
     for solver in ordered(by_solver):
-        style, name = solver_style(solver), SERIES_ID + solver
         points = [p for p in by_solver[solver] if math.isfinite(p.value)]
         if not points:
             continue
-        x = [p.x for p in points]
+        x, y = np.array([p.x for p in points]), np.array([p.value for p in points])
         lower, upper = zip(*(p.ends for p in points), strict=True)
-        area = ax.fill_between(x, lower, upper, color=style.colour, alpha=0.14)
-        area.set(linewidth=0, gid=name)
-        line = ax.plot(x, [p.value for p in points], color=style.colour, lw=1.2, gid=name)
-        line[0].set_linestyle(style.line)
+        area = ax.fill_between(x, lower, upper, color=solver_style(solver).colour, alpha=0.14)
+        area.set(linewidth=0, gid=SERIES_ID + solver)
+        draw_line(ax, solver, x, y)
     ax.set(xlim=(0, 1), ylim=(0, 1))
     ticks = ([0.0, 0.25, 0.5, 0.75, 1.0], ["0", ".25", ".5", ".75", "1"])
     ax.set_xticks(*ticks)

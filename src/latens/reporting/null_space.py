@@ -191,7 +191,7 @@ def hallucination_pictures(results: Results) -> PictureSet | None:
             own = {name: array[place] for name, array in arrays[unit.name].items()}
             rows.append(PictureRow(solver_of(unit), image, _pictures(own, (low, high), error)))
     scales = [
-        Scale("truth, reconstruction", "gray", low, high),
+        Scale("truth, estimate", "gray", low, high),
         Scale("error in the null space", "RdBu_r", -error, error),
         Scale("its stated std", "magma", 0.0, error),
     ]
@@ -226,7 +226,7 @@ def _pictures(
         marked = f"{found:.1f} % flagged, {missed:.1f} % not"
     return (
         Picture("truth", own["truth"], "gray", *grey),
-        Picture("reconstruction", own["mean"], "gray", *grey),
+        Picture("estimate", own["mean"], "gray", *grey),
         Picture("null-space error", unseen, "RdBu_r", -error, error, f"error {rms(unseen)}"),
         Picture("stated std", std, "magma", 0.0, error, "" if std is None else f"std {rms(std)}"),
         Picture("hallucinated", flags, FLAGS, 0.0, 2.0, marked),

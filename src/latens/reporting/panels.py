@@ -118,6 +118,24 @@ def draw_aside(ax: "Axes", solver: str, points: Sequence[Point]) -> None:
     ax.plot(x, y, color=style.colour, linestyle=":", lw=1.0, gid=name, **open_marker)
 
 
+def draw_line(ax: "Axes", solver: str, x: np.ndarray, y: np.ndarray) -> None:
+    """A curve of a solver, with its mark at about five places that differ between solvers."""
+    style, name = solver_style(solver), SERIES_ID + solver
+    step = max(1, len(x) // 5)
+    start = sum(solver.encode()) % step
+    places = (start, step)
+    ax.plot(
+        x,
+        y,
+        color=style.colour,
+        linestyle=style.line,
+        lw=1.1,
+        markevery=places,
+        gid=name,
+        **{**marker(style), "zorder": 3},
+    )
+
+
 def say(ax: "Axes", text: str) -> None:
     """Words above the left end of an axis: unit, direction, kind of axis."""
     place = {"xy": (0.0, 1.03), "xycoords": "axes fraction", "va": "bottom"}

@@ -67,6 +67,12 @@ class Scale:
     high: float
 
     @property
+    def ends(self) -> tuple[str, str]:
+        """Both ends with two digits and a true minus sign."""
+        low, high = (f"{end:.2g}".replace("-", "−") for end in (self.low, self.high))
+        return low, high
+
+    @property
     def bar(self) -> str:
         """Data URI of the bar."""
         return coloured(np.linspace(0.0, 1.0, 96)[None, :], self.colours, 0.0, 1.0)
@@ -203,7 +209,7 @@ def _state_scales(figure: "Figure", scales: Sequence[Scale]) -> None:
         ax = figure.add_axes(place)
         ax.imshow(np.linspace(0, 1, 128)[None], cmap=scale.colours, aspect="auto")
         ax.set_yticks([])
-        ax.set_xticks([0, 127], [f"{scale.low:.2g}", f"{scale.high:.2g}"])
+        ax.set_xticks([0, 127], list(scale.ends))
         ax.tick_params(length=0, pad=1, labelsize=6.5, labelcolor=MUTED)
         ax.set_xlabel(plain(scale.label), labelpad=-6, **_SMALL)
         ax.spines[:].set_visible(False)

@@ -12,7 +12,7 @@ from latens import store
 from latens.reporting.calibration import SOURCES, in_order
 from latens.reporting.check_data import at_largest, check_units, read_curves
 from latens.reporting.palette import MUTED, RULE, ordered, solver_style
-from latens.reporting.panels import Drawing, Panel, say
+from latens.reporting.panels import Drawing, Panel, draw_line, say
 from latens.reporting.rendering import SERIES_ID
 from latens.reporting.results import Results, records, select
 
@@ -138,12 +138,12 @@ def _draw_ranks(ax: "Axes", curves: Sequence[RankCurve]) -> None:
         area.set_linewidth(0)
     ax.axhline(0.0, color=MUTED, linewidth=0.8, dashes=(4, 3), zorder=1)
     for curve in curves:
-        style, name = solver_style(curve.solver), SERIES_ID + curve.solver
         if curve.members > 1:
-            area = ax.fill_between(curve.place, curve.lowest, curve.highest, color=style.colour)
-            area.set(alpha=0.15, linewidth=0, gid=name)
-        for line in (curve.lowest, curve.highest)[: min(curve.members, 2)]:
-            ax.plot(curve.place, line, color=style.colour, linestyle=style.line, lw=1.1, gid=name)
+            colour = solver_style(curve.solver).colour
+            area = ax.fill_between(curve.place, curve.lowest, curve.highest, color=colour)
+            area.set(alpha=0.15, linewidth=0, gid=SERIES_ID + curve.solver)
+            draw_line(ax, curve.solver, curve.place, curve.lowest)
+        draw_line(ax, curve.solver, curve.place, curve.highest)
     ax.set_xlim(0.0, 1.0)
     ax.set_xticks([0.0, 0.5, 1.0], ["0", "½", "1"])
     ax.set_xlabel("rank, as a share of the draws", color=MUTED, fontsize=7.5)

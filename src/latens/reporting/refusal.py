@@ -11,7 +11,7 @@ from latens import store
 from latens.reporting.awareness import SCORES
 from latens.reporting.check_data import at_largest, check_units, read_curves
 from latens.reporting.palette import MUTED, ordered, solver_style
-from latens.reporting.panels import Drawing, Panel, say
+from latens.reporting.panels import Drawing, Panel, draw_line, say
 from latens.reporting.rendering import SERIES_ID
 from latens.reporting.results import Results, select
 
@@ -89,8 +89,7 @@ def _draw_risk(ax: "Axes", curves: Sequence[RiskCurve], oracle: Sequence[RiskCur
             colour, name = solver_style(best.solver).colour, SERIES_ID + best.solver
             ax.plot(best.kept, best.risk, color=colour, linestyle=":", lw=0.9, gid=name)
     for curve in curves:
-        style, name = solver_style(curve.solver), SERIES_ID + curve.solver
-        ax.plot(curve.kept, curve.risk, color=style.colour, linestyle=style.line, lw=1.2, gid=name)
+        draw_line(ax, curve.solver, curve.kept, curve.risk)
     ax.set_xlim(0.0, 1.0)
     ax.set_ylim(0.0, min(2.5, 1.1 * max(1.0, *(float(c.risk.max()) for c in curves))))
     ax.set_xticks([0.0, 0.5, 1.0], ["0", "½", "1"])

@@ -156,8 +156,8 @@ def stability_drawing(results: Results) -> Drawing:
         "Relative error ‖R(y + e) − x‖/‖x‖, mean over the checked images. Filled marks: the worst "
         "disturbance that a search found in the ball of each radius, a lower bound of the worst. "
         "Open marks: random disturbances of the norm of the noise, and none at radius 0. Last: "
-        "coverage of 95 % intervals at the worst case (filled) and at the measurement as it is "
-        "(open). Bars are 95 % intervals over images."
+        "share of region means inside 95 % intervals at the worst case (filled) and at the "
+        "measurement as it is (open). Bars are 95 % intervals over images."
     )
     panels = []
     if found:
@@ -181,7 +181,7 @@ def stability_drawing(results: Results) -> Drawing:
         words = "; ".join(f"{b.solver}, N = {b.worst.x:g}: {b.worst.value:.2f}" for b in believed)
         panels.append(
             Panel(
-                "Coverage of region means at the worst case",
+                "Coverage at the worst case",
                 f"Coverage of region means at worst-case measurements: {words}",
                 partial(_draw_beliefs, found=believed),
             )
@@ -226,7 +226,7 @@ def _draw_beliefs(ax: "Axes", found: Sequence[Belief]) -> None:
         draw_points(ax, solver, [_moved(b.worst, b.worst.x * factor) for b in mine])
     draw_target(ax, LEVEL)
     size_axis(ax, sorted({int(b.worst.x) for b in found if b.worst.x > 0}))
-    say(ax, f"share of the truth inside, target {LEVEL:g}")
+    say(ax, f"region means inside the interval, target {LEVEL:g}")
 
 
 def _error_axis(ax: "Axes", points: Sequence[Point]) -> None:

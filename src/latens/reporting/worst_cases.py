@@ -44,13 +44,13 @@ def worst_pictures(results: Results) -> PictureSet | None:
                 PictureRow(solver_of(unit), image, _pictures(own, (low, high), pushed, moved))
             )
     scales = [
-        Scale("truth, reconstructions", "gray", low, high),
+        Scale("truth, estimates", "gray", low, high),
         Scale("disturbance", "RdBu_r", -pushed, pushed),
         Scale("difference", "RdBu_r", -moved, moved),
     ]
     caption = (
         "What the worst disturbance of the norm of the noise does. All solvers share the scales; "
-        "“moved” is the root mean square of the difference of the two reconstructions."
+        "“moved” is the root mean square of the difference of the two estimates."
     )
     return PictureSet("worst_cases", size_of(units[0]), caption, rows, scales)
 
@@ -73,8 +73,8 @@ def _pictures(
     difference = own["worst_mean"] - own["mean"]
     return (
         Picture("truth", own["truth"], "gray", *grey),
-        Picture("reconstruction", own["mean"], "gray", *grey),
+        Picture("estimate", own["mean"], "gray", *grey),
         Picture("disturbance", own["disturbance"], "RdBu_r", -pushed, pushed),
-        Picture("reconstruction there", own["worst_mean"], "gray", *grey),
+        Picture("estimate there", own["worst_mean"], "gray", *grey),
         Picture("difference", difference, "RdBu_r", -moved, moved, f"moved {rms(difference)}"),
     )
