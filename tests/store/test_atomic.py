@@ -23,6 +23,7 @@ from latens.store import (
     write_json,
     write_text,
 )
+from latens.store.atomic import remove_folder
 
 LOOPS = {
     "write_bytes": """
@@ -105,6 +106,21 @@ def test_killed_appender_leaves_whole_lines(tmp_path):
     assert lines[0] == "n,text\n"
     assert len(lines) > 2
     assert lines[1:] == [f"{n}," + "x" * 200 + "\n" for n in range(1, len(lines))]
+
+
+def test_a_removed_folder_is_gone_at_once(tmp_path, monkeypatch):
+    folder = tmp_path / "unit"
+    folder.mkdir()
+    (folder / "file").write_text("content")
+    seen = []
+    monkeypatch.setattr(shutil, "rmtree", lambda path: seen.append((path, folder.exists())))
+    remove_folder(folder)
+    ((doomed, existed),) = seen  # a kill at this moment leaves a temporary, and no half of a unit
+    assert not existed
+    assert doomed.name.startswith(".tmp-")
+    monkeypatch.undo()
+    remove_folder(folder)
+    assert [path.name for path in tmp_path.iterdir()] == [doomed.name]
 
 
 def test_written_content_and_return_value(tmp_path):

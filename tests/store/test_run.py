@@ -290,6 +290,27 @@ def test_claim_ends_with_its_block_although_a_forked_worker_lives(tmp_path):
     assert answer.stdout == "True True\n"
 
 
+ALONE = """
+import sys, time
+from latens.store import RunFolder
+
+run = RunFolder.open(sys.argv[1])
+with run.alone():
+    before = (run.path / "count").read_text()
+    time.sleep(0.05)
+    (run.path / "count").write_text(str(int(before) + 1))
+"""
+
+
+def test_processes_that_ask_to_be_alone_wait_for_each_other(tmp_path):
+    run = RunFolder.create(tmp_path / "run", IDENTITY)
+    (run.path / "count").write_text("0")
+    command = [sys.executable, "-c", ALONE, str(run.path)]
+    processes = [subprocess.Popen(command) for _ in range(4)]
+    assert [process.wait() for process in processes] == [0] * 4
+    assert (run.path / "count").read_text() == "4"
+
+
 def test_claim_needs_a_run(tmp_path):
     with pytest.raises(DataError, match=r"\.lock"), RunFolder(tmp_path).claim(HASH):
         pass

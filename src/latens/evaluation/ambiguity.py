@@ -41,6 +41,9 @@ TOLERANCE = 1e-6
 SLACK = 1e-3
 """Excess of a constraint at which a search may end; its result is pulled back inside."""
 
+RESTARTS = 2
+"""Starts of the search for each image."""
+
 HALVINGS = 40
 """Of the interval in which the feasible end of a segment lies."""
 
@@ -169,7 +172,7 @@ def measure_ambiguity(
     x: Tensor,
     keys: Sequence[int],
     seed: int,
-    restarts: int = 2,
+    restarts: int = RESTARTS,
 ) -> tuple[Rows, Ambiguity]:
     """The floor below every solver's worst case, about the prior's version of each image.
 

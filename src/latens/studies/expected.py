@@ -10,6 +10,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.evaluation import StabilitySettings, stability_cost
+from latens.evaluation.ambiguity import RESTARTS
 from latens.inference import CLASSICAL, SAMPLERS, LatentChains, LatentMAP, Solver
 from latens.inference.latent_target import latent_target
 from latens.inference.samplers.density import value_and_gradient
@@ -31,8 +32,11 @@ EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
 WORKER_START = 5.0
 """Seconds until worker processes have imported what they need."""
 
-CHECK_EVALUATIONS = {"calibration": 1, "null_space": 1, "ambiguity": 1, "reliability": 1}
+CHECK_EVALUATIONS = {"calibration": 5, "null_space": 1, "reliability": 9}
 """Evaluations of equal size that a check takes as long as."""
+
+SEARCH_GRADIENTS = 400
+"""Gradients until the farthest images that look alike are found; 376 and 388 were measured."""
 
 TRANSITION_GRADIENTS = {"refined": 16, "hmc": 16, "nuts": 32}
 """Gradients of a transition, warm-up included; measured on the latents of small images."""
@@ -129,6 +133,8 @@ def seconds_per_sampling(study: Scarcity, name: str, algorithm: str) -> float:
 def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
     """Time of a deep check, at most; 0 where its solver cannot be built."""
     images = min(unit.images or study.checked_images, study.test_images)
+    if unit.check == "ambiguity":
+        return _seconds_per_search(study, unit.fits[0].name, images)
     if unit.check != "stability":
         pixels = images * math.prod(study.shapes[0])
         return CHECK_EVALUATIONS[unit.check] * (EVALUATION + EVALUATION_PIXEL * pixels)
@@ -138,6 +144,28 @@ def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
         return sum(costs.values()) * one * images
     one = _seconds_per_reconstruction(study, "amortised", (unit.donor,), images)
     return costs["worst case"] * one * images + 2 * _seconds_per_solution(study, unit, images)
+
+
+def _seconds_per_search(study: Scarcity, name: str, images: int) -> float:
+    """Time in which the farthest images that look alike are found; 0 where that fails."""
+    corpus = study.corpus
+    x, y = corpus.pairs(corpus.pool[:images])
+    try:
+        with one_thread(), torch.random.fork_rng(devices=[]):
+            model = study.build(name)
+            model.fit_units(x, y)
+            assert isinstance(model, Latent)
+            assert corpus.problem is not None
+            z = torch.zeros(RESTARTS * len(x), model.dim, requires_grad=True)
+            times = []
+            for _ in range(PROBE_STEPS + 1):
+                start = time.perf_counter()
+                image = model.decode(z, x).mean
+                (image.sum() + corpus.problem.operator(image).sum()).backward()
+                times.append(time.perf_counter() - start)
+    except Exception:  # the check itself will say what is wrong
+        return 0.0
+    return SEARCH_GRADIENTS * statistics.median(times) * images / len(x)
 
 
 def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) -> float:
