@@ -90,9 +90,10 @@ def test_histograms_of_a_ramp_have_one_direction():
     bins = [rows.reshape(8, -1).square().sum(1) for rows in (across, down)]
     assert bins[0].argmax() == 0
     assert bins[1].argmax() == 2  # a quarter turn is two of eight directions
-    for each in bins:
-        assert float(each.sum()) == pytest.approx(1, rel=1e-4)
-        assert each.max() > 0.7
+    for each in bins:  # its neighbours have a strength of cos³ 45°
+        expected = 1 / (1 + 2 * 0.5**1.5)
+        assert float(each.max() / each.sum()) == pytest.approx(expected, abs=1e-3)
+    assert float(across.pow(4).sum()) == pytest.approx(1, rel=1e-4)
 
 
 def test_histograms_know_no_contrast():

@@ -25,7 +25,7 @@ PRIORS = {
     "gumbel-learned": Prior("learned", "learned", inference="gumbel"),
     "curriculum": Prior(unlocked=2, unlock_every=3),
 }
-PLAIN = Terms(supervised=0, invariance=0)
+PLAIN = Terms(supervised=0, invariance=0, pseudo_label=0)
 
 
 def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, **settings):

@@ -44,6 +44,7 @@ ARGUMENTS: dict[str, str] = {
     "NpyFolder": "{path: folder, data_range: [0, 1e+3]}",
     "PairedFolder": "{path: folder, groups: groups.csv}",
     "Phantoms": "{size: [16, 24, 20], count: 3}",
+    "Sprite": "{path: file.png, edge: 8}",
     "Tiles": "{path: folder, files: [a.npy, b.npy], window: [0, 1e+3], region: 128}",
     "Chain": "{steps: [{class_path: latens.problems.Identity}]}",
     "Composition": "{steps: [{class_path: latens.problems.GaussianBlur, init_args: {width: 1}}, "

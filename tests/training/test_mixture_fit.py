@@ -90,7 +90,7 @@ def test_nine_labels_are_enough_for_bars():
         kl_warmup_steps=20,
         validate_every=50,
     )
-    model, result = fit(settings, terms=Terms(pseudo_label=1.0), prior=Prior())
+    model, result = fit(settings, prior=Prior())
     x, labels = bars(60, 2)
     with torch.no_grad():
         log_component = model.log_component(x)
@@ -110,7 +110,7 @@ def test_the_scale_follows_the_noise_of_an_image():
         kl_warmup_steps=20,
         validate_every=100,
     )
-    terms = Terms(supervised=0, invariance=0)
+    terms = Terms(supervised=0, invariance=0, pseudo_label=0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = MixtureVAE(

@@ -16,6 +16,8 @@ References:
 """
 
 import math
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -88,7 +90,35 @@ class Propagation:
         weight = np.exp(-4.0 * (distance / radius) ** 2)
         places = (np.repeat(np.arange(n), k), index.ravel())
         half = csr_matrix((weight.ravel(), places), shape=(n, n))
-        return csr_matrix((half + half.T) / 2)
+        return csr_matrix((half + half.T) / 2, dtype=np.float32)
+
+    @property
+    def graph_identity(self) -> dict[str, object]:
+        """What the graph of given images depends on."""
+        return {"features": self.features, "neighbours": self.neighbours}
+
+    def kept_graph(self, x: Tensor, file: Path | None) -> "csr_matrix":
+        """The graph from a file that is there and whole; otherwise made, and kept in the file.
+
+        Args:
+            x: Images, `(n, C, *spatial)`.
+            file: Where it is kept; None keeps it nowhere.
+        """
+        from scipy.sparse import csr_matrix, load_npz, save_npz
+
+        if file is not None and file.is_file():
+            try:
+                found = csr_matrix(load_npz(file))
+                if found.shape == (len(x), len(x)):
+                    return found
+            except Exception:  # damaged bytes raise whatever they like; it is made again
+                file.unlink(missing_ok=True)
+        made = self.graph(x)
+        if file is not None:
+            temporary = file.with_name(f".tmp-{os.getpid()}-{file.name}")
+            save_npz(temporary, made)
+            os.replace(temporary, file)
+        return made
 
     def beliefs(
         self, graph: "csr_matrix", rows: NDArray[np.int64], labels: NDArray[np.int64], classes: int
@@ -132,12 +162,12 @@ def poisson_potential(
     from scipy.sparse import diags
 
     n = graph.shape[0]
-    degree = np.maximum(np.asarray(graph.sum(1)).ravel(), np.finfo(np.float64).tiny)
-    walk = diags(1 / degree) @ graph
-    source = np.zeros((n, classes))
-    kinds = np.eye(classes)[labels]
+    degree = np.maximum(np.asarray(graph.sum(1)).ravel(), np.finfo(graph.dtype).tiny)
+    walk = (diags(1 / degree) @ graph).astype(graph.dtype)
+    source = np.zeros((n, classes), dtype=graph.dtype)
+    kinds = np.eye(classes, dtype=graph.dtype)[labels]
     source[rows] = kinds - kinds.mean(0)
-    source /= degree[:, None]
+    source /= degree[:, None].astype(graph.dtype)
     potential = np.zeros_like(source)
     for _ in range(steps):
         potential = walk @ potential + source

@@ -52,7 +52,7 @@ class Terms:
     beta: float = 0.5
     supervised: float = 1.0
     invariance: float = 1.0
-    pseudo_label: float = 0.0
+    pseudo_label: float = 1.0
     threshold: float = 0.9
     usage: Literal["entropy", "dirichlet"] = "entropy"
     usage_weight: float = 0.0

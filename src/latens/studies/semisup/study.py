@@ -9,6 +9,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from latens.data.propagation import Propagation
 from latens.errors import ConfigError, DataError, LatensError
 from latens.evaluation.acquisition import Acquisition
 from latens.models.mixture import MixtureVAE
+from latens.store import content_hash
 from latens.training import Training
 from latens.types import Shape
 
@@ -181,27 +183,35 @@ class Semisup:
         """Labelled positions among the training images."""
         return labelled_rows(self.corpus.labels, labels, self.draw, data_seed)
 
-    def training_pair(self, rows: np.ndarray) -> tuple[Tensor, Tensor]:
+    def training_pair(self, rows: np.ndarray, cache: Path | None = None) -> tuple[Tensor, Tensor]:
         """Training images, and the class that is believed of each from the labels at `rows`.
 
         That is the label itself, what propagation makes of the labels, or −1.
+
+        Args:
+            rows: Positions of the labelled images among the training images.
+            cache: Folder that keeps the graph for other processes.
         """
         corpus = self.corpus
+        labels = corpus.labels[rows]
         if self.propagation is None:
             believed = np.full(len(corpus.train), -1)
-            believed[rows] = corpus.labels[rows]
+            believed[rows] = labels
         else:
-            table = self.propagation.beliefs(
-                self._graph, rows, corpus.labels[rows], corpus.classes
-            )
+            graph = self._graph(self.propagation, cache)
+            found = self.propagation.beliefs(graph, corpus.train[rows], labels, corpus.classes)
+            table = found[corpus.train]
             believed = np.where(table.any(1), table.argmax(1), -1)
         return corpus.x, torch.as_tensor(believed)
 
-    @cached_property
-    def _graph(self) -> Any:
-        """Graph of the training images; it knows no label."""
-        assert self.propagation is not None
-        return self.propagation.graph(self.corpus.x)
+    def _graph(self, propagation: Propagation, cache: Path | None) -> Any:
+        """Graph of all images of the pool; it knows no label, and is made once."""
+        if "_made_graph" not in self.__dict__:
+            images = self.corpus.images
+            name = content_hash({"images": images.fingerprint(), **propagation.graph_identity})
+            file = None if cache is None else cache / f"graph-{name}.npz"
+            self._made_graph = propagation.kept_graph(images.x, file)
+        return self._made_graph
 
     def build(self, name: str) -> MixtureVAE:
         """An untrained model; its weights come from torch's generator."""

@@ -70,7 +70,7 @@ def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
         model = initialise(study, unit)
         result = fit_model(
             model,
-            study.training_pair(rows),
+            study.training_pair(rows, run.path / "resume"),
             corpus.validation_pair(),
             study.training,
             seed=1000 * unit.data_seed + unit.init_seed,
