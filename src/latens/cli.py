@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from latens.errors import ConfigError, LatensError
 
-STUDIES = ("scarcity", "semisup")
+STUDIES = ("scarcity", "semisup", "growth")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         help="operator (deblurring, super-resolution, mri, ct, inpainting), data (phantoms, "
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
         "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
-        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn",
+        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn. growth: quick",
     )
     run.add_argument(
         "--study",
@@ -150,6 +150,23 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.set_defaults(call=_reconstruct)
 
     _add_evaluate(commands)
+
+    forecast = commands.add_parser(
+        "forecast",
+        help="forecast volumes of new patients, with bands",
+        description="From a run of growth and a table of visits (patient, time, volume): median "
+        "and 95 %% band of the volume at later times, written as CSV.",
+    )
+    forecast.add_argument("run", metavar="RUN")
+    forecast.add_argument("file", metavar="FILE", help="CSV with the columns of the run's table")
+    forecast.add_argument(
+        "--horizon", required=True, metavar="T,…", help="times after the last visit"
+    )
+    forecast.add_argument(
+        "--forecaster", metavar="NAME", help="hierarchical_gompertz or latent_ode, the default"
+    )
+    forecast.add_argument("--out", metavar="CSV", help="default: FILE-forecast.csv")
+    forecast.set_defaults(call=_forecast)
 
     data = commands.add_parser("data", help="look at data before using them, fetch public sets")
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -261,6 +278,10 @@ def _version() -> str:
 
 
 def _run(options: argparse.Namespace, overrides: list[str]) -> int:
+    if options.study == "growth":
+        from latens.studies.growth_command import growth_command
+
+        return growth_command(options, overrides)
     from latens.studies.command import run_command
 
     return run_command(options, overrides)
@@ -298,6 +319,12 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> int:
     from latens.studies.evaluate_command import evaluate_command
 
     return evaluate_command(options, overrides)
+
+
+def _forecast(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.studies.forecast import forecast_command
+
+    return forecast_command(options)
 
 
 def _check(options: argparse.Namespace, rest: list[str]) -> int:

@@ -1,7 +1,5 @@
 """The report: one HTML file that needs no network, and whose policy allows none."""
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +9,8 @@ from typing import Any
 from latens.reporting import awareness, calibration, checks, facts, headlines, tables
 from latens.reporting.figures import learning_curve, learning_curves, training_history
 from latens.reporting.gallery import choose_examples, examples
+from latens.reporting.growth import write_growth_figures, write_growth_report
+from latens.reporting.page import TEMPLATES, security_policy
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
 from latens.reporting.panels import panel_figure, paper_figure
 from latens.reporting.pictures import PictureSet, picture_figure, strips
@@ -24,8 +24,6 @@ from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
 from latens.reporting.trust_figure import trust_figure
 from latens.store import RunFolder, write_bytes, write_text
-
-_TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
@@ -95,6 +93,8 @@ def write_report(run: RunFolder) -> Path:
     Raises:
         DataError: If a file of the run cannot be read, or the report cannot be written.
     """
+    if run.description["study"] == "growth":
+        return write_growth_report(run)
     results = read_results(run)
     return write_text(run.report_file, render(results))
 
@@ -113,6 +113,8 @@ def write_figures(run: RunFolder) -> list[Path]:
     Raises:
         DataError: If a file of the run cannot be read, or a figure cannot be written.
     """
+    if run.description["study"] == "growth":
+        return write_growth_figures(run)
     results = read_results(run)
     drawn: dict[str, Any] = {}
     if results.measured:
@@ -153,9 +155,9 @@ def render(results: Results) -> str:
         for i, name in enumerate(results.solvers)
     ]
     style, statuses = _style(series), facts.status_counts(results)
-    script = (_TEMPLATES / "report.js").read_text("utf-8")
+    script = (TEMPLATES / "report.js").read_text("utf-8")
     environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -173,7 +175,7 @@ def render(results: Results) -> str:
         series={s.name: s for s in series},
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=security_policy(style, script),
         question=headlines.question(results),
         asked=headlines.asked(results),
         answers=headlines.answers(results),
@@ -258,18 +260,5 @@ def _style(series: list[Series]) -> str:
         rules.append(f'.plot [stroke="{s.style.colour}"]{{stroke:{variable}}}')
         rules.append(f'.plot [fill="{s.style.colour}"]{{fill:{variable}}}')
         rules.append(f".c{s.index}{{--series:{variable}}}")
-    sheet = (_TEMPLATES / "report.css").read_text("utf-8")
+    sheet = (TEMPLATES / "report.css").read_text("utf-8")
     return sheet + "\n".join(dict.fromkeys(rules)) + "\n"
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy: nothing but this style, this script and inline pictures."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
-        f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return "sha256-" + base64.b64encode(digest).decode("ascii")

@@ -247,6 +247,52 @@ COST = Schema(
     "cost",
     {"unit": "str", "hash": "str", **_CELL, "seconds": "float64", "peak_memory_mib": "float64"},
 )
+FORECAST_SCORES = Schema(
+    "forecast_scores",
+    {
+        "forecaster": "str",
+        "patient": "str",
+        "fold": "int64",
+        "truth": "float64",  # log volume, as are the next three
+        "median": "float64",
+        "lower": "float64",
+        "upper": "float64",
+        "absolute_error": "float64",
+        "crps": "float64",
+        "interval_score": "float64",
+        "covered": "float64",
+        "width": "float64",
+        "rank": "float64",
+    },
+    ("forecaster", "patient"),
+)
+FORECAST_METRICS = Schema(
+    "forecast_metrics",
+    {
+        "forecaster": "str",
+        "metric": "str",
+        **_BAND,
+        "reference": "str",  # forecaster that the difference is taken to; empty for itself
+        "difference": "float64",
+        "difference_lower": "float64",
+        "difference_upper": "float64",
+        "patients": "int64",
+    },
+)
+FORECAST = Schema(
+    "forecast",
+    {
+        "patient": "str",
+        "time": "float64",
+        "horizon": "float64",  # time since the last visit
+        "median": "float64",  # volume, as are the next two
+        "lower": "float64",
+        "upper": "float64",
+        "level": "float64",
+        "unseen": "float64",  # probability of a volume at or below the limit of detection
+        "doubts": "str",
+    },
+)
 HISTORY = Schema(
     "history", {"stage": "str", "step": "int64", "quantity": "str", "value": "float64"}
 )
@@ -270,6 +316,9 @@ SCHEMAS: dict[str, Schema] = {
         PLAN_LAWS,
         BACK_TEST,
         COST,
+        FORECAST_SCORES,
+        FORECAST_METRICS,
+        FORECAST,
         HISTORY,
     )
 }

@@ -194,14 +194,14 @@ def _seconds_per_reconstruction(
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
             solver = _untrained_solver(study, algorithm, fits, x, y)
-            times = []
+            draws, times = StabilitySettings().search_draws, []
             for _ in range(PROBE_STEPS + 1):
                 start = time.perf_counter()
-                solver.mean_of(y, range(len(y)), seed=0, draws=1)
+                solver.mean_of(y, range(len(y)), seed=0, draws=draws)
                 times.append(time.perf_counter() - start)
     except Exception:  # not differentiable, or the check itself will say what is wrong
         return 0.0
-    return statistics.median(times) / len(y)
+    return statistics.median(times) / len(y) / draws
 
 
 def _untrained_solver(

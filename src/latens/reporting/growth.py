@@ -1,0 +1,190 @@
+"""The report of `growth`: which forecaster to believe, in one table and one figure."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from latens.errors import DataError
+from latens.reporting.page import TEMPLATES, security_policy
+from latens.reporting.palette import HUES, INK, MUTED, RULE
+from latens.reporting.rendering import drawing_style, figure_pdf, figure_svg, inline_svg
+from latens.reporting.tables import format_interval, format_value
+from latens.store import METRIC_DEFINITIONS, RunFolder, read_csv, write_bytes, write_text
+from latens.store.schemas import FORECAST_METRICS, FORECAST_SCORES
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PANELS = ("forecast_mae", "forecast_crps", "forecast_coverage")
+"""Metrics that the figure shows."""
+_BLUE, _GREY = HUES["blue"][0], HUES["grey"][0]
+
+
+@dataclass(frozen=True)
+class GrowthResults:
+    """What a run of growth left in its folder.
+
+    Attributes:
+        run: `run.json`.
+        metrics: Table FORECAST_METRICS.
+        scores: Table FORECAST_SCORES.
+        definitions: Table METRIC_DEFINITIONS.
+    """
+
+    run: dict[str, Any]
+    metrics: pd.DataFrame
+    scores: pd.DataFrame
+    definitions: pd.DataFrame
+
+    @property
+    def forecasters(self) -> list[str]:
+        """Names, the smallest CRPS first."""
+        mine = self.metrics[self.metrics["metric"] == "forecast_crps"]
+        return mine.sort_values("value", kind="stable")["forecaster"].tolist()
+
+    def row(self, forecaster: str, metric: str) -> dict[str, Any]:
+        """One row of the table of metrics."""
+        mine = self.metrics
+        mine = mine[(mine["forecaster"] == forecaster) & (mine["metric"] == metric)]
+        if mine.empty:
+            raise DataError(
+                "forecast_metrics",
+                f"a row of {metric} for {forecaster}",
+                "none",
+                "Finish the run with the command it began with.",
+            )
+        return dict(mine.iloc[0])
+
+
+def read_growth(run: RunFolder) -> GrowthResults:
+    """Tables of a run of growth.
+
+    Raises:
+        DataError: If a table is missing or damaged.
+    """
+    return GrowthResults(
+        run.description,
+        read_csv(run.tables / "forecast_metrics.csv", FORECAST_METRICS),
+        read_csv(run.tables / "forecast_scores.csv", FORECAST_SCORES),
+        read_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS),
+    )
+
+
+def write_growth_report(run: RunFolder) -> Path:
+    """Write `report.html` of a run of growth; returns its path.
+
+    Raises:
+        DataError: If a table is missing or damaged, or the report cannot be written.
+    """
+    return write_text(run.report_file, render_growth(read_growth(run)))
+
+
+def write_growth_figures(run: RunFolder) -> list[Path]:
+    """Write the figure as PDF and SVG into `figures/`; returns the paths."""
+    figure = comparison(read_growth(run))
+    run.figures.mkdir(exist_ok=True)
+    return [
+        write_bytes(run.figures / "forecasts.pdf", figure_pdf(figure)),
+        write_bytes(run.figures / "forecasts.svg", figure_svg(figure)),
+    ]
+
+
+def comparison(results: GrowthResults) -> "Figure":
+    """Error, CRPS and coverage of every forecaster with their intervals."""
+    from matplotlib.figure import Figure
+
+    names = results.forecasters
+    definitions = results.definitions.set_index("metric")
+    with drawing_style():
+        figure = Figure(figsize=(9.0, 0.8 + 0.32 * len(names)), layout="constrained")
+        axes = figure.subplots(1, len(PANELS), sharey=True)
+        for ax, metric in zip(axes, PANELS, strict=True):
+            target = float(definitions.loc[metric, "target"])
+            if math.isfinite(target):
+                ax.axvline(target, color=MUTED, linewidth=1.0, dashes=(4, 3))
+            for k, name in enumerate(names):
+                row = results.row(name, metric)
+                colour = _GREY if not row["reference"] else _BLUE
+                ax.plot([row["lower"], row["upper"]], [k, k], color=colour, linewidth=1.4)
+                ax.plot([row["value"]], [k], "o", color=colour, markersize=4.5)
+            ax.set_yticks(range(len(names)), [_words(name) for name in names])
+            ax.set_ylim(len(names) - 0.5, -0.5)
+            ax.grid(axis="x", color=RULE, linewidth=0.6)
+            ax.set_title(str(definitions.loc[metric, "label"]), color=INK)
+            ax.set_xlabel(str(definitions.loc[metric, "unit"]))
+    return figure
+
+
+def answers(results: GrowthResults) -> list[str]:
+    """What the numbers say, in sentences."""
+    best = results.forecasters[0]
+    found = []
+    for metric, word in (("forecast_crps", "CRPS"), ("forecast_mae", "mean absolute error")):
+        row = results.row(best, metric)
+        if not row["reference"]:
+            found.append(f"No forecaster has a smaller {word} than the last value.")
+            continue
+        low, high = row["difference_lower"], row["difference_upper"]
+        verdict = "smaller than" if high < 0 else "larger than" if low > 0 else "not told from"
+        found.append(
+            f"{_words(best)}: {word} {format_value(row['value'])}, {verdict} that of the last "
+            f"value (difference {row['difference']:+.3f}, {row['level']:.0%} interval "
+            f"{low:+.3f} to {high:+.3f})."
+        )
+    row = results.row(best, "forecast_coverage")
+    inside = row["lower"] <= 0.95 <= row["upper"]
+    found.append(
+        f"Its 95 % band covers {row['value']:.1%} of {row['patients']} patients "
+        f"({row['lower']:.1%} to {row['upper']:.1%}): "
+        + ("as it should." if inside else "not what it says.")
+    )
+    return found
+
+
+def render_growth(results: GrowthResults) -> str:
+    """The report as text, in one HTML page."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    style = (TEMPLATES / "report.css").read_text("utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    definitions = results.definitions.to_dict("records")
+    rows = [
+        (
+            _words(name),
+            [_cell(results.row(name, d["metric"])) for d in definitions],
+        )
+        for name in results.forecasters
+    ]
+    words = "Error, CRPS and coverage of every forecaster with 95 % intervals"
+    page = environment.get_template("growth.html.j2").render(
+        run=results.run,
+        answers=answers(results),
+        definitions=definitions,
+        rows=rows,
+        figure=Markup(inline_svg(comparison(results), "forecasts", words)),
+        style=Markup(style),
+        policy=security_policy(style, ""),
+    )
+    return page.replace("\r\n", "\n")
+
+
+def _cell(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "text": format_value(row["value"], row["lower"], row["upper"]),
+        "interval": format_interval(row["value"], row["lower"], row["upper"]),
+        "sort": row["value"],
+    }
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,38 @@
+"""`latens run growth`: configuration, progress, and what is printed at the end."""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from latens.errors import ConfigError
+from latens.store import content_hash
+from latens.studies.configure import load_layers, preset_names, resolve
+from latens.studies.growth import Growth
+from latens.studies.growth_run import run_growth, table_text
+
+
+def growth_command(options: Namespace, overrides: list[str]) -> int:
+    """Run the study from command-line options; returns the exit code."""
+    if options.jobs not in (None, 1):
+        raise ConfigError(
+            "jobs", "1, since forecasters are fitted one after another", options.jobs, "Drop it."
+        )
+    names = preset_names(options.preset)
+    layers = load_layers("growth", names, options.config)
+    config = resolve(Growth, layers, overrides, options.trust)
+    if options.show:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+        return 0
+    default = Path("runs") / "-".join(["growth", *names, content_hash(config, 8)])
+    out = Path(options.out) if options.out else default
+    run = run_growth(config, out, ", ".join(["growth", *names]), _say)
+    print(table_text(run))
+    print(f"report: {run.report_file}")
+    print(f"forecast new patients: latens forecast {run.path} series.csv --horizon 90")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"  {line}", file=sys.stderr)

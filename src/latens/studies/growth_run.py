@@ -1,0 +1,261 @@
+"""Run `growth`: cross-validated scores, tables, and fitted models for new patients.
+
+Every forecaster is one evaluation, and each of those that are stored one fit; what is finished is
+not computed again.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.torch import save_file
+
+from latens.errors import NumericalError
+from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
+from latens.inference.forecasting.support import Support
+from latens.metrics.catalogue.forecast import FORECAST
+from latens.reporting.growth import write_growth_figures, write_growth_report
+from latens.store import (
+    METRIC_DEFINITIONS,
+    Outcome,
+    RunFolder,
+    Status,
+    array_fingerprint,
+    content_hash,
+    from_rows,
+    new_folder,
+    read_json,
+    write_array,
+    write_csv,
+    write_json,
+)
+from latens.store.schemas import FORECAST_METRICS, FORECAST_SCORES
+from latens.studies.configure import construct
+from latens.studies.growth import REFERENCE, STORED, Growth
+from latens.training import one_thread
+from latens.types import PathLike
+
+GROWTH_VERSION = 1
+"""Raised when numbers of the same configuration change."""
+WEIGHTS = "forecaster.safetensors"
+DESCRIPTION = "forecaster.json"
+_COLUMNS = ("fold", "truth", "median", "lower", "upper", *COMPONENTS)
+_SHARED = ("data", "simulation", "target", "min_visits", "folds", "seed")
+_OWN = {"latent_ode": ("members", "training")}
+"""Settings that a forecaster alone depends on, besides those of the comparison."""
+
+
+def run_growth(
+    config: dict[str, Any], out: PathLike, name: str, say: Callable[[str], None]
+) -> RunFolder:
+    """Compute what is missing, then the tables.
+
+    Args:
+        config: Resolved configuration of `Growth`.
+        out: Run folder, new or of an earlier start.
+        name: Name of the run.
+        say: Told of every finished part.
+
+    Raises:
+        LatensError: One line that names the setting or file at fault.
+    """
+    study = construct(Growth, config)
+    series = study.series
+    series.split_last(study.min_visits)  # somebody to test, before anything is written
+    fingerprint = array_fingerprint(
+        series.times.numpy(), series.volumes.numpy(), series.mask.numpy()
+    )
+    data = {
+        "name": Path(study.data.path).name if study.data else "simulated lesions",
+        "fingerprint": fingerprint,
+        "patients": len(series),
+        "visits": int(series.visits.sum()),
+        "tested": int((series.visits >= study.min_visits).sum()),
+        "limit": series.limit,
+        "time_unit": series.time_unit,
+        "volume_unit": series.volume_unit,
+    }
+    run = RunFolder.create(
+        out,
+        {
+            "study": study.name,
+            "name": name,
+            "config": config,
+            "data": data,
+            "result_version": GROWTH_VERSION,
+        },
+    )
+    found: dict[str, ForecastScores] = {}
+    with one_thread():
+        for forecaster in study.forecasters:
+            unit = unit_hash("evaluation", config, forecaster, fingerprint)
+            found[forecaster] = _scores(run, study, forecaster, unit, say)
+        for forecaster in study.forecasters:
+            if forecaster in STORED:
+                _fit(
+                    run, study, forecaster, unit_hash("fit", config, forecaster, fingerprint), say
+                )
+    _write_tables(run, found)
+    write_growth_figures(run)
+    write_growth_report(run)
+    return run
+
+
+def unit_hash(kind: str, config: Mapping[str, Any], forecaster: str, fingerprint: str) -> str:
+    """Identity of one evaluation or fit."""
+    keys = (*_SHARED, *_OWN.get(forecaster, ()))
+    own = {key: config[key] for key in keys if key not in ("data", "simulation")}
+    identity = {"kind": kind, "forecaster": forecaster, "data": fingerprint, **own}
+    return content_hash({**identity, "version": GROWTH_VERSION})
+
+
+def _scores(
+    run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str], None]
+) -> ForecastScores:
+    folder = run.evaluation(unit)
+    if not run.has_evaluation(unit):
+        begin = time.perf_counter()
+        scores = cross_validate(
+            study.maker(name, study.target),
+            study.series,
+            folds=study.fold_count,
+            min_visits=study.min_visits,
+            seed=study.seed,
+        )
+        with new_folder(folder) as place:
+            for column in _COLUMNS:
+                values = scores.components.get(column)
+                write_array(
+                    place / f"{column}.npy",
+                    getattr(scores, column) if values is None else values,
+                )
+            write_json(
+                place / "evaluation.json",
+                {
+                    "kind": "forecast",
+                    "forecaster": name,
+                    "label": scores.label,
+                    "patients": list(scores.patients),
+                    "diagnostics": {k: list(v) for k, v in scores.diagnostics.items()},
+                },
+            )
+            Outcome(Status.CONVERGED).write(place)
+        seconds = time.perf_counter() - begin
+        run.record_cost(
+            "evaluation", unit, name, len(study.series), study.seed, None, seconds, float("nan")
+        )
+        say(f"{name}: {study.fold_count} folds in {seconds:.0f} s")
+    entry = read_json(folder / "evaluation.json")
+    arrays = {column: np.load(folder / f"{column}.npy", allow_pickle=False) for column in _COLUMNS}
+    return ForecastScores(
+        entry["label"],
+        tuple(entry["patients"]),
+        *(arrays[column] for column in _COLUMNS[:5]),
+        {column: arrays[column] for column in COMPONENTS},
+        (0.0, 0.0),
+        entry["diagnostics"],
+    )
+
+
+def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str], None]) -> None:
+    """A forecaster of any next visit, fitted to all patients."""
+    if run.has_fit(unit):
+        return
+    begin = time.perf_counter()
+    forecaster = study.maker(name, "next")()
+    outcome = Outcome(Status.CONVERGED)
+    try:
+        forecaster.fit(study.series, study.seed)
+    except NumericalError as error:
+        outcome = Outcome(Status.NAN, str(error))
+    with new_folder(run.fit(unit)) as place:
+        if outcome.usable:
+            save_file(
+                {k: v.contiguous() for k, v in forecaster.tensors().items()}, place / WEIGHTS
+            )
+        write_json(
+            place / DESCRIPTION,
+            {
+                "forecaster": name,
+                "members": study.members,
+                "support": Support.of(study.series).as_dict(),
+            },
+        )
+        outcome.write(place)
+    seconds = time.perf_counter() - begin
+    run.record_cost("fit", unit, name, len(study.series), study.seed, 0, seconds, float("nan"))
+    say(f"{name}: fitted to all {len(study.series)} patients in {seconds:.0f} s")
+
+
+def _write_tables(run: RunFolder, found: Mapping[str, ForecastScores]) -> None:
+    patients, metrics = [], []
+    reference = found[REFERENCE]
+    for name, scores in found.items():
+        for k, patient in enumerate(scores.patients):
+            row: dict[str, Any] = {"forecaster": name, "patient": patient}
+            row |= {column: float(getattr(scores, column)[k]) for column in _COLUMNS[1:5]}
+            row |= {column: float(scores.components[column][k]) for column in COMPONENTS}
+            patients.append({**row, "fold": int(scores.fold[k])})
+        for metric in FORECAST:
+            value = scores.value(metric)
+            gap = scores.difference(reference, metric)
+            own = name == REFERENCE
+            metrics.append(
+                {
+                    "forecaster": name,
+                    "metric": metric.name,
+                    "value": value.value,
+                    "lower": value.lower,
+                    "upper": value.upper,
+                    "level": value.level,
+                    "reference": "" if own else REFERENCE,
+                    "difference": float("nan") if own else gap.value,
+                    "difference_lower": float("nan") if own else gap.lower,
+                    "difference_upper": float("nan") if own else gap.upper,
+                    "patients": value.images,
+                }
+            )
+    definitions = [
+        {
+            "metric": metric.name,
+            "label": metric.label,
+            "unit": metric.unit,
+            "better": metric.better,
+            "target": metric.target,
+            "definition": metric.definition,
+            "section": "Forecasts",
+        }
+        for metric in FORECAST
+    ]
+    write_csv(
+        run.tables / "metric_definitions.csv",
+        METRIC_DEFINITIONS,
+        from_rows(definitions, METRIC_DEFINITIONS),
+    )
+    write_csv(
+        run.tables / "forecast_scores.csv", FORECAST_SCORES, from_rows(patients, FORECAST_SCORES)
+    )
+    write_csv(
+        run.tables / "forecast_metrics.csv",
+        FORECAST_METRICS,
+        from_rows(metrics, FORECAST_METRICS),
+    )
+
+
+def table_text(run: RunFolder) -> str:
+    """The table of metrics for a terminal, a line per forecaster."""
+    from latens.store import read_csv
+
+    table = read_csv(run.tables / "forecast_metrics.csv", FORECAST_METRICS)
+    shown = ("forecast_mae", "forecast_crps", "forecast_coverage", "forecast_width")
+    heads = ("MAE", "CRPS", "coverage", "width")
+    lines = [f"{'':<24}" + "".join(f"{head:>24}" for head in heads)]
+    for name in dict.fromkeys(table["forecaster"]):
+        cells = []
+        for metric in shown:
+            row = table[(table["forecaster"] == name) & (table["metric"] == metric)].iloc[0]
+            cells.append(f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]")
+        lines.append(f"{name:<24}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join(lines)

@@ -1,0 +1,158 @@
+"""`latens run growth` and `latens forecast`, from a table to a table."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from latens.cli import main
+from latens.data import GrowthSimulation
+from latens.store import read_csv
+from latens.store.schemas import FORECAST, FORECAST_METRICS, FORECAST_SCORES
+
+TINY = {
+    "forecasters": ["last_value", "exponential", "hierarchical_gompertz", "latent_ode"],
+    "min_visits": 5,
+    "folds": 2,
+    "members": 1,
+    "training": {
+        "max_steps": 20,
+        "batch_size": 16,
+        "warmup_steps": 2,
+        "kl_warmup_steps": 5,
+        "validate_every": 10,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    series, _ = GrowthSimulation(count=40, visits=5, repeat=0.2, limit=20.0).make(0)
+    path = tmp_path_factory.mktemp("series") / "lesions.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["day", "mm3", "id"])
+        for i, name in enumerate(series.patients):
+            for t, v in zip(series.times[i].tolist(), series.volumes[i].tolist(), strict=True):
+                writer.writerow([t, v, name])
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(table: Path) -> Path:
+    folder = table.parent / "run"
+    config = table.parent / "tiny.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    data = ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    arguments = ["run", "growth", "--stage", "ode", "--config", str(config), "--out", str(folder)]
+    assert main([*arguments, *data, "--data.volume", "mm3"]) == 0
+    return folder
+
+
+def test_tables_of_a_run(run: Path) -> None:
+    scores = read_csv(run / "tables" / "forecast_scores.csv", FORECAST_SCORES)
+    assert len(scores) == 4 * 40
+    assert set(scores["forecaster"]) == set(TINY["forecasters"])
+    assert ((scores["lower"] <= scores["median"]) & (scores["median"] <= scores["upper"])).all()
+    metrics = read_csv(run / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
+    last = metrics[metrics["forecaster"] == "last_value"]
+    assert (last["reference"] == "").all()
+    mae = metrics[metrics["metric"] == "forecast_mae"].set_index("forecaster")
+    for name in TINY["forecasters"]:
+        own = scores[scores["forecaster"] == name]["absolute_error"].mean()
+        assert mae.loc[name, "value"] == pytest.approx(own)
+    gap = mae.loc["exponential", "value"] - mae.loc["last_value", "value"]
+    assert mae.loc["exponential", "difference"] == pytest.approx(gap)
+    described = json.loads((run / "run.json").read_text())
+    assert described["data"]["patients"] == 40
+
+
+def test_a_second_run_computes_nothing(
+    run: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {f: f.stat().st_mtime_ns for f in run.glob("*/*/*.npy")}
+    arguments = ["run", "growth", "--config", str(table.parent / "tiny.yaml"), "--out", str(run)]
+    named = ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    assert main([*arguments, *named, "--data.volume", "mm3"]) == 0
+    assert "folds in" not in capsys.readouterr().err
+    assert {f: f.stat().st_mtime_ns for f in run.glob("*/*/*.npy")} == before
+
+
+@pytest.mark.parametrize("name", ["hierarchical_gompertz", "latent_ode"])
+def test_forecasts_of_new_patients(
+    run: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\na,40,2500\na,90,2600\nb,5,0\n")
+    out = tmp_path / "forecast.csv"
+    horizon = ["--horizon", "30,60,4000", "--forecaster", name, "--out", str(out)]
+    assert main(["forecast", str(run), str(series), *horizon]) == 0
+    rows = read_csv(out, FORECAST)
+    assert rows["patient"].tolist() == ["a"] * 3 + ["b"] * 3
+    assert rows["time"].tolist() == [120, 150, 4090, 35, 65, 4005]
+    assert ((rows["lower"] <= rows["median"]) & (rows["median"] <= rows["upper"])).all()
+    assert (rows["upper"] > 0).all()
+    assert rows["unseen"].between(0, 1).all()
+    assert rows["doubts"][0] == ""
+    assert "days after the last visit" in rows["doubts"][2]
+    assert "a at 4090" in capsys.readouterr().out
+    assert main(["forecast", str(run), str(series), *horizon]) == 2  # it exists
+
+
+BAD_HORIZONS = ["0", "60,30", "soon", "-5", "inf", ""]
+
+
+@pytest.mark.parametrize("horizon", BAD_HORIZONS)
+def test_bad_horizons(
+    run: Path, horizon: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\n")
+    assert main(["forecast", str(run), str(series), f"--horizon={horizon}"]) == 2
+    assert "`horizon`" in capsys.readouterr().err
+    assert not (tmp_path / "new-forecast.csv").exists()
+
+
+def test_bad_tables_and_runs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\na,0,2000\n")
+    assert main(["forecast", str(run), str(series), "--horizon", "30"]) == 2
+    assert "two of `a` at 0 days" in capsys.readouterr().err
+    assert main(["forecast", str(tmp_path), str(series), "--horizon", "30"]) == 2
+    assert "no run.json" in capsys.readouterr().err
+    series.write_text("id,day,mm3\na,0,3000\n")
+    chosen = ["--forecaster", "last_value", "--horizon", "30"]
+    assert main(["forecast", str(run), str(series), *chosen]) == 2
+    assert "latent_ode" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data.path", "none.csv"], "no such file"),
+        (["--folds", "999"], "folds"),
+        (["--min_visits", "2"], "min_visits"),
+        (["--min_visits", "50"], "at least 50 visits"),
+        (["--forecasters", "[exponential]"], "last_value"),
+        (["--forecasters", "[last_value,arima]"], "forecasters"),
+        (["--stage", "exp9"], "stage"),
+        (["--jobs", "2"], "jobs"),
+        (["--colour", "red"], "colour"),
+        (["--training.max_steps", "5"], "max_steps"),
+        (["--simulation.count", "0"], "count"),
+    ],
+)
+def test_bad_settings(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    settings = ["--preset", "quick", "--simulation.count", "30", "--out", str(out)]
+    assert main(["run", "growth", *settings, *arguments]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert not out.exists() or not list(out.glob("*/*/*.npy"))
