@@ -17,7 +17,7 @@ def growth_command(options: Namespace, overrides: list[str]) -> int:
         raise ConfigError(
             "jobs", "1, since forecasters are fitted one after another", options.jobs, "Drop it."
         )
-    names = preset_names(options.preset)
+    names = preset_names(f"{options.preset},{options.part}")
     layers = load_layers("growth", names, options.config)
     config = resolve(Growth, layers, overrides, options.trust)
     if options.show:
