@@ -54,6 +54,8 @@ def asked(results: Results) -> str:
         test += f", but {_list(fewer)} on fewer"
     count = len(results.solvers)
     done = f"{count} solvers were compared" if count > 1 else "One solver was evaluated"
+    if sizes == [0]:
+        return f"{done}{name}, on {_plural(images, 'test image')}."
     return (
         f"{done}{name} at {span} training samples, with "
         f"up to {_plural(seeds, 'data seed')} and {_plural(fits, 'cell')} per size{test}."
