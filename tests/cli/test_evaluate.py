@@ -76,13 +76,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def leave_report_out(patch: pytest.MonkeyPatch) -> None:
     from latens.studies import evaluate_command
 
-    patch.setattr(evaluate_command, "write_figures", lambda run: None)
     patch.setattr(evaluate_command, "write_report", lambda run: run.report_file)
 
 
 @pytest.fixture
 def without_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave figures and report out, which take longer than the rest."""
+    """Leave the report out, which takes longer than the rest."""
     leave_report_out(monkeypatch)
 
 
@@ -141,7 +140,7 @@ def test_one_evaluation_makes_a_report(files: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert main(call(files, run, "--mean", "mean.npy", "--name", "mine")) == 0
     page = (run / "report.html").read_text("utf-8")
-    assert "One solver was evaluated on x.npy" in page
+    assert "One solver was evaluated on x.npy, on 30 test images." in page
     assert "Range and null space" not in page
     assert "measurement: not available" in page
     assert "a point estimate has no uncertainty" in page

@@ -373,7 +373,8 @@ def _evaluation(
 def _shift_lines(shifts: "pd.DataFrame") -> list[str]:
     """How well each score tells each shift from the usual images."""
     lines = []
-    for row in shifts[shifts["number"] == "auroc"].to_dict("records"):
+    found: Any = shifts[shifts["number"] == "auroc"]
+    for row in found.to_dict("records"):
         name = f"{row['shift']} ({row['strength']:g}), {row['score']}"
         interval = f"[{row['lower']:.3g}, {row['upper']:.3g}]"
         lines.append(f"  AUROC of {name:<50} {row['value']:.3g}   {interval}")

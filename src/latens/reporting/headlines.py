@@ -69,6 +69,8 @@ def asked(results: Results) -> str:
         test += f", but {_list(fewer)} on fewer"
     count = len(results.solvers)
     done = f"{count} solvers were compared" if count > 1 else "One solver was evaluated"
+    if sizes == [0]:
+        return f"{done}{name}, on {_plural(images, 'test image')}."
     counted = COUNTED.get(str(results.run.get("study")), "training samples")
     return (
         f"{done}{name} at {span} {counted}, with "

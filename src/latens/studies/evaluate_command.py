@@ -27,7 +27,7 @@ from latens.evaluation import (
     save_evaluation,
 )
 from latens.evaluation.measure import spread_evenly
-from latens.reporting import write_figures, write_report
+from latens.reporting import write_report
 from latens.store import Outcome, RunFolder, content_hash, new_folder, read_json, read_yaml
 from latens.store.atomic import remove_folder
 from latens.studies.configure import construct, resolve
@@ -78,7 +78,6 @@ def evaluate_command(options: Namespace, overrides: Sequence[str]) -> int:
         for hash in doomed:
             remove_folder(run.evaluation(hash))
         gather(run, list(finished_units(run)))
-        write_figures(run)
         report = write_report(run)
     print(replace(evaluation, checks={check: result[0] for check, result in checked.items()}))
     print(_contents(run))

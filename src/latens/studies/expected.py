@@ -177,6 +177,7 @@ def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) ->
     x, y = corpus.pairs(corpus.pool[:PROBE_STEPS])
     try:
         with one_thread():
+            assert corpus.problem is not None
             solver = CLASSICAL[unit.algorithm].fit(corpus.problem, x, y)
             start = time.perf_counter()
             solver(y)
@@ -209,6 +210,7 @@ def _untrained_solver(
 ) -> Solver:
     problem = study.corpus.problem
     if algorithm in CLASSICAL:
+        assert problem is not None
         return CLASSICAL[algorithm].fit(problem, x, y)
     model = study.build(fits[0].name)
     model.fit_units(x, y)

@@ -1,7 +1,7 @@
 """Tables of a whole run, from the folders of its evaluations."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,8 @@ from latens.store import (
     write_json,
     write_table,
 )
+from latens.studies.recorded import Finished
+from latens.studies.units import EvaluationUnit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,28 +41,7 @@ SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
 BAND_POINTS = 60
 ONE_SIGMA = 0.6827
 
-
-class Unit(Protocol):
-    """An evaluation as far as tables look at it.
-
-    Attributes:
-        hash: Name of its folder.
-        solver: Name of the solver today.
-        n: Number of pairs it was made from.
-        check: Deep check; empty for the core metrics.
-        needs: Hashes of the fits behind it.
-    """
-
-    @property
-    def hash(self) -> str: ...
-    @property
-    def solver(self) -> str: ...
-    @property
-    def n(self) -> int: ...
-    @property
-    def check(self) -> str: ...
-    @property
-    def needs(self) -> tuple[str, ...]: ...
+Unit = EvaluationUnit | Finished
 
 
 def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:

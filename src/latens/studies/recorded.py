@@ -150,5 +150,5 @@ def finished_units(run: RunFolder) -> Iterator[Finished]:
     """Everything that was evaluated in a run of `latens evaluate`."""
     for hash in run.finished_evaluations():
         entry = read_json(run.evaluation(hash) / "evaluation.json")
-        place = (entry[key] for key in ("solver", "n", "data_seed", "init_seed"))
-        yield Finished(hash, Cell(*place, hash), entry["check"])
+        cell = Cell(entry["solver"], entry["n"], entry["data_seed"], entry["init_seed"], hash)
+        yield Finished(hash, cell, entry["check"])
