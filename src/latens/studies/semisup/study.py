@@ -36,7 +36,7 @@ class Corpus:
     """Images of the study, split once.
 
     Attributes:
-        images: The training pool, with labels.
+        images: The training pool, with labels; no test image is among them.
         train: Positions in the pool that are trained on, labelled or not.
         validation: Positions that choose the weights; their labels are never used.
         test, strange: Test images with labels, and images of another kind or None.
@@ -151,17 +151,17 @@ class Semisup:
         images = _labelled(self.data.load(), "data")
         if self.test is None:
             pool, held = hold_out(images.groups, self.test_images, SPLIT_SEED)
-            test = images.select(held)
+            images, test = images.select(pool), images.select(held)
         else:
-            pool, test = np.arange(len(images)), _labelled(self.test.load(), "test")
-        if self.validation_images >= len(pool):
+            test = _labelled(self.test.load(), "test")
+        if self.validation_images >= len(images):
             raise ConfigError(
                 "validation_images",
-                f"fewer than the {len(pool)} images of the pool",
+                f"fewer than the {len(images)} images of the pool",
                 self.validation_images,
                 "Lower it.",
             )
-        order = np.random.default_rng((SPLIT_SEED, len(pool))).permutation(pool)
+        order = np.random.default_rng((SPLIT_SEED, len(images))).permutation(len(images))
         validation = np.sort(order[: self.validation_images])
         train = np.sort(order[self.validation_images :])
         strange = None if self.strange is None else self.strange.load().x
@@ -176,7 +176,7 @@ class Semisup:
                     shape,
                     "Choose images of the same size and channels.",
                 )
-        classes = int(max(np.max(images.labels or 0), np.max(test.labels or 0))) + 1
+        classes = 1 + max(int(np.max(s.labels)) for s in (images, test) if s.labels)
         return Corpus(images, train, validation, test, strange, classes)
 
     def rows(self, labels: int, data_seed: int) -> np.ndarray:

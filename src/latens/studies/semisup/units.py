@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from latens.store import array_fingerprint
 from latens.store.hashing import plain
 from latens.studies.semisup.active import rounds
 from latens.studies.semisup.study import SPLIT_SEED, TWIN, Semisup
@@ -19,7 +20,7 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
         config: Its resolved configuration, with twins.
     """
     corpus = study.corpus
-    strange = config["strange"] if study.strange is not None else None
+    strange = None if corpus.strange is None else array_fingerprint(corpus.strange.numpy())
     setting = Setting(
         data=corpus.images.fingerprint(),
         problem={
@@ -27,7 +28,7 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
             "propagation": plain(config["propagation"]),
             "labelled_batch": study.labelled_batch,
             "test": corpus.test.fingerprint(),
-            "strange": plain(strange),
+            "strange": strange,
         },
         split={
             "test_images": len(corpus.test),
