@@ -30,10 +30,11 @@ CONDITIONS: dict[str, BoundaryCondition] = {
 def net(code: int = 3, **settings) -> MultiONet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        made = MultiONet(code, width=7, depth=4, **{"levels": 3, **settings}).double()
+        made = MultiONet(code, width=7, depth=4, **{"levels": 3, "modes": 2, **settings}).double()
     with torch.no_grad():
         made.level_weights.copy_(torch.tensor([0.7, -1.3, 2.0][: made.levels]))
         made.bias.fill_(0.3)
+        made.mixing += 0.3 * uniform(*made.mixing.shape, seed=5)
     return made
 
 
@@ -136,13 +137,29 @@ def test_derivatives_cost_five_passes_for_all_codes():
             function()
         return counter.get_total_flops()
 
-    inputs = 2 * (4 * 2) * 5 * 40  # waves of the coordinates, made with derivatives in both
+    inputs = 2 * (4 * 2 + 2 * 3) * 5 * 40  # waves and modes, made with derivatives in both
     trunk = cost(lambda: made.basis(points)) - inputs
     assert cost(lambda: made.jet(points)) == 5 * trunk + inputs
     jet = made.jet(points)
     few, many = (made.coefficients(uniform(n, 3)).detach() for n in (1, 50))
     assert cost(lambda: jet.combined(many)) == 50 * cost(lambda: jet.combined(few))
     assert cost(lambda: jet.combined(few)) == 2 * made.size * 5 * 40
+
+
+def test_mixing_is_solved_in_closed_form():
+    """Fields in the span of the features are met exactly, and others as numpy says."""
+    made, points = net(), uniform(60, 2)
+    basis, code = made.basis(points), 2 * uniform(200, 3, seed=1) - 1
+    k = made.features(code).detach()
+    wanted = torch.linalg.qr(uniform(*made.mixing.shape, seed=8).mT)[0].mT
+    exact, other = k @ wanted @ basis, k @ wanted @ basis + uniform(200, 60, seed=4)
+    made.solve_mixing(k.mT @ k, k.mT @ exact, basis, 0.0)
+    assert (made(code, points) - exact).abs().max() < 1e-4 * exact.abs().max()
+    made.solve_mixing(k.mT @ k, k.mT @ other, basis, 1e-3)
+    left = k.mT @ k + 1e-3 * (k.mT @ k).diagonal().mean() * torch.eye(len(k[0]), dtype=k.dtype)
+    free = torch.linalg.lstsq(left, k.mT @ other).solution
+    in_span = torch.linalg.lstsq(basis.mT, free.mT, driver="gelsd").solution.mT @ basis
+    torch.testing.assert_close(made(code, points), k @ in_span, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_reach_every_weight():

@@ -44,13 +44,17 @@ from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.base import Model
 from latens.nets import AffineFlow, Architecture, Conv, Flow
 from latens.nets.boundary import Free
-from latens.nets.decoded import DecodedField
+from latens.nets.decoded import DecodedField, affine_basis
 from latens.nets.multionet import MultiONet
 from latens.nets.scale import SharedScale
 from latens.objectives import LossTerms, elbo_terms
 from latens.objectives.equations import Equation, Field, NodalField
 from latens.problems import InverseProblem
 from latens.types import Shape
+
+Pair = tuple[Tensor, Tensor]
+RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
+"""Candidates for the ridge of the last layers, in units of the mean square feature."""
 
 Values = Literal["continuous", "two-valued"]
 Evidence = Literal["pairs", "residual", "both"]
@@ -199,13 +203,17 @@ class IGNO(Model):
 
     def solution_code(self, w: Tensor) -> Tensor:
         """Coefficients of u in its basis, `(..., patterns, K)`, of w `(..., dim)`."""
+        return self.solution_features(w) @ self.solution_net.mixing
+
+    def solution_features(self, w: Tensor) -> Tensor:
+        """Features of the branch of u, `(..., patterns, L H + 1)`, of w `(..., dim)`."""
         beta, count = torch.tanh(w), self.equation.patterns
         if count == 1:
-            return self.solution_net.coefficients(beta).unsqueeze(-2)
+            return self.solution_net.features(beta).unsqueeze(-2)
         eye = torch.eye(count, dtype=w.dtype, device=w.device)
         wide = beta.unsqueeze(-2).expand(*beta.shape[:-1], count, beta.shape[-1])
         code = torch.cat([wide, eye.expand(*beta.shape[:-1], count, count)], -1)
-        return self.solution_net.coefficients(code)
+        return self.solution_net.features(code)
 
     def solution(self, w: Tensor) -> DecodedField:
         """g + m D_u of every pattern, data units, `(..., patterns, P)`."""
@@ -258,6 +266,31 @@ class IGNO(Model):
             total = total + all_of_them * virtual.log_prob(torch.zeros_like(r))
         return total
 
+    @torch.no_grad()
+    def solve_last_layers(self, train: Pair, validation: Pair, noise: NoiseStream) -> None:
+        """Solve for the mixing matrices of both decoders by least squares, in closed form.
+
+        Codes are draws of q(w | a), so that the solution is as smooth in w as q is wide. The ridge
+        is the one with the smallest error on validation pairs. Logits, and a solution that was
+        trained without labels, are left as they are. Scales are set anew.
+
+        Args:
+            train, validation: Coefficients and solutions.
+            noise: Source of every random number.
+        """
+        codes = [
+            draw(self.encoder(x), noise.normal((len(x), self.dim))) for x, _ in (train, validation)
+        ]
+        if self.values == "continuous":
+            fields = [x.flatten(1)[:, None] for x, _ in (train, validation)]
+            features = [self.coefficient_net.features(torch.tanh(w))[:, None] for w in codes]
+            _solve(self.coefficient(codes[0]), self.nodes, features, fields)
+        if self.evidence != "residual":
+            fields = [u.flatten(2) for _, u in (train, validation)]
+            features = [self.solution_features(w) for w in codes]
+            _solve(self.solution(codes[0]), self.outputs, features, fields)
+        self.fit_scale(*validation, noise)
+
     def _known(self, x: Tensor, w: Tensor) -> Field:
         """The coefficient that the residual sees: the data's where no derivative is needed."""
         return NodalField(x) if self.equation.reads_nodes else self.coefficient(w)
@@ -273,3 +306,30 @@ class IGNO(Model):
         if self.evidence != "residual":
             error = (self.solution(w).value(self.outputs).reshape(y.shape) - y).square().mean()
             self.solution_scale.set(error.sqrt() / self.measurement_units.scale)
+
+
+def _solve(
+    field: DecodedField, points: Tensor, features: list[Tensor], fields: list[Tensor]
+) -> None:
+    """Set the mixing of a decoder to the ridge solution that fits validation fields best.
+
+    Args:
+        field: Any field of the decoder, for its units and conditions.
+        points: Where fields are known, `(P, axes)`.
+        features: k of training and validation fields, `(n, patterns, L H + 1)` each.
+        fields: The fields, `(n, patterns, P)` each.
+    """
+    net = field.net
+    offset, basis = affine_basis(net, field.condition, field.scale, field.loc, points)
+    known, asked = (f.double() - offset.double() for f in fields)
+    k = features[0].double()
+    normal = torch.einsum("npk,npl->kl", k, k)
+    right = torch.einsum("npk,npx->kx", k, known)
+    before = net.mixing.clone()
+    best = (features[1] @ (before @ basis) - asked).square().mean(), before
+    for ridge in RIDGES:
+        net.solve_mixing(normal, right, basis, ridge)
+        error = (features[1] @ (net.mixing @ basis) - asked).square().mean()
+        if error < best[0]:
+            best = error, net.mixing.clone()
+    net.mixing.copy_(best[1])

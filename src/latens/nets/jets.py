@@ -37,6 +37,11 @@ class Jet:
         """Sum of the second derivatives, `(..., P)`."""
         return self.second.sum(-2)
 
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Value, first and second derivatives."""
+        return self.value, self.first, self.second
+
     def function(self, index: int) -> "Jet":
         """One function of a list, value `(P,)` of `(J, P)`."""
         return Jet(self.value[index], self.first[index], self.second[index])
@@ -105,6 +110,13 @@ def joined(jets: list[Jet]) -> Jet:
         torch.cat([jet.first for jet in jets], -3),
         torch.cat([jet.second for jet in jets], -3),
     )
+
+
+def outer(first: Jet, second: Jet) -> Jet:
+    """Products of every function of one list with every function of another, `(I · J, P)`."""
+    wide = Jet(*(part.unsqueeze(1) for part in first.parts))
+    product = wide * Jet(*(part.unsqueeze(0) for part in second.parts))
+    return Jet(*(part.flatten(0, 1) for part in product.parts))
 
 
 def tanh(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:

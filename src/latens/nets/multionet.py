@@ -5,15 +5,20 @@
 b_l and t_l are hidden layers of the branch and the trunk, H functions wide. For given weights the
 field is linear in the coefficients that a code has,
 
-    v(x; c) = ⟨k(c), φ(x)⟩,   k(c) ∈ R^K,   K = L H + 1,
+    v(x; c) = ⟨W k(c), φ(x)⟩,   k(c) ∈ R^(L H + 1),
 
-so the basis φ at fixed points, its derivatives and Laplacians are computed once for all codes, and
-what is left per code is the branch and one product.
+where φ holds the functions of the trunk, 1, and fixed cosines, and W starts as the identity on the
+former and zero on the latter. Once branch and trunk are trained, W is solved for in closed form
+(`solve_mixing`): a gradient method leaves most of that least-squares problem undone, since its
+condition number is that of the features squared.
+
+For given weights the basis φ at fixed points, its derivatives and Laplacians are computed once for
+all codes, and what is left per code is the branch and one product.
 
 | symbol | attribute | shape |
 |---|---|---|
 | c | – | (…, code) |
-| k(c) | `coefficients` | (…, K) |
+| W k(c) | `coefficients` | (…, K) |
 | φ(x) | `basis` | (P, axes) → (K, P) |
 | φ, ∂φ, ∂²φ | `jet` | (P, axes) → values (K, P), derivatives (K, axes, P) |
 
@@ -24,12 +29,22 @@ References:
 """
 
 import itertools
+import math
 
 import torch
 from torch import Tensor, nn
 
 from latens.errors import ConfigError, ShapeError
-from latens.nets.jets import Jet, constant_function, coordinates, joined, tanh, waves
+from latens.nets.jets import (
+    Jet,
+    constant_function,
+    coordinates,
+    cosine,
+    joined,
+    outer,
+    tanh,
+    waves,
+)
 
 
 class MultiONet(nn.Module):
@@ -43,6 +58,8 @@ class MultiONet(nn.Module):
         levels: L, deepest layers that meet.
         waves: Wave numbers k up to which cos(2πkx), sin(2πkx) of every coordinate are inputs of
             the trunk beside the coordinates: the details that it represents without training.
+        modes: J; products of cos(πjx), j ≤ J, along every coordinate join the basis. Along the
+            coordinate of a period they are cos(2πjx) and sin(2πjx).
         periodic: Whether the field has period 1 along its first coordinate; that coordinate then
             enters through its waves alone.
 
@@ -59,6 +76,7 @@ class MultiONet(nn.Module):
         depth: int = 4,
         levels: int = 3,
         waves: int = 2,
+        modes: int = 8,
         periodic: bool = False,
     ) -> None:
         super().__init__()
@@ -83,14 +101,24 @@ class MultiONet(nn.Module):
         self.branch = _layers(code, width, depth)
         self.level_weights = nn.Parameter(torch.ones(levels))
         self.bias = nn.Parameter(torch.zeros(1))
+        self.modes = modes
+        features = levels * width + 1
+        fixed = (2 * modes + 1 if periodic else modes + 1) * (modes + 1) ** (axes - 1)
+        self.register_buffer("mixing", torch.eye(features, features + fixed))
+
+    mixing: Tensor
 
     @property
     def size(self) -> int:
-        """K, number of coefficients."""
-        return self.levels * self.width + 1
+        """K, number of functions of the basis."""
+        return self.mixing.shape[1]
 
     def coefficients(self, code: Tensor) -> Tensor:
-        """k(c), `(..., K)`, of codes `(..., code)`."""
+        """W k(c), `(..., K)`, of codes `(..., code)`."""
+        return self.features(code) @ self.mixing
+
+    def features(self, code: Tensor) -> Tensor:
+        """k(c), `(..., L H + 1)`, of codes `(..., code)`."""
         h, parts = code, []
         for index, layer in enumerate(self.branch):
             h = torch.nn.functional.silu(layer(h))
@@ -109,7 +137,8 @@ class MultiONet(nn.Module):
             h = torch.tanh(layer(h))
             if index >= len(self.trunk) - self.levels:
                 parts.append(h)
-        return torch.cat([*parts, h.new_ones(len(h), 1)], -1).mT
+        learned = torch.cat([*parts, h.new_ones(len(h), 1)], -1).mT
+        return torch.cat([learned, self._fixed(points).value], 0)
 
     def jet(self, points: Tensor) -> Jet:
         """φ with its first and second derivatives at points `(P, axes)`, value `(K, P)`.
@@ -124,11 +153,42 @@ class MultiONet(nn.Module):
             h = Jet(a.value + layer.bias[:, None], a.first, a.second).through(tanh)
             if index >= len(self.trunk) - self.levels:
                 parts.append(h)
-        return joined([*parts, constant_function(points)])
+        return joined([*parts, constant_function(points), self._fixed(points)])
 
     def forward(self, code: Tensor, points: Tensor) -> Tensor:
         """v at points `(P, axes)` for codes `(..., code)`, `(..., P)`."""
         return self.coefficients(code) @ self.basis(points)
+
+    def _fixed(self, points: Tensor) -> Jet:
+        """Products of cosines, in order of the last coordinate first."""
+        position = coordinates(points)
+        product = constant_function(points)
+        for axis in range(self.axes):
+            t = Jet(*(part[axis : axis + 1] for part in position.parts))
+            if axis == 0 and self.periodic:
+                along = joined([constant_function(points), waves(t, self.modes)])
+            else:
+                j = math.pi * torch.arange(self.modes + 1, dtype=points.dtype)
+                along = t.combined(j[:, None].to(points.device)).through(cosine)
+            product = outer(product, along)
+        return product
+
+    @torch.no_grad()
+    def solve_mixing(self, normal: Tensor, right: Tensor, basis: Tensor, ridge: float) -> None:
+        """Set W to the least-squares solution for given fields.
+
+            X = (Σ k kᵀ + λ I)⁻¹ Σ k f,    W = X φ⁺
+
+        Args:
+            normal: Σ k kᵀ over fields, `(L H + 1, L H + 1)`, float64.
+            right: Σ k f, f at P points, `(L H + 1, P)`, float64.
+            basis: φ as the fields see it (units and multiplier included), `(K, P)`.
+            ridge: λ in units of the mean diagonal of `normal`.
+        """
+        eye = torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
+        free = torch.linalg.solve(normal + ridge * normal.diagonal().mean() * eye, right)
+        mixing = free @ torch.linalg.pinv(basis.double(), rtol=1e-8)
+        self.mixing.copy_(mixing)
 
     def _inputs(self, points: Tensor) -> Jet:
         """What the trunk sees of a point."""
