@@ -96,6 +96,7 @@ def test_density_for_samplers_is_prior_times_likelihood() -> None:
             assert float(value[2 * patient + chain]) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_importance_resampling_agrees_with_nuts() -> None:
     series = uneven().take(range(40, 52))
     history, times, _ = series.split_last(3)
@@ -130,8 +131,8 @@ def test_the_fit_is_a_maximum_and_knows_its_uncertainty() -> None:
     for j in range(len(THETA)):
         step = torch.zeros_like(THETA)
         step[j] = 0.3 * float(spread[j])
-        assert value(model.theta + step) < best + 0.02
-        assert value(model.theta - step) < best + 0.02
+        assert value(model.theta + step) < best + 0.1
+        assert value(model.theta - step) < best + 0.1
     prior = torch.tensor([s for _, s in POPULATION.values()], dtype=torch.float64)
     assert bool((spread > 0).all() & (spread <= prior + 1e-9).all())
     assert float((spread / prior).min()) < 0.5  # some parameters are learned

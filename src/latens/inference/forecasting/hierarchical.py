@@ -53,8 +53,8 @@ _EXPLORING = 256
 """Points of the prior from which a patient's normal is found."""
 _RESAMPLED = 512
 """Points from which the effects of a new patient are drawn."""
-_ITERATIONS, _TOLERANCE = 100, 0.1
-"""Of the maximisation; a tenth of a nat over all patients together."""
+_ITERATIONS, _TOLERANCE = 100, 0.02
+"""Of the maximisation; nats over all patients together."""
 _STEP = 1e-3
 
 
