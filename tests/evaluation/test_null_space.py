@@ -198,6 +198,13 @@ def test_maps_do_not_depend_on_blocks(monkeypatch):
         np.testing.assert_allclose(array, whole[name], rtol=1e-9, atol=1e-12)
 
 
+def test_no_maps_where_none_are_asked_for():
+    solver, problem, x, y = exact_solver()
+    found = measure_null_space(solver, problem, x[:4], y[:4], range(4), 0, 1.0, examples=0)
+    assert found.examples.arrays == {}
+    assert len(found.rows["null_error"]) == 4
+
+
 def test_blocks_do_not_matter(monkeypatch):
     solver, problem, x, y = exact_solver()
     whole = measure_null_space(solver, problem, x, y, range(100), 0, threshold=1.0).rows

@@ -221,7 +221,7 @@ def measure_null_space(
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     kept = {
         name: torch.cat([part[name] for part in pictures]).numpy(force=True)
-        for name in pictures[0]
+        for name in (pictures[0] if pictures else ())
     }
     pictured = Examples(kept, tuple(keys[i] for i in chosen))
     return NullSpace(joined, pictured, project.rank, project.cutoff)

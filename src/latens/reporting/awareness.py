@@ -23,7 +23,7 @@ UNSHIFTED = "none"
 
 SCORES = {
     "residual": "data residual",
-    "replicates": "residual of draws, less that of replicates",
+    "replicates": "residual beyond replicates",
     "latent_mean": "length of the mean latent",
     "latent_tail": "typicality of the latents",
     "representation": "representation error",

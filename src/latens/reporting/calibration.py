@@ -1,10 +1,10 @@
 """Calibration: p-values by quantity, and coverage against level."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import pandas as pd
 from latens.reporting.check_data import (
     at_largest,
     check_units,
+    component,
     image_rows,
     mean_point,
     solver_of,
@@ -84,7 +85,7 @@ def p_value_tables(results: Results) -> list[PValueTable]:
     tests = select(tests, "n", largest)
     tables = []
     for source, words in SOURCES.items():
-        mine = tests[tests["test"].str.startswith(f"{source}: ")]
+        mine = cast(pd.DataFrame, tests[tests["test"].str.startswith(f"{source}: ")])
         rows: dict[str, dict[str, Tested]] = {}
         for quantity in in_order(mine["quantity"]):
             of_quantity = select(mine, "quantity", quantity)
@@ -97,7 +98,7 @@ def p_value_tables(results: Results) -> list[PValueTable]:
     return tables
 
 
-def in_order(names: pd.Series) -> list[str]:
+def in_order(names: Iterable[object]) -> list[str]:
     """Quantities such as `norm` or `pixels (8)`, in the order of their families."""
     rank = {name: i for i, name in enumerate(ORDER)}
 
@@ -136,7 +137,7 @@ def coverage_curves(results: Results) -> dict[str, dict[str, list[Point]]]:
             if error is None or error.shape[1] != len(LEVELS):
                 continue
             by_solver[solver_of(unit)] = [
-                mean_point(level, error[i] + level) for i, level in enumerate(LEVELS)
+                mean_point(level, component(error, i) + level) for i, level in enumerate(LEVELS)
             ]
     return {name: by_solver for name, by_solver in found.items() if by_solver}
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -89,6 +90,11 @@ def image_rows(unit: Unit, *metrics: str) -> dict[str, pd.DataFrame]:
     }
 
 
+def component(rows: pd.DataFrame, place: int) -> pd.Series:
+    """One component of the rows of a metric."""
+    return cast(pd.Series, rows[place])
+
+
 def mean_point(x: float, values: pd.Series) -> Point:
     """Mean over images with its t interval over groups of images.
 
@@ -105,7 +111,8 @@ def mean_point(x: float, values: pd.Series) -> Point:
     if values.empty:
         return Point(x, math.nan)
     mean = float(values.mean())
-    sums = (values - mean).groupby(level="group").sum().to_numpy(float)
+    by_group: Any = (values - mean).groupby(level="group")
+    sums = np.asarray(by_group.sum(), dtype=float)
     groups = len(sums)
     if groups < 2 or not np.isfinite(sums).all():
         return Point(x, mean)

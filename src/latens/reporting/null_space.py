@@ -11,6 +11,7 @@ import numpy as np
 from latens.reporting.check_data import (
     at_largest,
     check_units,
+    component,
     image_rows,
     mean_point,
     read_picture,
@@ -85,13 +86,13 @@ def splits(results: Results) -> list[Split]:
         if "null_error" not in rows:
             continue
         error, variance = (
-            {part: mean_point(n, rows[name][i]) for part, i in PARTS.items()}
+            {part: mean_point(n, component(rows[name], i)) for part, i in PARTS.items()}
             if name in rows
             else {}
             for name in METRICS[:2]
         )
         shares = [
-            mean_point(n, rows[name][0]) if name in rows else Point(n, math.nan)
+            mean_point(n, component(rows[name], 0)) if name in rows else Point(n, math.nan)
             for name in METRICS[2:]
         ]
         found.append(Split(solver_of(unit), n, error, variance, *shares))

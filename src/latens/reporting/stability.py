@@ -10,6 +10,7 @@ import pandas as pd
 
 from latens.reporting.check_data import (
     check_units,
+    component,
     image_rows,
     mean_point,
     size_of,
@@ -140,12 +141,12 @@ def _same_images(unit: Unit, checked: str, whole: Unit | None, metric: str) -> p
     known = image_rows(whole, metric).get(metric) if whole else None
     if rows is None or known is None or not rows.index.isin(known.index).all():
         return None
-    return known.loc[rows.index, 0]
+    return component(known.loc[rows.index], 0)
 
 
 def _random(unit: Unit) -> Point:
     rows = image_rows(unit, "worst_excess").get("worst_excess")
-    return Point(1.0, math.nan) if rows is None else mean_point(1.0, rows[1])
+    return Point(1.0, math.nan) if rows is None else mean_point(1.0, component(rows, 1))
 
 
 def stability_drawing(results: Results) -> Drawing:
