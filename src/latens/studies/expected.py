@@ -189,7 +189,11 @@ def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) ->
 def _seconds_per_reconstruction(
     study: Scarcity, algorithm: str, fits: tuple[FitUnit, ...], images: int
 ) -> float:
-    """Time of one reconstruction of one image from one draw; 0 where that fails."""
+    """Time of one reconstruction of one image from one draw; 0 where that fails.
+
+    Timed with as many draws as searches use: one alone is mostly overhead.
+    """
+    draws = StabilitySettings().search_draws
     corpus = study.corpus
     x, y = corpus.pairs(corpus.pool[:images])
     try:
@@ -202,7 +206,7 @@ def _seconds_per_reconstruction(
                 times.append(time.perf_counter() - start)
     except Exception:  # not differentiable, or the check itself will say what is wrong
         return 0.0
-    return statistics.median(times) / len(y) / draws
+    return statistics.median(times) / (len(y) * draws)
 
 
 def _untrained_solver(
