@@ -114,7 +114,6 @@ def write_figures(run: RunFolder) -> list[Path]:
 
 def render(results: Results) -> str:
     """The report as text, in one HTML page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     series = [
@@ -123,13 +122,7 @@ def render(results: Results) -> str:
     ]
     style, statuses = _style(series), facts.status_counts(results)
     script = (_TEMPLATES / "report.js").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters["number"] = facts.number
     environment.filters["finite"] = math.isfinite
     environment.filters["pick"] = lambda names, mapping: [mapping[name] for name in names]
@@ -142,7 +135,7 @@ def render(results: Results) -> str:
         series={s.name: s for s in series},
         style=Markup(style),
         script=Markup(script),
-        policy=_policy(style, script),
+        policy=page_policy(style, script),
         asked=headlines.asked(results),
         answers=headlines.answers(results),
         caveats=headlines.caveats(results),
@@ -163,6 +156,24 @@ def render(results: Results) -> str:
         **_pictures(results),
     )
     return page.replace("\r\n", "\n")
+
+
+def templates() -> Any:
+    """Environment of the page templates: everything is escaped, nothing may be undefined."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def style_sheet() -> str:
+    """Style sheet of every page."""
+    return (_TEMPLATES / "report.css").read_text("utf-8")
 
 
 def _pictures(results: Results) -> Mapping[str, Any]:
@@ -207,11 +218,10 @@ def _style(series: list[Series]) -> str:
         rules.append(f'.plot [stroke="{s.style.colour}"]{{stroke:{variable}}}')
         rules.append(f'.plot [fill="{s.style.colour}"]{{fill:{variable}}}')
         rules.append(f".c{s.index}{{--series:{variable}}}")
-    sheet = (_TEMPLATES / "report.css").read_text("utf-8")
-    return sheet + "\n".join(dict.fromkeys(rules)) + "\n"
+    return style_sheet() + "\n".join(dict.fromkeys(rules)) + "\n"
 
 
-def _policy(style: str, script: str) -> str:
+def page_policy(style: str, script: str) -> str:
     """Content security policy: nothing but this style, this script and inline pictures."""
     return (
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
