@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from latens.errors import ConfigError, DataError
-from latens.inference.fields import FieldChains, FieldImportance, FieldLaplace
+from latens.inference import DEFAULT_DRAWS
+from latens.inference.fields import FieldChains, FieldImportance, FieldLaplace, FieldPosterior
+from latens.inference.fields.solvers import MAX_K
 from latens.inference.fields.target import FieldTarget, NoiseLevel
 from latens.inference.samplers import HMC
 from latens.models.igno import IGNO
@@ -57,8 +59,7 @@ def reconstruct_field(options: Namespace) -> int:
             write_array(made / f"{name}.npy", array)
         write_json(made / "reconstruction.json", {"run": str(options.run), **numbers})
     print(f"{len(y[0])} readings, σ = {numbers['sigma']:.3g}")
-    print(f"chains: R̂ {numbers['rhat']:.3f}, effective draws {numbers['bulk_ess']:.0f}")
-    print(f"solver check: Pareto k̂ {numbers['k']:.2f} ({numbers['used']})")
+    print(f"solver check: Pareto k̂ {numbers['k']:.2f}; used: {numbers['used']}")
     for doubt in numbers["doubts"]:
         print(f"  doubt: {doubt}")
     print(f"wrote {', '.join(f'{name}.npy' for name in arrays)} to {out}")
@@ -176,19 +177,28 @@ def invert_readings(
         predict, errors = made.predictor(exact)
         return lambda readings: FieldTarget(model, predict, readings, noise, errors)
 
-    start = FieldLaplace(target(False), climbs=settings.climbs)
-    chains = FieldChains(
-        target(False),
-        kernel=HMC(max_steps=MAX_STEPS),
-        chains=settings.chains,
-        draws=settings.draws,
-        warmup=settings.warmup,
-        start=start,
-    )
-    posterior = chains(y, seed=study.seed)
-    corrected = FieldImportance(chains, target(True), draws=settings.solved).correct(posterior)
-    believed = bool(corrected.trusted is not None and corrected.trusted.all())
-    used = corrected if believed else posterior
+    laplace = FieldLaplace(target(False), climbs=settings.climbs)
+    gaussian = laplace(y, seed=study.seed)
+    weighting = FieldImportance(laplace, target(True), draws=settings.solved)
+    corrected = weighting.correct(gaussian)
+    doubts: list[str] = []
+    used: FieldPosterior = corrected
+    way, rhat = "draws of Laplace's Gaussian, weighted with the solver", float("nan")
+    if not bool((corrected.k < MAX_K).all()):
+        chains = FieldChains(
+            target(False),
+            kernel=HMC(max_steps=MAX_STEPS),
+            chains=settings.chains,
+            draws=settings.draws,
+            warmup=settings.warmup,
+            start=laplace,
+        )
+        sampled = chains(y, seed=study.seed)
+        doubts += [text for texts in sampled.warnings.values() for text in texts]
+        doubts.append("the solver did not confirm the decoder's posterior: k̂ is not below .7")
+        rhat = sampled.diagnostics["rhat"]
+        enough = len(sampled.pool[0]) >= DEFAULT_DRAWS
+        used, way = (sampled, "chains") if enough else (gaussian, "Laplace's Gaussian")
     interval = used.interval(level)
     fields = {
         "mean": used.mean,
@@ -201,9 +211,6 @@ def invert_readings(
     scales = used.target.scales(used.positions(39))
     predicted = used.replicates(min(200, len(used.pool[0])))
     chi2 = ((y - predicted.mean(0)).square() / predicted.var(0)).mean(1)
-    doubts = [text for texts in posterior.warnings.values() for text in texts]
-    if not believed:
-        doubts.append("the decoder's posterior does not cover the solver's; it was kept as it is")
     if float(chi2) > 2:
         doubts.append(
             f"the readings lie {float(chi2) ** 0.5:.1f} predicted standard deviations away: "
@@ -213,10 +220,9 @@ def invert_readings(
         "sensors": len(sensors),
         "sigma": float(scales.mean()),
         "level": interval.level,
-        "rhat": posterior.diagnostics["rhat"],
-        "bulk_ess": posterior.diagnostics["bulk_ess"],
+        "rhat": None if rhat != rhat else rhat,
         "k": float(corrected.k.max()),
-        "used": "draws weighted with the solver" if believed else "draws of the decoder",
+        "used": way,
         "chi2": float(chi2),
         "doubts": doubts,
     }

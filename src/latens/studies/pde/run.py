@@ -79,7 +79,10 @@ def run_pde(
         outcome = Outcome.read(folder)
         if not outcome.usable:
             raise SolverError(
-                "training", "a fit that can be used", f"{status}: {outcome.message}", "See docs."
+                "training",
+                "a fit that can be used",
+                f"{status}: {outcome.message}",
+                "Lower `training.learning_rate`, delete the fit's folder and run again.",
             )
         cells = [(m, snr) for m in study.sensors for snr in study.snr]
         if not study.system.anywhere:
