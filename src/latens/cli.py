@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from latens.errors import ConfigError, LatensError
 
-STUDIES = ("scarcity", "semisup", "growth")
+STUDIES = ("scarcity", "semisup", "pde", "growth")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -74,7 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         help="operator (deblurring, super-resolution, mri, ct, inpainting), data (phantoms, "
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
         "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
-        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn. growth: quick",
+        "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn. pde: problem "
+        "(smooth, piecewise, eit, burgers) and budget (quick); default: smooth. growth: quick",
     )
     run.add_argument(
         "--study",
@@ -133,7 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument(
         "file",
         metavar="FILE",
-        help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy",
+        help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy; for "
+        "pde a csv with columns x, y, value",
     )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
@@ -145,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
         "--gate",
         action="store_true",
         help="exit with 4 where the result should not be used; it is written and marked",
+    )
+    reconstruct.add_argument(
+        "--sigma", type=float, metavar="S", help="noise level of the readings (pde)"
+    )
+    reconstruct.add_argument(
+        "--snr", type=float, metavar="DB", help="the same as a ratio, decibel; default: estimated"
     )
     reconstruct.add_argument("--trust", action="append", default=[], metavar="PKG")
     reconstruct.set_defaults(call=_reconstruct)
@@ -282,6 +290,10 @@ def _run(options: argparse.Namespace, overrides: list[str]) -> int:
         from latens.studies.growth_command import growth_command
 
         return growth_command(options, overrides)
+    if options.study == "pde":
+        from latens.studies.pde.command import run_pde_command
+
+        return run_pde_command(options, overrides)
     from latens.studies.command import run_command
 
     return run_command(options, overrides)
@@ -292,6 +304,11 @@ def _report(options: argparse.Namespace, rest: list[str]) -> int:
     from latens.store import RunFolder
 
     run = RunFolder.open(options.run)
+    if run.description["study"] == "pde":
+        from latens.reporting.pde import write_pde_report
+
+        print(write_pde_report(run))
+        return 0
     write_figures(run)
     print(write_report(run))
     return 0
@@ -306,10 +323,15 @@ def _plan(options: argparse.Namespace, rest: list[str]) -> int:
 def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
     from latens.store import RunFolder
 
-    if RunFolder.open(options.run).description["study"] == "semisup":
+    study = RunFolder.open(options.run).description["study"]
+    if study == "semisup":
         from latens.studies.semisup.reading import classify_command
 
         return classify_command(options)
+    if study == "pde":
+        from latens.studies.pde.reconstruct import reconstruct_field
+
+        return reconstruct_field(options)
     from latens.studies.reconstruct import reconstruct_command
 
     return reconstruct_command(options)

@@ -23,7 +23,7 @@ def number(value: Any) -> str:
 
 def data_facts(results: Results) -> list[Fact]:
     """What `run.json` says about the data, one line per entry."""
-    return list(_flat(results.run.get("data") or {}))
+    return list(flat(results.run.get("data") or {}))
 
 
 def problem_facts(results: Results) -> list[Fact]:
@@ -36,7 +36,7 @@ def problem_facts(results: Results) -> list[Fact]:
 def packages(results: Results) -> list[Fact]:
     """Versions that the results were computed with."""
     versions = (results.run.get("provenance") or {}).get("packages") or {}
-    return list(_flat(versions))
+    return list(flat(versions))
 
 
 def provenance(results: Results) -> list[Fact]:
@@ -44,7 +44,7 @@ def provenance(results: Results) -> list[Fact]:
     said = {k: v for k, v in (results.run.get("provenance") or {}).items() if k != "packages"}
     keys = ("study", "name", "created", "result_version")
     top = {k: results.run[k] for k in keys if results.run.get(k) not in (None, "")}
-    return [*_flat(top), *_flat(said)]
+    return [*flat(top), *flat(said)]
 
 
 def status_counts(results: Results) -> dict[str, dict[str, int]]:
@@ -76,11 +76,11 @@ def describe(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:
+def flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[Fact]:
     """Entries of nested mappings, names joined by dots."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and "class_path" not in value:
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}".replace("_", " "), describe(value)
 
@@ -94,6 +94,6 @@ def _search(tree: Any, found: list[Fact]) -> None:
         if key in PROBLEM_KEYS and not is_group:
             found.append((str(key), describe(value)))
         elif key == "problem" and is_group:
-            found.extend(_flat(value))
+            found.extend(flat(value))
         else:
             _search(value, found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from latens.errors import DataError
-from latens.reporting.page import TEMPLATES, security_policy
+from latens.reporting.page import security_policy, style_sheet, templates
 from latens.reporting.palette import HUES, INK, MUTED, RULE
 from latens.reporting.rendering import drawing_style, figure_pdf, figure_svg, inline_svg
 from latens.reporting.tables import format_interval, format_value
@@ -146,17 +146,9 @@ def answers(results: GrowthResults) -> list[str]:
 
 def render_growth(results: GrowthResults) -> str:
     """The report as text, in one HTML page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    style = (TEMPLATES / "report.css").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    style, environment = style_sheet(), templates()
     definitions = results.definitions.to_dict("records")
     rows = [
         (

@@ -10,7 +10,7 @@ from latens.reporting import awareness, calibration, checks, facts, headlines, t
 from latens.reporting.figures import learning_curve, learning_curves, training_history
 from latens.reporting.gallery import choose_examples, examples
 from latens.reporting.growth import write_growth_figures, write_growth_report
-from latens.reporting.page import TEMPLATES, security_policy
+from latens.reporting.page import TEMPLATES, security_policy, style_sheet, templates
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
 from latens.reporting.panels import panel_figure, paper_figure
 from latens.reporting.pictures import PictureSet, picture_figure, strips
@@ -147,7 +147,6 @@ def write_figures(run: RunFolder) -> list[Path]:
 
 def render(results: Results) -> str:
     """The report as text, in one HTML page."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
     series = [
@@ -156,13 +155,7 @@ def render(results: Results) -> str:
     ]
     style, statuses = _style(series), facts.status_counts(results)
     script = (TEMPLATES / "report.js").read_text("utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters["number"] = facts.number
     environment.filters["finite"] = math.isfinite
     environment.filters["pick"] = lambda names, mapping: [mapping[name] for name in names]
@@ -260,5 +253,4 @@ def _style(series: list[Series]) -> str:
         rules.append(f'.plot [stroke="{s.style.colour}"]{{stroke:{variable}}}')
         rules.append(f'.plot [fill="{s.style.colour}"]{{fill:{variable}}}')
         rules.append(f".c{s.index}{{--series:{variable}}}")
-    sheet = (TEMPLATES / "report.css").read_text("utf-8")
-    return sheet + "\n".join(dict.fromkeys(rules)) + "\n"
+    return style_sheet() + "\n".join(dict.fromkeys(rules)) + "\n"

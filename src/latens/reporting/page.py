@@ -3,6 +3,7 @@
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -13,6 +14,24 @@ def security_policy(style: str, script: str) -> str:
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; "
         f"script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
     )
+
+
+def templates() -> Any:
+    """Environment of the page templates: everything is escaped, nothing may be undefined."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def style_sheet() -> str:
+    """Style sheet of every page."""
+    return (TEMPLATES / "report.css").read_text("utf-8")
 
 
 def _hash(text: str) -> str:

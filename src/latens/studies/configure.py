@@ -27,7 +27,7 @@ Tree = dict[str, Any]
 
 BASE = "_base"
 """Preset that lies below all others."""
-PARTS = {"data", "operator", "noise", "models"}
+PARTS = {"data", "operator", "noise", "models", "family", "system"}
 """Settings of which a study has one, so that two presets would contradict each other."""
 
 

@@ -199,7 +199,7 @@ def _seconds_per_reconstruction(
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
             solver = _untrained_solver(study, algorithm, fits, x, y)
-            draws, times = StabilitySettings().search_draws, []
+            times = []
             for _ in range(PROBE_STEPS + 1):
                 start = time.perf_counter()
                 solver.mean_of(y, range(len(y)), seed=0, draws=draws)

@@ -167,12 +167,12 @@ def test_weights_turn_laplace_into_the_posterior():
 def test_a_solver_may_start_where_another_ended():
     model = operator_model()
     y, _ = simulated(model, 2, SCALE)
-    first = FieldMAP(target_of(model, 2 * SCALE))
-    second = FieldMAP(target_of(model, SCALE), start=first, adam_steps=0)
+    _, first = FieldMAP(target_of(model, 2 * SCALE)).maximum(y, range(2), 0)
+    second = FieldMAP(target_of(model, SCALE), start=first.position[:, None], adam_steps=0)
     _, found = second.maximum(y, range(2), 0)
     _, direct = FieldMAP(target_of(model, SCALE)).maximum(y, range(2), 0)
     assert (found.log_density <= direct.log_density + 1e-3).all()
-    assert second.climbs == 1
+    assert found.gradients < direct.gradients
     assert bool(found.converged.all())
 
 

@@ -60,13 +60,13 @@ class DecodedSensors:
             offset, basis = affine_basis(
                 net, model.equation.condition, units.scale, 0.0, self.points
             )
+            self.basis = net.mixing @ basis  # (features, m)
         self.offset = offset.reshape(-1, len(self.points))  # (patterns, m)
-        self.basis = basis  # (K, m)
         self.size = model.equation.patterns * len(self.points)
 
     def __call__(self, w: Tensor) -> Tensor:
         """Readings, pattern after pattern, `(C, patterns · m)`."""
-        readings = self.offset + self.model.solution_code(w) @ self.basis
+        readings = self.offset + self.model.solution_features(w) @ self.basis
         return readings.flatten(-2)
 
 

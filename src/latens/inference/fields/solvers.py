@@ -41,7 +41,7 @@ class FieldMAP(Solver):
         climbs: Starts per measurement, from the prior.
         adam_steps: Steps of Adam before L-BFGS.
         max_iterations: Bound on the iterations of L-BFGS.
-        start: Solver whose maxima are the only starts, instead of the prior's draws.
+        start: Positions to start from instead, `(B, k, dim)`, one row per measurement.
         status: Status of the fit.
     """
 
@@ -53,17 +53,17 @@ class FieldMAP(Solver):
         climbs: int = 8,
         adam_steps: int = 50,
         max_iterations: int = 200,
-        start: "FieldMAP | None" = None,
+        start: Tensor | None = None,
     ) -> None:
         self.target, self.status, self.start = target, status, start
-        self.climbs = 1 if start is not None else climbs
+        self.climbs = climbs if start is None else start.shape[1]
         self.adam_steps, self.max_iterations = adam_steps, max_iterations
 
     def maximum(self, y: Tensor, keys: Sequence[int], seed: int) -> tuple[FieldTarget, Maxima]:
         """The best maximum of each measurement, `(B, dim)`."""
         target = self.target(y)
         if self.start is not None:
-            begin = self.start.maximum(y, keys, seed)[1].position[:, None]
+            begin = self.start
         else:
             begin = prior_positions(target, self.climbs, keys, seed)  # (B, climbs, dim)
         found = maximise(
@@ -116,7 +116,7 @@ class FieldLaplace(FieldMAP):
         climbs: int = 8,
         adam_steps: int = 50,
         max_iterations: int = 200,
-        start: FieldMAP | None = None,
+        start: Tensor | None = None,
         draws: int = 400,
     ) -> None:
         super().__init__(

@@ -157,7 +157,7 @@ class FieldTarget:
         self.readings = Readings(y - bias, errors, span, offset)
         self._compressed = None
         if isinstance(predict, DecodedSensors) and self.readings.frame is not None:
-            self._compressed = predict.basis @ self.readings.frame  # (K, k)
+            self._compressed = predict.basis @ self.readings.frame  # (features, k)
 
     def rows(self, chains: int) -> LogDensity:
         """Density of B · `chains` rows; the chains of a measurement stand together."""
@@ -194,7 +194,7 @@ class FieldTarget:
         """Prediction in the coordinates of the compressed readings."""
         if self._compressed is None:
             return self.predict(w)
-        return self.model.solution_code(w)[..., 0, :] @ self._compressed
+        return self.model.solution_features(w)[..., 0, :] @ self._compressed
 
     def latents(self, v: Tensor) -> Tensor:
         """w of positions `(..., dim)`."""

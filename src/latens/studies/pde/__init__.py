@@ -1,0 +1,1 @@
+"""`pde`: which coefficient fields are consistent with the readings, and with what uncertainty?"""

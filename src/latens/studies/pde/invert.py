@@ -1,0 +1,230 @@
+"""Invert the readings of test fields, and measure what comes out against the truth."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from latens.inference import Estimate, Posterior, Solver
+from latens.inference.fields import (
+    DecodedSensors,
+    FieldChains,
+    FieldImportance,
+    FieldLaplace,
+    FieldMAP,
+    FieldPosterior,
+    FieldTarget,
+    HeldOutErrors,
+    NoiseLevel,
+    Predictor,
+    SolvedSensors,
+    held_out_errors,
+)
+from latens.inference.fields.descent import FieldDescent
+from latens.inference.samplers import HMC, NUTS
+from latens.metrics.coverage import coverage, interval_width, rank
+from latens.metrics.scores import crps, interval_score
+from latens.models.igno import IGNO
+from latens.studies.pde.fit import relative_l2
+from latens.studies.pde.study import InversionName, Pde
+from latens.studies.pde.systems import in_blocks
+
+LEVEL = 0.95
+MAX_STEPS = 32
+"""Bound on the steps of a trajectory: the metric is that of Laplace's Gaussian from the start."""
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Instrument:
+    """Sensors of a cell, with what predicts their readings and how wrong that is.
+
+    Attributes:
+        sensors: Positions, `(m, axes)`.
+        decoded: Readings by the decoder, with its errors; None where sensors do not read u.
+        solved: Readings by the solver for the decoded coefficient, with its errors.
+    """
+
+    sensors: Tensor
+    decoded: tuple[Predictor, HeldOutErrors] | None
+    solved: tuple[SolvedSensors, HeldOutErrors]
+
+    def predictor(self, exact: bool) -> tuple[Predictor, HeldOutErrors]:
+        """The solver where it is asked for or there is nothing else, else the decoder."""
+        return self.solved if exact or self.decoded is None else self.decoded
+
+
+def instrument(study: Pde, model: IGNO, sensors: Tensor) -> Instrument:
+    """Predictors of sensors, their errors estimated on the held-out pairs."""
+    held, operator = study.held_out_fields, study.system.operator(sensors)
+    clean, known = in_blocks(operator, held.fine).flatten(1), held.coarse.double()
+    solved = SolvedSensors(model, operator, study.system.floor)
+    decoded = None
+    if study.system.anywhere:
+        predict = DecodedSensors(model, sensors)
+        decoded = predict, held_out_errors(model, predict, known, clean, study.seed)
+    errors = held_out_errors(model, solved, known, clean, study.seed)
+    return Instrument(sensors, decoded, (solved, errors))
+
+
+def inverted(
+    study: Pde, model: IGNO, made: Instrument, y: Tensor, scale: Tensor, keys: list[int]
+) -> Iterator[tuple[InversionName, Estimate, float]]:
+    """Estimates of a block of readings by every way that the study names, with their seconds."""
+    settings = study.inversion
+    level = NoiseLevel(scale, settings.noise_spread)
+
+    def target(exact: bool):
+        predict, errors = made.predictor(exact)
+        return lambda readings: FieldTarget(model, predict, readings, level, errors)
+
+    begun = time.perf_counter()
+    _, highest = FieldMAP(target(False), climbs=settings.climbs).maximum(y, keys, study.seed)
+    climbed, start = time.perf_counter() - begun, highest.position[:, None]
+    laplace = FieldLaplace(target(False), start=start, adam_steps=0, draws=settings.draws)
+    sampled: FieldPosterior | None = None
+    for name in settings.solvers:
+        begun = time.perf_counter()
+        if name == "descent":
+            solver: Solver = FieldDescent(target(False), climbs=settings.climbs)
+        elif name == "map":
+            solver = FieldMAP(target(False), start=start, adam_steps=0)
+        elif name == "laplace":
+            solver = laplace
+        elif name in ("hmc", "nuts"):
+            solver = FieldChains(
+                target(False),
+                kernel=HMC(max_steps=MAX_STEPS) if name == "hmc" else NUTS(max_depth=6),
+                chains=settings.chains,
+                draws=settings.draws,
+                warmup=settings.warmup,
+                start=laplace,
+            )
+        elif name == "corrected":
+            solver = FieldImportance(laplace, target(True), draws=settings.solved)
+        else:
+            twin = FieldLaplace(target(True), start=start, adam_steps=0, draws=settings.solved)
+            solver = FieldImportance(twin, target(True), draws=settings.solved)
+        if isinstance(solver, FieldImportance) and sampled is not None and name == "corrected":
+            estimate: Estimate = solver.correct(sampled)
+        else:
+            estimate = solver(y, keys=keys, seed=study.seed)
+        if name in ("laplace", "hmc") and isinstance(estimate, FieldPosterior):
+            sampled = estimate
+        shared = 0.0 if name == "descent" else climbed
+        yield name, estimate, time.perf_counter() - begun + shared
+
+
+def measured(
+    estimate: Estimate, truth: Tensor, two_valued: tuple[float, float] | None
+) -> dict[str, Tensor]:
+    """Numbers of every field, `(B,)` each; see `latens.reporting.pde.DEFINITIONS`."""
+    mean = estimate.mean
+    found = {"relative_l2": relative_l2(mean, truth)}
+    found["relative_rmse"] = ((mean - truth) / truth).flatten(1).square().mean(1).sqrt()
+    if two_valued is not None:
+        found |= _classes(estimate, truth, *two_valued)
+    if estimate.trusted is not None:
+        found["trusted"] = estimate.trusted.to(truth)
+    if not isinstance(estimate, Posterior):
+        return found
+    draws = estimate.sample()
+    found["crps"] = crps(draws, truth)
+    found["std"] = estimate.std.flatten(1).square().mean(1).sqrt()
+    found["rmse"] = (mean - truth).flatten(1).square().mean(1).sqrt()
+    if two_valued is None:
+        found["coverage_95"] = coverage(draws, truth, [LEVEL])[:, 0]
+        found["width_95"] = interval_width(draws, LEVEL)
+        interval = estimate.interval(LEVEL)
+        found["interval_score"] = interval_score(
+            interval.lower, interval.upper, truth, interval.level
+        )
+        averages = draws.flatten(2).mean(-1, keepdim=True), truth.flatten(1).mean(-1, keepdim=True)
+        found["coverage_mean_95"] = coverage(*averages, [LEVEL])[:, 0]
+        halves = torch.full_like(averages[1], 0.5)
+        found["rank_mean"] = rank(*averages, halves)[:, 0].to(truth)
+    for name in ("k", "size"):
+        value = getattr(estimate, name, None)
+        if isinstance(value, Tensor):
+            found[f"weights_{name}"] = value.to(truth)
+    return found
+
+
+def _classes(estimate: Estimate, truth: Tensor, low: float, high: float) -> dict[str, Tensor]:
+    """Agreement of class maps and of class probabilities."""
+    probability = ((estimate.mean - low) / (high - low)).flatten(1)
+    chi, guess = (truth.flatten(1) > (low + high) / 2).to(probability), (probability > 0.5)
+    guess = guess.to(probability)
+    both, sizes = (chi * guess).sum(1), (chi.sum(1), guess.sum(1))
+    return {
+        "i_corr": both / (sizes[0] * sizes[1]).sqrt(),
+        "dice": 2 * both / (sizes[0] + sizes[1]),
+        "brier": (probability - chi).square().mean(1),
+    }
+
+
+def evaluate(
+    study: Pde,
+    model: IGNO,
+    sensors: Tensor,
+    snr: float,
+    truth: Tensor,
+    clean: Tensor,
+    keys: list[int],
+) -> tuple[list[Row], dict[str, Tensor], list[Row]]:
+    """Invert noisy readings of some fields.
+
+    Args:
+        study: Settings.
+        model: Trained model.
+        sensors: Positions, `(m, axes)`.
+        snr: Signal-to-noise ratio, decibel.
+        truth: a on the model's grid, `(n, 1, *grid)`, float64.
+        clean: Readings without noise, `(n, m)`, float64.
+        keys: Number of each field, which names its noise.
+
+    Returns:
+        Rows (solver, field, metric, value); arrays of the first fields for pictures; and rows
+        (solver, fields, seconds) per block.
+    """
+    made = instrument(study, model, sensors)
+    y, scale = study.noise(clean, snr, keys)
+    rows: list[Row] = []
+    seconds: list[Row] = []
+    pictures: dict[str, Tensor] = {"truth": truth[:SHOWN]}
+    classes = None
+    if study.family.classes == 2:
+        classes = (float(model.classes[0]), float(model.classes[1]))
+    for start in range(0, len(y), study.inversion.block):
+        part = slice(start, start + study.inversion.block)
+        block = keys[part]
+        for name, estimate, took in inverted(study, model, made, y[part], scale[part], block):
+            seconds.append({"solver": name, "fields": len(block), "seconds": took})
+            for metric, values in measured(estimate, truth[part], classes).items():
+                rows += [
+                    {"solver": name, "field": key, "metric": metric, "value": float(value)}
+                    for key, value in zip(block, values, strict=True)
+                ]
+            if start == 0:
+                pictures |= _pictures(name, estimate)
+    return rows, pictures, seconds
+
+
+SHOWN = 4
+"""Fields that are kept for pictures."""
+
+
+def _pictures(name: str, estimate: Estimate) -> dict[str, Tensor]:
+    kept = {f"{name}/mean": estimate.mean[:SHOWN]}
+    if isinstance(estimate, Posterior):
+        interval = estimate.interval(LEVEL)
+        kept |= {
+            f"{name}/std": estimate.std[:SHOWN],
+            f"{name}/lower": interval.lower[:SHOWN],
+            f"{name}/upper": interval.upper[:SHOWN],
+            f"{name}/draws": estimate.sample()[:4, :SHOWN],
+        }
+    return {key: value.detach().float().contiguous() for key, value in kept.items()}

@@ -1,0 +1,229 @@
+"""`latens reconstruct RUN sensors.csv`: the field behind readings, with its uncertainty."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from latens.errors import ConfigError, DataError
+from latens.inference import DEFAULT_DRAWS
+from latens.inference.fields import FieldChains, FieldImportance, FieldLaplace, FieldPosterior
+from latens.inference.fields.solvers import MAX_K
+from latens.inference.fields.target import FieldTarget, NoiseLevel
+from latens.inference.samplers import HMC
+from latens.models.igno import IGNO
+from latens.store import RunFolder, content_hash, new_folder, write_array, write_json
+from latens.studies.configure import construct
+from latens.studies.pde.fit import trained
+from latens.studies.pde.invert import LEVEL, MAX_STEPS, instrument
+from latens.studies.pde.run import fit_identity
+from latens.studies.pde.study import Pde
+from latens.studies.pde.systems import EITSystem
+from latens.training import one_thread
+
+UNKNOWN_NOISE = 1.5
+"""Standard deviation of log σ where no noise level is given, around 1 % of the readings."""
+
+
+def reconstruct_field(options: Namespace) -> int:
+    """Invert a table of readings; returns the exit code.
+
+    Raises:
+        DataError: If the file is no table of readings, or a reading is not finite.
+        ConfigError: If a sensor is outside the domain, repeated, or no sensor at all.
+    """
+    for name in ("n", "solver"):
+        if getattr(options, name) is not None:
+            raise ConfigError(name, "nothing, for a run of `pde`", getattr(options, name), "Drop.")
+    run = RunFolder.open(options.run)
+    config = run.description["config"]
+    study = construct(Pde, config)
+    folder = run.fit(content_hash(fit_identity(config)))
+    file = Path(options.file)
+    out = Path(options.out) if options.out else file.with_name(file.stem)
+    if out.exists():
+        raise DataError(
+            "out", "a folder that does not exist yet", str(out), "Choose another with --out."
+        )
+    sensors, y = read_readings(file, study)
+    level = noise_level(y, options.sigma, options.snr)
+    with one_thread():
+        model = trained(study, folder)
+        arrays, numbers = invert_readings(study, model, sensors, y, level, options.level or LEVEL)
+    with new_folder(out) as made:
+        for name, array in arrays.items():
+            write_array(made / f"{name}.npy", array)
+        write_json(made / "reconstruction.json", {"run": str(options.run), **numbers})
+    print(f"{len(y[0])} readings, σ = {numbers['sigma']:.3g}")
+    print(f"solver check: Pareto k̂ {numbers['k']:.2f}; used: {numbers['used']}")
+    for doubt in numbers["doubts"]:
+        print(f"  doubt: {doubt}")
+    print(f"wrote {', '.join(f'{name}.npy' for name in arrays)} to {out}")
+    if options.gate and numbers["doubts"]:
+        return 4
+    return 0
+
+
+def read_readings(file: Path, study: Pde) -> tuple[Tensor, Tensor]:
+    """Sensors `(m, axes)` and readings `(1, m)` of a csv.
+
+    Columns are x, y and value on the square, x and value on the ring, and pattern, x, y and
+    value for boundary fluxes, of which every pattern and boundary node of the run is needed.
+    """
+    axes = list("xy")[: study.system.axes]
+    patterned = isinstance(study.system, EITSystem)
+    wanted = [*(["pattern"] if patterned else []), *axes, "value"]
+    try:
+        table = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise DataError(
+            str(file),
+            f"a csv with columns {', '.join(wanted)}",
+            " ".join(str(error).split())[:120],
+            "Save it as text, one reading per line.",
+        ) from error
+    table.columns = [str(name).strip() for name in table.columns]
+    missing = [name for name in wanted if name not in table.columns]
+    if missing:
+        raise DataError(
+            str(file),
+            f"columns {', '.join(wanted)}",
+            f"no {', '.join(missing)}",
+            "Name the columns in the first line.",
+        )
+    if len(table) == 0:
+        raise DataError(str(file), "one reading or more", "none", "Add lines.")
+    numbers = table[wanted].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    bad = ~np.isfinite(numbers).all(1)
+    if bad.any():
+        line = int(np.flatnonzero(bad)[0]) + 2
+        raise DataError(
+            str(file),
+            "finite numbers",
+            f"{int(bad.sum())} lines with text, NaN or infinity, the first is line {line}",
+            "Leave readings out that failed.",
+        )
+    if patterned:
+        return _fluxes(file, numbers, study)
+    positions = torch.from_numpy(numbers[:, : len(axes)].copy())
+    return positions, torch.from_numpy(numbers[:, -1:].T.copy())
+
+
+def _fluxes(file: Path, numbers: np.ndarray, study: Pde) -> tuple[Tensor, Tensor]:
+    """Boundary nodes and their fluxes, pattern after pattern, in the order of the operator."""
+    system = study.system
+    assert isinstance(system, EITSystem)
+    nodes = system.sensors(0, 0).numpy()
+    values = np.full((len(system.numbers), len(nodes)), np.nan)
+    for pattern, x, y, value in numbers:
+        if pattern not in system.numbers:
+            raise ConfigError(
+                f"{file}: pattern",
+                f"one of {', '.join(map(str, system.numbers))}",
+                f"{pattern:g}",
+                "This run knows no other boundary pattern.",
+            )
+        distance = np.abs(nodes - (x, y)).max(1)
+        if distance.min() > 1e-6:
+            raise ConfigError(
+                f"{file}: x, y",
+                f"a node of the boundary, {len(nodes)} of a grid {system.fine}",
+                f"({x:g}, {y:g})",
+                "Fluxes are measured around these nodes; interpolate to them.",
+            )
+        values[system.numbers.index(int(pattern)), distance.argmin()] = value
+    if np.isnan(values).any():
+        raise DataError(
+            str(file),
+            f"{values.size} fluxes",
+            f"{int(np.isfinite(values).sum())}",
+            "Give every pattern at every boundary node.",
+        )
+    return torch.from_numpy(nodes), torch.from_numpy(values.reshape(1, -1))
+
+
+def noise_level(y: Tensor, sigma: float | None, snr: float | None) -> NoiseLevel:
+    """What is known of σ: its value, a ratio, or a wide prior around 1 % of the readings.
+
+    Raises:
+        ConfigError: If both are given, or one is out of range.
+    """
+    if sigma is not None and snr is not None:
+        raise ConfigError("sigma, snr", "one of them", (sigma, snr), "Leave one out.")
+    size = y.square().mean(1).sqrt()
+    if sigma is not None:
+        if not 0 < sigma < np.inf:
+            raise ConfigError("sigma", "a positive noise level", sigma, "Units of the readings.")
+        return NoiseLevel(torch.full_like(size, sigma))
+    if snr is not None:
+        if not -20 <= snr <= 120:
+            raise ConfigError("snr", "decibel between -20 and 120", snr, "50 is 0.3 %.")
+        return NoiseLevel(size * 10 ** (-snr / 20))
+    return NoiseLevel(0.01 * size, UNKNOWN_NOISE)
+
+
+def invert_readings(
+    study: Pde, model: IGNO, sensors: Tensor, y: Tensor, noise: NoiseLevel, level: float
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Posterior of one field: arrays to be written, and numbers that describe it."""
+    made = instrument(study, model, sensors)
+    settings = study.inversion
+
+    def target(exact: bool):
+        predict, errors = made.predictor(exact)
+        return lambda readings: FieldTarget(model, predict, readings, noise, errors)
+
+    laplace = FieldLaplace(target(False), climbs=settings.climbs)
+    gaussian = laplace(y, seed=study.seed)
+    weighting = FieldImportance(laplace, target(True), draws=settings.solved)
+    corrected = weighting.correct(gaussian)
+    doubts: list[str] = []
+    used: FieldPosterior = corrected
+    way, rhat = "draws of Laplace's Gaussian, weighted with the solver", float("nan")
+    if not bool((corrected.k < MAX_K).all()):
+        chains = FieldChains(
+            target(False),
+            kernel=HMC(max_steps=MAX_STEPS),
+            chains=settings.chains,
+            draws=settings.draws,
+            warmup=settings.warmup,
+            start=laplace,
+        )
+        sampled = chains(y, seed=study.seed)
+        doubts += [text for texts in sampled.warnings.values() for text in texts]
+        doubts.append("the solver did not confirm the decoder's posterior: k̂ is not below .7")
+        rhat = sampled.diagnostics["rhat"]
+        enough = len(sampled.pool[0]) >= DEFAULT_DRAWS
+        used, way = (sampled, "chains") if enough else (gaussian, "Laplace's Gaussian")
+    interval = used.interval(level)
+    fields = {
+        "mean": used.mean,
+        "std": used.std,
+        "lower": interval.lower,
+        "upper": interval.upper,
+    }
+    arrays = {name: field[0, 0].numpy(force=True) for name, field in fields.items()}
+    arrays["draws"] = used.sample()[:, 0, 0].numpy(force=True)
+    scales = used.target.scales(used.positions(39))
+    predicted = used.replicates(min(200, len(used.pool[0])))
+    chi2 = ((y - predicted.mean(0)).square() / predicted.var(0)).mean(1)
+    if float(chi2) > 2:
+        doubts.append(
+            f"the readings lie {float(chi2) ** 0.5:.1f} predicted standard deviations away: "
+            "the field or the noise is unlike what the model was trained for"
+        )
+    numbers = {
+        "sensors": len(sensors),
+        "sigma": float(scales.mean()),
+        "level": interval.level,
+        "rhat": None if rhat != rhat else rhat,
+        "k": float(corrected.k.max()),
+        "used": way,
+        "chi2": float(chi2),
+        "doubts": doubts,
+    }
+    return arrays, numbers

@@ -1,0 +1,199 @@
+"""Run the study: fit, invert every cell, tables, report."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from safetensors.torch import save_file
+
+from latens.errors import SolverError
+from latens.reporting.pde import PICTURES, write_pde_report
+from latens.store import (
+    Outcome,
+    RunFolder,
+    Schema,
+    content_hash,
+    from_rows,
+    major_versions,
+    new_folder,
+    read_csv,
+    write_csv,
+    write_json,
+)
+from latens.studies.configure import construct
+from latens.studies.pde.fit import fit, operator_errors, trained
+from latens.studies.pde.invert import evaluate
+from latens.studies.pde.study import Pde
+from latens.studies.pde.systems import in_blocks
+from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
+from latens.training import one_thread
+from latens.types import PathLike
+
+RESULT_VERSION = 1
+FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
+"""Settings on which a fit depends."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        run: Its folder.
+        report: Path of the HTML report.
+        summary: Table `pde`.
+    """
+
+    run: RunFolder
+    report: Path
+    summary: pd.DataFrame
+
+
+def run_pde(
+    config: dict[str, Any], out: PathLike, name: str, say: Callable[[str], None]
+) -> Finished:
+    """Compute what is missing, then tables and report.
+
+    Args:
+        config: Resolved configuration.
+        out: Run folder, new or of an earlier start.
+        name: Name of the run, for titles.
+        say: Told a line about each step.
+
+    Raises:
+        LatensError: One line that names the setting at fault, before any training.
+        SolverError: If the fit failed.
+    """
+    study = construct(Pde, config)
+    run = RunFolder.create(out, identity(config, name, study))
+    fit_hash = fit_identity(config)
+    with one_thread():
+        with run.claim(content_hash(fit_hash)) as mine:
+            _require(mine, run)
+            say(f"training on {study.pairs} fields")
+            status = fit(study, run, content_hash(fit_hash), fit_hash)
+        folder = run.fit(content_hash(fit_hash))
+        outcome = Outcome.read(folder)
+        if not outcome.usable:
+            raise SolverError(
+                "training",
+                "a fit that can be used",
+                f"{status}: {outcome.message}",
+                "Lower `training.learning_rate`, delete the fit's folder and run again.",
+            )
+        cells = [(m, snr) for m in study.sensors for snr in study.snr]
+        if not study.system.anywhere:
+            cells = [(0, snr) for snr in study.snr]
+        hashes = {}
+        for count, snr in cells:
+            say(f"inverting {study.test_fields} fields, {_cell(count, snr)}")
+            hashes[count, snr] = _cell_unit(study, config, run, folder, count, snr)
+    table = _gather(study, run, hashes)
+    return Finished(run, write_pde_report(run), table)
+
+
+def _cell(count: int, snr: float) -> str:
+    where = f"{count} sensors" if count else "the boundary"
+    return f"{where}, {snr:g} dB"
+
+
+def _require(mine: bool, run: RunFolder) -> None:
+    if not mine:
+        raise SolverError(
+            str(run.path), "a run that nobody else works on", "another process", "Wait for it."
+        )
+
+
+def identity(config: dict[str, Any], name: str, study: Pde) -> dict[str, Any]:
+    """Description of the run for `run.json`."""
+    return {
+        "study": study.name,
+        "name": name,
+        "config": config,
+        "data": {
+            "family": type(study.family).__name__,
+            "equation": type(study.system).__name__,
+            "grid": list(study.system.grid),
+            "solver_grid": list(study.system.fine),
+        },
+        "result_version": RESULT_VERSION,
+    }
+
+
+def fit_identity(config: dict[str, Any]) -> dict[str, Any]:
+    """What a fit is made of."""
+    kept = {key: config[key] for key in FIT_KEYS}
+    return {
+        "kind": "fit",
+        "config": kept,
+        "result_version": RESULT_VERSION,
+        "packages": major_versions(),
+    }
+
+
+def _cell_unit(
+    study: Pde, config: dict[str, Any], run: RunFolder, fit_folder: Path, count: int, snr: float
+) -> str:
+    """Compute one cell unless it is there; returns its hash."""
+    kept = {key: config[key] for key in ("held_out", "test_fields", "inversion")}
+    description = {
+        "kind": "inversion",
+        "fit": fit_folder.name,
+        "sensors": count,
+        "snr": snr,
+        "config": kept,
+        "result_version": RESULT_VERSION,
+    }
+    hash = content_hash(description)
+    if run.has_evaluation(hash):
+        return hash
+    start = time.perf_counter()
+    model, fields = trained(study, fit_folder), study.tested_fields
+    sensors = study.system.sensors(count, study.seed)
+    clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
+    rows, pictures, seconds = evaluate(
+        study, model, sensors, snr, fields.coarse.double(), clean, fields.keys
+    )
+    for metric, values in operator_errors(model, fields.fine, fields.coarse, study).items():
+        rows += [
+            {"solver": "igno", "field": key, "metric": metric, "value": float(value)}
+            for key, value in zip(fields.keys, values, strict=True)
+        ]
+    place = {"sensors": len(sensors), "snr": snr}
+    with new_folder(run.evaluation(hash)) as folder:
+        write_json(folder / "evaluation.json", description)
+        Outcome.read(fit_folder).write(folder)
+        write_csv(folder / "pde_fields.csv", FIELDS, from_rows([r | place for r in rows], FIELDS))
+        timed = from_rows([r | place for r in seconds], SECONDS)
+        write_csv(folder / "pde_seconds.csv", SECONDS, timed)
+        write_csv(
+            folder / "sensors.csv",
+            sensor_schema(study.system.axes),
+            pd.DataFrame(sensors.numpy(), columns=list("xy")[: study.system.axes]),
+        )
+        save_file(pictures, folder / PICTURES)
+    took = round(time.perf_counter() - start, 3)
+    run.record_cost("evaluation", hash, "igno", study.pairs, 0, study.seed, took, float("nan"))
+    return hash
+
+
+def sensor_schema(axes: int) -> Schema:
+    """Columns of a table of positions."""
+    return Schema("sensors", dict.fromkeys("xy"[:axes], "float64"))
+
+
+def _gather(study: Pde, run: RunFolder, hashes: dict[tuple[int, float], str]) -> pd.DataFrame:
+    """Tables of the whole run from its cells."""
+    folders = [run.evaluation(hash) for hash in hashes.values()]
+    fields = pd.concat([read_csv(f / "pde_fields.csv", FIELDS) for f in folders])
+    seconds = pd.concat([read_csv(f / "pde_seconds.csv", SECONDS) for f in folders])
+    write_csv(run.tables / "pde_fields.csv", FIELDS, fields)
+    write_csv(run.tables / "pde_seconds.csv", SECONDS, seconds)
+    table = summary(fields, ["igno", *study.inversion.solvers])
+    write_csv(run.tables / "pde.csv", SUMMARY, table)
+    fit = {"fits": {}, "evaluations": dict.fromkeys(hashes.values(), "igno")}
+    write_json(run.units_file, fit)
+    return table

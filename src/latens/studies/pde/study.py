@@ -1,0 +1,215 @@
+"""Settings of the study, its fields and their split."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from latens.data.field_families import FieldFamily
+from latens.distributions import Purpose, row_noise
+from latens.errors import ConfigError
+from latens.models.igno import IGNO, Evidence, Schedule
+from latens.nets import AffineFlow, Conv, Flow
+from latens.studies.pde.systems import System
+from latens.training import Training
+
+InversionName = Literal["descent", "map", "laplace", "hmc", "nuts", "corrected", "solver"]
+"""Ways to a field: published descent, maximum, Laplace, chains, the draws of the last of these
+weighted with the solver, and Laplace with the solver in place of the decoder, weighted too."""
+
+DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
+"""Seed of the fields, and the numbers at which held-out and test fields begin."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """Sizes of the model.
+
+    Args:
+        dim: Number of latents.
+        width: Functions per level of both decoders.
+        depth: Layers of branch and trunk.
+        levels: Deepest layers that meet.
+        waves: Wave numbers that the trunks see of a position.
+        encoder: Channels of the encoder on its finest grid.
+        features: Width of its last layer.
+        evidence: `pairs`, `residual` or `both`; see `latens.models.igno`.
+        schedule: `staged` or `joint`.
+    """
+
+    dim: int = 8
+    width: int = 64
+    depth: int = 4
+    levels: int = 3
+    waves: int = 2
+    encoder: int = 16
+    features: int = 128
+    evidence: Evidence = "pairs"
+    schedule: Schedule = "staged"
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How fields are inverted.
+
+    Args:
+        solvers: Ways to a field, in the order of the tables.
+        climbs: Starts of a maximum.
+        chains: Chains per field.
+        draws: Draws per chain.
+        warmup: Transitions of warm-up.
+        solved: Draws that are weighted with the solver.
+        noise_spread: Standard deviation of log σ; 0 where σ is known.
+        block: Fields that move in lockstep.
+    """
+
+    solvers: list[InversionName] = field(
+        default_factory=lambda: ["descent", "map", "laplace", "hmc", "corrected", "solver"]
+    )
+    climbs: int = 8
+    chains: int = 4
+    draws: int = 500
+    warmup: int = 200
+    solved: int = 100
+    noise_spread: float = 0.0
+    block: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("climbs", "chains", "draws", "warmup", "solved", "block"):
+            if getattr(self, name) < 1:
+                raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
+        names = list(self.solvers)
+        if "corrected" in names and not {"laplace", "hmc"} & set(
+            names[: names.index("corrected")]
+        ):
+            raise ConfigError(
+                "solvers",
+                "`laplace` or `hmc` before `corrected`, which weights their draws",
+                names,
+                "Add one.",
+            )
+        if self.solved < 39:
+            raise ConfigError("solved", "39 or more", self.solved, "Intervals need 39 draws.")
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """Fields of one part of the study.
+
+    Attributes:
+        fine: On the solver's grid, `(n, 1, *fine)`, float64.
+        coarse: On the model's grid, `(n, 1, *grid)`, float32.
+        keys: Number of each in its collection.
+    """
+
+    fine: Tensor
+    coarse: Tensor
+    keys: list[int]
+
+
+class Pde:
+    """Inversion of one equation for one family of coefficients.
+
+    Args:
+        family: Distribution of the coefficients.
+        system: Equation, grids and sensors.
+        network: Sizes of the model.
+        flow: Family of the flow between z and β.
+        pairs: Pairs for training and early stopping, 85 to 15.
+        held_out: Pairs on which the errors of the trained model are estimated.
+        test_fields: Fields that are inverted.
+        sensors: Numbers of sensors.
+        snr: Signal-to-noise ratios, decibel: σ is 10^(−snr/20) of the root mean square reading.
+        inversion: How fields are inverted.
+        training: Budget and optimiser of the fit.
+        seed: Seed of the model, of the sensors and of the noise.
+    """
+
+    name = "pde"
+
+    def __init__(
+        self,
+        family: FieldFamily,
+        system: System,
+        network: Network = Network(),
+        flow: Flow = AffineFlow(),  # noqa: B008
+        pairs: int = 2000,
+        held_out: int = 400,
+        test_fields: int = 50,
+        sensors: list[int] = [100],  # noqa: B006
+        snr: list[float] = [50.0],  # noqa: B006
+        inversion: Inversion = Inversion(),
+        training: Training = Training(),  # noqa: B008
+        seed: int = 0,
+    ) -> None:
+        for name, value, least in (
+            ("pairs", pairs, 40),
+            ("held_out", held_out, 20),
+            ("test_fields", test_fields, 1),
+        ):
+            if value < least:
+                raise ConfigError(name, f"{least} or more", value, "Raise it.")
+        if not sensors or min(sensors) < 1 or not snr:
+            raise ConfigError("sensors, snr", "one number or more each", (sensors, snr), "Add.")
+        if family.axes != system.axes:
+            raise ConfigError(
+                "family",
+                f"fields of {system.axes} coordinates",
+                f"{type(family).__name__} with {family.axes}",
+                "Choose a family for this equation.",
+            )
+        self.family, self.system, self.network, self.flow = family, system, network, flow
+        self.pairs, self.held_out, self.test_fields = pairs, held_out, test_fields
+        self.sensors, self.snr = sensors, snr
+        self.inversion, self.training, self.seed = inversion, training, seed
+
+    def fields(self, first: int, count: int) -> Fields:
+        """Fields number `first`, … of the family."""
+        keys = list(range(first, first + count))
+        fine = self.family.fields(DATA_SEED, keys, self.system.fine)
+        return Fields(fine, self.system.coarse(fine).float(), keys)
+
+    @cached_property
+    def training_fields(self) -> Fields:
+        """Fields of the training pairs."""
+        return self.fields(0, self.pairs)
+
+    @cached_property
+    def held_out_fields(self) -> Fields:
+        """Fields of the held-out pairs."""
+        return self.fields(HELD_OUT, self.held_out)
+
+    @cached_property
+    def tested_fields(self) -> Fields:
+        """Fields that are inverted."""
+        return self.fields(TEST, self.test_fields)
+
+    def build(self) -> IGNO:
+        """The model with its initial weights, a function of the seed alone."""
+        sizes = self.network
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            return IGNO(
+                (1, *self.system.grid),
+                (self.system.patterns, *self.system.grid),
+                self.system.equation(),
+                dim=sizes.dim,
+                values="two-valued" if self.family.classes == 2 else "continuous",
+                evidence=sizes.evidence,
+                schedule=sizes.schedule,
+                architecture=Conv(sizes.encoder, features=sizes.features),
+                flow=self.flow,
+                width=sizes.width,
+                depth=sizes.depth,
+                levels=sizes.levels,
+                waves=sizes.waves,
+            )
+
+    def noise(self, clean: Tensor, snr: float, keys: list[int]) -> tuple[Tensor, Tensor]:
+        """Noisy readings and their σ, `(n, m)` and `(n,)`, of clean ones."""
+        scale = clean.square().mean(1).sqrt() * 10 ** (-snr / 20)
+        key = (self.seed, Purpose.SIMULATION)
+        noise = row_noise(key, keys, (1, clean.shape[1]), clean.dtype)[0]
+        return clean + scale[:, None] * noise, scale
