@@ -9,6 +9,8 @@ import yaml
 
 from latens.cli import main
 from latens.data import GrowthSimulation
+from latens.errors import NumericalError
+from latens.inference.forecasting import LatentODEForecaster
 from latens.store import read_csv
 from latens.store.schemas import FORECAST, FORECAST_METRICS, FORECAST_SCORES
 
@@ -99,6 +101,32 @@ def test_forecasts_of_new_patients(
     assert "days after the last visit" in rows["doubts"][2]
     assert "a at 4090" in capsys.readouterr().out
     assert main(["forecast", str(run), str(series), *horizon]) == 2  # it exists
+
+
+def test_a_forecaster_that_fails_is_left_out_and_named(
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def explode(self: LatentODEForecaster, series: object, seed: int = 0) -> None:
+        raise NumericalError("loss", "a finite value", "nan at step 3", "Lower the rate.")
+
+    monkeypatch.setattr(LatentODEForecaster, "fit", explode)
+    out = tmp_path / "run"
+    settings = ["--forecasters", "[last_value,latent_ode]", "--min_visits", "5", "--folds", "2"]
+    named = ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    command = ["run", "growth", "--out", str(out), *settings, *named, "--data.volume", "mm3"]
+    for _ in range(2):  # computed, then read
+        assert main(command) == 0
+        assert "nan at step 3" in capsys.readouterr().err
+    metrics = read_csv(out / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
+    assert set(metrics["forecaster"]) == {"last_value"}
+    assert "No forecaster has a smaller CRPS" in (out / "report.html").read_text()
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\n")
+    assert main(["forecast", str(out), str(series), "--horizon", "30"]) == 4
+    assert "nan at step 3" in capsys.readouterr().err
 
 
 BAD_HORIZONS = ["0", "60,30", "soon", "-5", "inf", ""]

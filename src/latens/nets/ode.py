@@ -93,7 +93,9 @@ class RowwiseODE(nn.Module):
         def grid(function: object, state: Tensor, times: Tensor) -> Tensor:
             return torch.lerp(times[0], times[-1], torch.linspace(0, 1, steps + 1).to(times))
 
-        return solve(rescaled, z, ends, method="rk4", options={"grid_constructor": grid})[-1]
+        states = solve(rescaled, z, ends, method="rk4", options={"grid_constructor": grid})
+        assert isinstance(states, Tensor)
+        return states[-1]
 
 
 class _Rescaled(nn.Module):

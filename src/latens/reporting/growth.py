@@ -43,7 +43,8 @@ class GrowthResults:
     def forecasters(self) -> list[str]:
         """Names, the smallest CRPS first."""
         mine = self.metrics[self.metrics["metric"] == "forecast_crps"]
-        return mine.sort_values("value", kind="stable")["forecaster"].tolist()
+        values = dict(zip(mine["forecaster"], mine["value"], strict=True))
+        return sorted(values, key=lambda name: float(values[name]))
 
     def row(self, forecaster: str, metric: str) -> dict[str, Any]:
         """One row of the table of metrics."""

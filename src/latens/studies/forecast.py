@@ -17,7 +17,7 @@ from latens.store import Outcome, RunFolder, from_rows, read_json, write_csv
 from latens.store.schemas import FORECAST
 from latens.studies.configure import construct
 from latens.studies.growth import STORED, Growth
-from latens.studies.growth_run import DESCRIPTION, WEIGHTS, unit_hash
+from latens.studies.growth_run import DESCRIPTION, WEIGHTS
 from latens.types import PathLike
 
 LEVEL = 0.95
@@ -107,12 +107,15 @@ def load_forecaster(
             f"Choose one, or run the study with {' or '.join(STORED)}.",
         )
     name = name or known[-1]
-    fingerprint = description["data"]["fingerprint"]
-    place = folder.fit(unit_hash("fit", description["config"], name, fingerprint))
-    if not place.is_dir():
+    fits = read_json(folder.units_file)["fits"] if folder.units_file.is_file() else {}
+    if name not in fits or not folder.has_fit(fits[name]):
         raise DataError(
-            str(place), "a finished fit", "none", "Finish the run with the command it began with."
+            str(folder.path),
+            f"a finished fit of {name}",
+            "none",
+            "Finish the run with the command it began with.",
         )
+    place = folder.fit(fits[name])
     outcome = Outcome.read(place)
     if not outcome.usable:
         raise SolverError(

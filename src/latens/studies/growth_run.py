@@ -25,6 +25,7 @@ from latens.store import (
     array_fingerprint,
     content_hash,
     from_rows,
+    major_versions,
     new_folder,
     read_json,
     write_array,
@@ -42,7 +43,7 @@ GROWTH_VERSION = 1
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
 _COLUMNS = ("fold", "truth", "median", "lower", "upper", *COMPONENTS)
-_SHARED = ("data", "simulation", "target", "min_visits", "folds", "seed")
+_SHARED = ("target", "min_visits", "folds", "seed")
 _OWN = {"latent_ode": ("members", "training")}
 """Settings that a forecaster alone depends on, besides those of the comparison."""
 
@@ -87,43 +88,64 @@ def run_growth(
             "result_version": GROWTH_VERSION,
         },
     )
+    units = {
+        kind: {
+            forecaster: _unit_hash(kind, config, forecaster, fingerprint)
+            for forecaster in study.forecasters
+            if kind == "evaluation" or forecaster in STORED
+        }
+        for kind in ("evaluation", "fit")
+    }
     found: dict[str, ForecastScores] = {}
     with one_thread():
-        for forecaster in study.forecasters:
-            unit = unit_hash("evaluation", config, forecaster, fingerprint)
-            found[forecaster] = _scores(run, study, forecaster, unit, say)
-        for forecaster in study.forecasters:
-            if forecaster in STORED:
-                _fit(
-                    run, study, forecaster, unit_hash("fit", config, forecaster, fingerprint), say
-                )
+        for forecaster, unit in units["evaluation"].items():
+            scores = _scores(run, study, forecaster, unit, say)
+            if scores is not None:
+                found[forecaster] = scores
+        for forecaster, unit in units["fit"].items():
+            _fit(run, study, forecaster, unit, say)
+    write_json(
+        run.units_file,
+        {
+            "fits": units["fit"],
+            "evaluations": {unit: name for name, unit in units["evaluation"].items()},
+        },
+    )
     _write_tables(run, found)
     write_growth_figures(run)
     write_growth_report(run)
     return run
 
 
-def unit_hash(kind: str, config: Mapping[str, Any], forecaster: str, fingerprint: str) -> str:
+def _unit_hash(kind: str, config: Mapping[str, Any], forecaster: str, fingerprint: str) -> str:
     """Identity of one evaluation or fit."""
-    keys = (*_SHARED, *_OWN.get(forecaster, ()))
-    own = {key: config[key] for key in keys if key not in ("data", "simulation")}
+    own = {key: config[key] for key in (*_SHARED, *_OWN.get(forecaster, ()))}
     identity = {"kind": kind, "forecaster": forecaster, "data": fingerprint, **own}
-    return content_hash({**identity, "version": GROWTH_VERSION})
+    return content_hash(
+        {**identity, "result_version": GROWTH_VERSION, "packages": major_versions()}
+    )
 
 
 def _scores(
     run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str], None]
-) -> ForecastScores:
+) -> ForecastScores | None:
+    """Scores of a forecaster, computed or read; None where a number was not finite."""
     folder = run.evaluation(unit)
     if not run.has_evaluation(unit):
         begin = time.perf_counter()
-        scores = cross_validate(
-            study.maker(name, study.target),
-            study.series,
-            folds=study.fold_count,
-            min_visits=study.min_visits,
-            seed=study.seed,
-        )
+        try:
+            scores = cross_validate(
+                study.maker(name, study.target),
+                study.series,
+                folds=study.fold_count,
+                min_visits=study.min_visits,
+                seed=study.seed,
+            )
+        except NumericalError as error:
+            with new_folder(folder) as place:
+                Outcome(Status.NAN, str(error)).write(place)
+            say(f"{name}: {error}")
+            return None
         with new_folder(folder) as place:
             for column in _COLUMNS:
                 values = scores.components.get(column)
@@ -147,15 +169,23 @@ def _scores(
             "evaluation", unit, name, len(study.series), study.seed, None, seconds, float("nan")
         )
         say(f"{name}: {study.fold_count} folds in {seconds:.0f} s")
+    outcome = Outcome.read(folder)
+    if not outcome.usable:
+        say(f"{name}: {outcome.status}, left out of the tables: {outcome.message}")
+        return None
     entry = read_json(folder / "evaluation.json")
     arrays = {column: np.load(folder / f"{column}.npy", allow_pickle=False) for column in _COLUMNS}
     return ForecastScores(
         entry["label"],
         tuple(entry["patients"]),
-        *(arrays[column] for column in _COLUMNS[:5]),
-        {column: arrays[column] for column in COMPONENTS},
-        (0.0, 0.0),
-        entry["diagnostics"],
+        fold=arrays["fold"],
+        truth=arrays["truth"],
+        median=arrays["median"],
+        lower=arrays["lower"],
+        upper=arrays["upper"],
+        components={column: arrays[column] for column in COMPONENTS},
+        seconds=(0.0, 0.0),
+        diagnostics=entry["diagnostics"],
     )
 
 

@@ -79,7 +79,8 @@ class LatentODEForecaster(Forecaster):
         super().__init__(target)
         if members < 1:
             raise ConfigError("members", "1 or more", members, "Use for example 3.")
-        self.dim, self.width, self.steps, self.gradient = dim, width, steps, gradient
+        self.dim, self.width, self.steps = dim, width, steps
+        self.gradient: Gradient = gradient
         self.members = members
         self.training = DEFAULT_TRAINING if training is None else training
         self.unit, self.log_limit = 1.0, 0.0
