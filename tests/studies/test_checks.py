@@ -127,7 +127,7 @@ def test_intervals_are_calibrated_where_pairs_are_enough(run):
     assert found[130] is not None
     assert found[130].units >= 19
     curves = pd.read_csv(run.tables / "curves.csv")
-    names = {metric.name for metric in SECTIONS["conformal"]}
+    names = {metric.name for metric in SECTIONS["Conformal intervals"]}
     calibrated = curves[curves["metric"].isin(names)]
     assert set(calibrated["n"]) == {130}
 
