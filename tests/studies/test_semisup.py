@@ -24,11 +24,11 @@ SMALL = [
     "--test_images=200",
     "--validation_images=100",
     "--sampled_images=4",
-    "--training.max_steps=60",
+    "--training.max_steps=50",
     "--training.batch_size=32",
-    "--training.kl_warmup_steps=20",
+    "--training.kl_warmup_steps=10",
     "--training.warmup_steps=5",
-    "--training.validate_every=20",
+    "--training.validate_every=25",
 ]
 
 
@@ -49,7 +49,7 @@ def test_every_cell_is_there_once(finished):
     cells = accuracy[["solver", "n", "data_seed"]].to_numpy().tolist()
     expected = [["per_image", n, seed] for n in (20, 40) for seed in (0, 1)]
     assert sorted(cells) == expected + [["per_image_twin", n, 0] for n in (20, 40)]
-    assert (accuracy["value"] > 0.3).all()  # a tenth by chance
+    assert (accuracy["value"] > 0.5).all()  # a tenth by chance
     assert (
         (accuracy["lower"] < accuracy["value"]) & (accuracy["value"] < accuracy["upper"])
     ).all()
@@ -119,7 +119,7 @@ def test_new_images(finished, tmp_path, capsys):
     saved = np.load(tmp_path / "new" / "probability.npy")
     np.testing.assert_allclose(saved, expected["probability"], atol=5e-3)
     right = classifier(images.x)["class"] == np.array(images.labels)
-    assert right.mean() > 0.3
+    assert right.mean() > 0.5
 
 
 def test_strange_images_are_flagged_and_refused(finished, tmp_path, capsys):

@@ -11,6 +11,7 @@ from torch.distributions import Independent
 
 from latens.distributions import Purpose, draw, row_noise
 from latens.models.mixture import MixtureVAE
+from latens.nets.scale import FixedScale, SharedScale
 
 Array = NDArray[np.float64]
 
@@ -86,6 +87,9 @@ def _read_block(model: MixtureVAE, x: Tensor, seed: int, first: int) -> tuple[Te
     loc, variance = decoded_moments(model, model.decoder(posterior.mean, eye), q)
     error = (x - loc).square().flatten(1).mean(1)
     scale = variance.flatten(1).mean(1).sqrt()
+    head = model.decoder.scale
+    if isinstance(head, SharedScale | FixedScale):  # free of the rounding that would rank images
+        scale = head(scale[:, None]).flatten().expand(len(x))
     probability = model.log_class(log_q).softmax(1)
     return log_q.exp(), probability, elbo, log_likelihood, latent_kl, error, scale
 
