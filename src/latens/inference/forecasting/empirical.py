@@ -34,7 +34,9 @@ _LEAST_POOL = 20
 class PointForecaster(Forecaster):
     """A rule for one number, with the empirical errors of that rule.
 
-    The spread is that of one visit ahead at the usual gap; it does not widen with the horizon.
+    The spread is that of one visit ahead at the usual gap; it does not widen with the horizon. The
+    rule stays between the limit of detection and the largest volume of the other patients, or the
+    patient's own if that is larger.
 
     Args:
         target: Which visit is forecast.
@@ -77,7 +79,8 @@ class PointForecaster(Forecaster):
             self.errors[kind] = own if len(own) >= _LEAST_POOL else pooled
 
     def _bounded(self, history: VolumeSeries, times: Tensor) -> Tensor:
-        return self.predict(history, times).clamp(history.log_limit, self.ceiling)
+        highest = history.log_volumes.max(1, keepdim=True).values.clamp(min=self.ceiling)
+        return self.predict(history, times).clamp(min=history.log_limit).minimum(highest)
 
     def forecast(
         self,

@@ -4,8 +4,8 @@ The population parameters θ maximise the posterior
 
     log p(θ) + Σ_i log ∫ p(y_i | θ, ε) N(ε; 0, I) dε,
 
-each integral by importance sampling at fixed points, first of the prior, then of a normal around
-what these say of the patient. Their uncertainty is that of a normal at the maximum, its precision
+each integral by importance sampling at fixed points, first of the prior, then around the mode of
+the patient. Their uncertainty is that of a normal at the maximum, its precision
 the outer product of the patients' scores plus that of the prior. The effects of a new patient are
 drawn from p(ε | y, θ) by importance resampling, or by NUTS, all patients in lockstep.
 
@@ -36,7 +36,7 @@ from latens.inference.forecasting.forecast import (
     uniform_index,
 )
 from latens.inference.samplers import NUTS, Sampling
-from latens.inference.samplers.maximise import maximise
+from latens.inference.samplers.maximise import hessian, maximise
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -47,14 +47,15 @@ from latens.models.hierarchical_gompertz import (
 )
 from latens.models.visits import Visits, usual_gap, visits_of
 
-_WIDER, _LEAST_SPREAD = 1.2, 0.3
-"""How much wider than what is known of a patient its points are, and the least they spread."""
-_EXPLORING = 256
-"""Points of the prior from which a patient's normal is found."""
+_SCALES = (1.1, 2.5)
+"""Widths of the two halves of a patient's points, in units of the normal at the mode."""
+_LEAST_CURVATURE = 0.5
+_EXPLORING = 64
+"""Points of the prior from which the search for a patient's mode begins."""
 _RESAMPLED = 512
 """Points from which the effects of a new patient are drawn."""
-_ITERATIONS, _TOLERANCE = 100, 0.02
-"""Of the maximisation; nats over all patients together."""
+_ITERATIONS, _TOLERANCE = 60, 1e-3
+"""Of the last climb; nats over all patients together."""
 _STEP = 1e-3
 
 
@@ -71,31 +72,51 @@ class Points:
     log_weights: Tensor
 
 
-def _standard_points(count: int, seed: int) -> Tensor:
-    """Scrambled Sobol points mapped to N(0, I), `(S, 5)`, S a power of two."""
-    sobol = torch.quasirandom.SobolEngine(EFFECTS, scramble=True, seed=seed)
+def _standard_points(count: int, dim: int, seed: int) -> Tensor:
+    """Scrambled Sobol points mapped to N(0, I), `(S, dim)`, S a power of two."""
+    sobol = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
     uniform = sobol.draw(count, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
     return torch.special.ndtri(uniform)
 
 
 def prior_points(count: int, patients: int, seed: int) -> Points:
     """Points of N(0, I), the same for all patients."""
-    effects = _standard_points(count, seed)[:, None].expand(-1, patients, -1)
+    effects = _standard_points(count, EFFECTS, seed)[:, None].expand(-1, patients, -1)
     return Points(effects, torch.full(effects.shape[:2], -math.log(count)).double())
 
 
 def own_points(theta: Tensor, visits: Visits, count: int, seed: int) -> Points:
-    """Points of a normal around what prior points say of each patient."""
+    """Points around the mode of each patient, half of them spread widely.
+
+    ε ~ ½ N(m, s₁² Σ) + ½ N(m, s₂² Σ),   Σ⁻¹ = −∇² log p(ε | y, θ) at the mode m
+    """
+    mode, factor = _normal_at_mode(theta, visits, seed)  # (B, 5), (B, 5, 5)
+    standard = _standard_points(count, EFFECTS + 1, seed + 1)
+    narrow, wide = _SCALES
+    scale = torch.where(standard[:, -1:] < 0, narrow, wide)  # (S, 1)
+    shift = scale * standard[:, :-1]  # (S, 5)
+    effects = mode + torch.einsum("bij,sj->sbi", factor, shift)
+    square = shift.square().sum(-1, keepdim=True)  # (S, 1)
+    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (B,)
+    parts = [-0.5 * square / s**2 - EFFECTS * math.log(s) - math.log(2) for s in _SCALES]
+    proposal = torch.logaddexp(*parts) - log_det  # constants cancel with those of the prior
+    return Points(effects, -0.5 * effects.square().sum(-1) - proposal - math.log(count))
+
+
+def _normal_at_mode(theta: Tensor, visits: Visits, seed: int) -> tuple[Tensor, Tensor]:
+    """Mode of p(ε | y, θ), `(B, 5)`, and a factor of the covariance there, `(B, 5, 5)`."""
+    theta = theta.detach()
     first = prior_points(_EXPLORING, len(visits.level), seed)
     with torch.no_grad():
-        share = (run_filter(theta, first.effects, visits)[0] + first.log_weights).softmax(0)
-    mean = (share[..., None] * first.effects).sum(0)  # (B, 5)
-    variance = (share[..., None] * (first.effects - mean).square()).sum(0)
-    spread = (_WIDER * variance.sqrt()).clamp(min=_LEAST_SPREAD)
-    standard = _standard_points(count, seed + 1)[:, None]  # (S, 1, 5)
-    effects = mean + spread * standard
-    ratio = -0.5 * effects.square() + 0.5 * standard.square() + spread.log()
-    return Points(effects, ratio.sum(-1) - math.log(count))
+        best = run_filter(theta, first.effects, visits)[0].argmax(0)  # (B,)
+    start = first.effects[best, torch.arange(len(best))]
+    density = effects_density(theta, visits, 1)
+    mode = maximise(density, start, max_iterations=40, tolerance=1e-3).position
+    curvature = hessian(density, mode).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    values, vectors = torch.linalg.eigh(curvature)
+    # The prior alone has curvature 1: where it is less, the density is not log-concave.
+    covariance = vectors @ torch.diag_embed(1 / values.clamp(min=_LEAST_CURVATURE)) @ vectors.mT
+    return mode, torch.linalg.cholesky(covariance)
 
 
 def log_marginals(theta: Tensor, visits: Visits, points: Points) -> Tensor:
@@ -172,12 +193,19 @@ class HierarchicalGompertz(Forecaster):
             def log_density(rows: Tensor, points: Points = points) -> Tensor:
                 return torch.stack([_log_posterior(row, visits, points) for row in rows])
 
-            found = maximise(
-                log_density, theta[None], max_iterations=_ITERATIONS, tolerance=_TOLERANCE
-            )
-            theta, self.converged = found.position[0], bool(found.converged[0])
-        self.theta = theta
-        self.spread = torch.linalg.inv_ex(self._precision(visits, points))[0]
+            found = maximise(log_density, theta[None], max_iterations=_ITERATIONS)
+            theta = found.position[0]
+        # The last climb is in units of the uncertainty, where all directions are alike.
+        factor = torch.linalg.cholesky(self._covariance(theta, visits, points))
+        found = maximise(
+            lambda rows: log_density(theta + rows @ factor.mT),
+            torch.zeros_like(theta)[None],
+            max_iterations=_ITERATIONS,
+            tolerance=_TOLERANCE,
+        )
+        self.theta = theta + factor @ found.position[0]
+        self.converged = bool(found.converged[0])
+        self.spread = self._covariance(self.theta, visits, points)
 
     def tensors(self) -> dict[str, Tensor]:
         """Maximum and spread of the population parameters, and the units."""
@@ -203,19 +231,19 @@ class HierarchicalGompertz(Forecaster):
         self.unit, self.log_limit = (float(v) for v in tensors["scalars"][:2])
         self.converged = bool(tensors["scalars"][2])
 
-    def _precision(self, visits: Visits, points: Points) -> Tensor:
-        """Σ_i s_i s_iᵀ + prior precision, s_i = ∂ log p(y_i | θ)/∂θ by central differences."""
+    def _covariance(self, theta: Tensor, visits: Visits, points: Points) -> Tensor:
+        """(Σ_i s_i s_iᵀ + prior precision)⁻¹, s_i = ∂ log p(y_i | θ)/∂θ by central differences."""
         scores = []
         with torch.no_grad():
-            for j in range(len(self.theta)):
-                shift = torch.zeros_like(self.theta)
+            for j in range(len(theta)):
+                shift = torch.zeros_like(theta)
                 shift[j] = _STEP
-                high = log_marginals(self.theta + shift, visits, points)
-                low = log_marginals(self.theta - shift, visits, points)
+                high = log_marginals(theta + shift, visits, points)
+                low = log_marginals(theta - shift, visits, points)
                 scores.append((high - low) / (2 * _STEP))
         matrix = torch.stack(scores)  # (p, B)
         prior = torch.tensor([s**-2 for _, s in POPULATION.values()], dtype=torch.float64)
-        return matrix @ matrix.mT + torch.diag(prior)
+        return torch.linalg.inv(matrix @ matrix.mT + torch.diag(prior))
 
     def _sorted(self, series: VolumeSeries, *, ended: bool) -> tuple[Visits, Tensor]:
         order = series.visits.argsort(descending=True, stable=True)
