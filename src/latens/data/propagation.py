@@ -161,8 +161,8 @@ def poisson_potential(
     """
     from scipy.sparse import diags
 
-    n = graph.shape[0]
     degree = np.maximum(np.asarray(graph.sum(1)).ravel(), np.finfo(graph.dtype).tiny)
+    n = len(degree)
     walk = (diags(1 / degree) @ graph).astype(graph.dtype)
     source = np.zeros((n, classes), dtype=graph.dtype)
     kinds = np.eye(classes, dtype=graph.dtype)[labels]

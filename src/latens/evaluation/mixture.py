@@ -49,7 +49,7 @@ def classify(model: MixtureVAE, x: Tensor) -> tuple[Array, Array]:
     """q(c | x), `(n, K)`, and p(y | x), `(n, Y)`, of images `(n, *signal_shape)`, in blocks."""
     log_q = torch.cat([model.log_component(block) for block in x.split(BLOCK)])
     probability = model.log_class(log_q).softmax(1)
-    return tuple(u.double().numpy(force=True) for u in (log_q.exp(), probability))
+    return log_q.exp().double().numpy(force=True), probability.double().numpy(force=True)
 
 
 @torch.no_grad()

@@ -177,7 +177,9 @@ class IGNO(Model):
 
     def pull(self, w: Tensor) -> Tensor:
         """z = T⁻¹(w), `(..., dim)`."""
-        return self.prior().whitening(w.unsqueeze(-2)).squeeze(-2)
+        white = self.prior().whitening(w.unsqueeze(-2))
+        assert white is not None
+        return white.squeeze(-2)
 
     def log_density(self, w: Tensor) -> Tensor:
         """log p(w), nats, `(...)` of `(..., dim)`."""

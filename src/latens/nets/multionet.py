@@ -149,6 +149,7 @@ class MultiONet(nn.Module):
         require_points(points, self.axes)
         h, parts = self._inputs(points), []
         for index, layer in enumerate(self.trunk):
+            assert isinstance(layer, nn.Linear)
             a = h.combined(layer.weight)
             h = Jet(a.value + layer.bias[:, None], a.first, a.second).through(tanh)
             if index >= len(self.trunk) - self.levels:

@@ -119,7 +119,7 @@ def write_pde_report(run: RunFolder) -> Path:
     return write_text(run.report_file, page.replace("\r\n", "\n"))
 
 
-def cell_tables(table: pd.DataFrame, seconds: pd.DataFrame) -> list[CellTable]:
+def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
     """One table per number of sensors and SNR, in the order of the summary."""
     made = []
     for (sensors, snr), part in table.groupby(["sensors", "snr"], sort=False):
@@ -138,7 +138,7 @@ def cell_tables(table: pd.DataFrame, seconds: pd.DataFrame) -> list[CellTable]:
     return made
 
 
-def pde_summary_text(table: pd.DataFrame) -> str:
+def pde_summary_text(table: Any) -> str:
     """The tables of a run for a terminal."""
     lines = [f"operator: {_operator(table)}"]
     for (sensors, snr), part in table.groupby(["sensors", "snr"], sort=False):
@@ -153,7 +153,7 @@ def pde_summary_text(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _operator(table: pd.DataFrame) -> str:
+def _operator(table: Any) -> str:
     """Errors of the decoders in words."""
     names = (("operator_error", "solution"), ("representation_error", "coefficient"))
     said = []

@@ -6,18 +6,15 @@ import pytest
 import torch
 
 from inference.forecasting.growth_cases import uneven
-from latens.data import GrowthSimulation
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError
-from latens.evaluation.forecasts import cross_validate
-from latens.inference.forecasting import HierarchicalGompertz, LastValue
+from latens.inference.forecasting import HierarchicalGompertz
 from latens.inference.forecasting.hierarchical import (
     effects_density,
     log_marginals,
     own_points,
     prior_points,
 )
-from latens.metrics.catalogue.forecast import FORECAST
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -131,24 +128,11 @@ def test_the_fit_is_a_maximum_and_knows_its_uncertainty() -> None:
     for j in range(len(THETA)):
         step = torch.zeros_like(THETA)
         step[j] = 0.3 * float(spread[j])
-        assert value(model.theta + step) < best + 0.1
-        assert value(model.theta - step) < best + 0.1
+        assert value(model.theta + step) < best + 0.02
+        assert value(model.theta - step) < best + 0.02
     prior = torch.tensor([s for _, s in POPULATION.values()], dtype=torch.float64)
     assert bool((spread > 0).all() & (spread <= prior + 1e-9).all())
     assert float((spread / prior).min()) < 0.5  # some parameters are learned
-
-
-@pytest.mark.slow
-def test_better_than_the_last_value_where_growth_is_gompertz() -> None:
-    simulation = GrowthSimulation(count=240, visits=7, noise=0.15, repeat=0.1, effect=0.04)
-    series, _ = simulation.make(4)
-    ours = cross_validate(lambda: HierarchicalGompertz("last", points=16), series, folds=3)
-    last = cross_validate(lambda: LastValue("last", 6), series, folds=3)
-    metrics = {metric.name: metric for metric in FORECAST}
-    for name in ("forecast_mae", "forecast_crps"):
-        assert ours.difference(last, metrics[name]).upper < 0
-    coverage = ours.value(metrics["forecast_coverage"])
-    assert coverage.value > 0.91  # three binomial standard errors below 95 %
 
 
 def test_settings_are_checked() -> None:

@@ -178,7 +178,7 @@ def invert_readings(
         return lambda readings: FieldTarget(model, predict, readings, noise, errors)
 
     laplace = FieldLaplace(target(False), climbs=settings.climbs)
-    gaussian = laplace(y, seed=study.seed)
+    gaussian = laplace.solve(y, range(len(y)), study.seed)
     weighting = FieldImportance(laplace, target(True), draws=settings.solved)
     corrected = weighting.correct(gaussian)
     doubts: list[str] = []
@@ -193,7 +193,7 @@ def invert_readings(
             warmup=settings.warmup,
             start=laplace,
         )
-        sampled = chains(y, seed=study.seed)
+        sampled = chains.solve(y, range(len(y)), study.seed)
         doubts += [text for texts in sampled.warnings.values() for text in texts]
         doubts.append("the solver did not confirm the decoder's posterior: k̂ is not below .7")
         rhat = sampled.diagnostics["rhat"]

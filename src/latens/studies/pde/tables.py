@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,7 @@ SECONDS = Schema(
 def summary(fields: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Averages over fields with 95 % bootstrap intervals, solvers in a given order."""
     rows = []
-    groups = fields.groupby(["sensors", "snr", "solver", "metric"], sort=False)
+    groups: Any = fields.groupby(["sensors", "snr", "solver", "metric"], sort=False)
     for (sensors, snr, solver, metric), part in groups:
         values = part["value"].to_numpy(float)
         lower = upper = float("nan")

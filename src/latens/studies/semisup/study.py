@@ -115,7 +115,8 @@ class Semisup:
         training: Training = Training(),  # noqa: B008
     ) -> None:
         self.data, self.models, self.test, self.strange = data, models, test, strange
-        self.labels, self.draw, self.propagation = labels, draw, propagation
+        self.labels, self.propagation = labels, propagation
+        self.draw: Draw = draw
         self.data_seeds, self.init_seeds, self.twin_draws = data_seeds, init_seeds, twin_draws
         self.acquisitions, self.rounds = acquisitions, rounds
         self.labelled_batch = labelled_batch
