@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -63,6 +64,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
             signal,
             measurement,
         )
+        run = SimpleNamespace(description={"study": "scarcity"})
+        monkeypatch.setattr("latens.store.RunFolder.open", lambda _: run)
         monkeypatch.setattr("latens.studies.reconstruct.load", lambda *_, **__: loaded)
 
     return use

@@ -140,7 +140,7 @@ def test_data_that_vanish_from_a_worker_are_named(
     config = resolve(Scarcity, [small()], [])
     fits, _ = units_of(construct(Scarcity, config), config)
     gone = {"class_path": "latens.data.NpyFolder", "init_args": {"path": str(tmp_path / "gone")}}
-    orders = resolve(Scarcity, [small(data=gone)], []), str(small_run)
+    orders = "scarcity", resolve(Scarcity, [small(data=gone)], []), str(small_run)
     monkeypatch.setattr(workers, "_orders", orders, raising=False)
     monkeypatch.setattr(workers, "_job", None)
     missing = replace(fits[0], data_seed=5)

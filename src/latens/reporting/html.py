@@ -93,10 +93,14 @@ def write_report(run: RunFolder) -> Path:
     Raises:
         DataError: If a file of the run cannot be read, or the report cannot be written.
     """
-    if run.description["study"] == "growth":
+    if _is_growth(run):
         return write_growth_report(run)
     results = read_results(run)
     return write_text(run.report_file, render(results))
+
+
+def _is_growth(run: RunFolder) -> bool:
+    return (run.path / "run.json").is_file() and run.description["study"] == "growth"
 
 
 def write_figures(run: RunFolder) -> list[Path]:
@@ -113,7 +117,7 @@ def write_figures(run: RunFolder) -> list[Path]:
     Raises:
         DataError: If a file of the run cannot be read, or a figure cannot be written.
     """
-    if run.description["study"] == "growth":
+    if _is_growth(run):
         return write_growth_figures(run)
     results = read_results(run)
     drawn: dict[str, Any] = {}
