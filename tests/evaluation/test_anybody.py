@@ -78,7 +78,7 @@ def test_a_solver_that_leaves_torch_faces_the_worst_case_of_tikhonov():
     found = evaluate(
         opaque, problem, signals(6), reference=signals(30, 5), checks=["stability"]
     ).checks["stability"]
-    assert set(found.evaluation.rows) == {"transferred_error"}
+    assert set(found.evaluation.rows) == {"transferred_error", "transferred_over_baseline"}
     assert found.facts["worst_case_of"] == "tikhonov"
     # 0.7 y of the same x, y and e, by hand
     truth, y, e = (found.arrays[name] for name in ("truth", "measurement", "disturbance"))
@@ -88,6 +88,9 @@ def test_a_solver_that_leaves_torch_faces_the_worst_case_of_tikhonov():
     expected = error / np.sqrt((truth**2).sum((1, 2, 3)))
     rows = found.evaluation.rows["transferred_error"][[0, 1, 3, 5], 0]
     np.testing.assert_allclose(rows, expected, rtol=1e-5)
+    own, baseline = found.evaluation.rows["transferred_over_baseline"].T
+    np.testing.assert_array_equal(own, found.evaluation.rows["transferred_error"][:, 0])
+    assert baseline.mean() == pytest.approx(found.facts["its_error"])
     assert "at the worst case of tikhonov" in found.lines[0]
 
 

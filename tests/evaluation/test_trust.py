@@ -97,6 +97,19 @@ def test_a_solver_without_usable_cells_is_not_trusted():
     assert answer(table, "stable")["verdict"] == "not measured"
 
 
+@pytest.mark.parametrize(
+    ("bounds", "verdict"),
+    [((0.9, 0.8, 1.0), "open"), ((1.6, 1.4, 1.8), "open"), ((2.0, 1.8, 2.2), "no")],
+)
+def test_a_lower_bound_can_only_say_no(bounds, verdict):
+    row = answer(card([curve("transferred_over_baseline", *bounds)]), "stable")
+    assert row["verdict"] == verdict
+    assert row["metric"] == "transferred_over_baseline"
+    assert ("lower bound" in row["reason"]) == (bounds[2] < 1.5)
+    both = [curve("transferred_over_baseline", *bounds), curve("worst_over_baseline", 1, 0.9, 1.1)]
+    assert answer(card(both), "stable")["verdict"] == "yes"
+
+
 def test_a_single_cell_is_judged_by_its_interval_over_images():
     curves = [curve("data_chi2", 1.0, nan, nan)]
     one = answer(card(curves, metrics=[cell("data_chi2", 1.0, 0.9, 1.1)]), "consistent")

@@ -186,9 +186,6 @@ def _stability(subject: Subject) -> Checked:
     assert images.y is not None
     if not can_be_attacked(subject.solver, images.y, subject.keys):
         return _transferred(subject, problem)
-    baseline = None
-    if subject.pairs is not None and isinstance(problem.operator, LinearOperator):
-        baseline = CLASSICAL[BASELINE].fit(problem, *subject.pairs)
     found = measure_stability(
         subject.solver,
         problem,
@@ -197,12 +194,19 @@ def _stability(subject: Subject) -> Checked:
         subject.keys,
         seed=0,
         settings=StabilitySettings(),
-        baseline=baseline,
+        baseline=_baseline(subject, problem),
         examples=PICTURED,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)
     facts = {**found.diagnostics, "images": list(found.examples.images)}
     return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
+
+
+def _baseline(subject: Subject, problem: InverseProblem) -> Solver | None:
+    """What worst cases are compared with; None where it does not apply."""
+    if subject.pairs is None or not isinstance(problem.operator, LinearOperator):
+        return None
+    return CLASSICAL[BASELINE].fit(problem, *subject.pairs)
 
 
 def _transferred(subject: Subject, problem: InverseProblem) -> Checked:
@@ -217,10 +221,18 @@ def _transferred(subject: Subject, problem: InverseProblem) -> Checked:
             "In a study, add a trained model, whose worst cases are tried on this solver; in "
             "Python, give `reference` images, so that those of Tikhonov are.",
         )
-    disturbance, errors = worst_disturbance(
-        donor.solver, problem, x, y, keys, seed=0, settings=StabilitySettings()
+    attack = {"seed": 0, "settings": StabilitySettings()}
+    disturbance, errors = worst_disturbance(donor.solver, problem, x, y, keys, **attack)
+    baseline = _baseline(subject, problem)
+    if baseline is None:
+        floor = None
+    elif donor.name == BASELINE:
+        floor = errors
+    else:
+        _, floor = worst_disturbance(baseline, problem, x, y, keys, **attack)
+    found = measure_transfer(
+        subject.solver, x, y, disturbance, keys, seed=0, baseline_error=floor, examples=PICTURED
     )
-    found = measure_transfer(subject.solver, x, y, disturbance, keys, seed=0, examples=PICTURED)
     outcome, untrusted = CONVERGED, int(found.diagnostics["untrusted"])
     if untrusted and len(found.used) == len(x):  # half of them or more
         message = f"estimates of {untrusted} of {len(x)} images are not to be trusted"

@@ -9,8 +9,9 @@
 | aware | smallest AUROC of the data residual over the shifts | at least .9 |
 
 A verdict is *yes* where the whole interval lies within the bar, *no* where it lies outside, and
-*open* where the data cannot say. A solver whose cells are all excluded is not to be trusted in any
-respect.
+*open* where the data cannot say. The worst case of a solver without derivative is not known; what
+the worst disturbance of another solver does to it is a lower bound, which can only say *no*. A
+solver whose cells are all excluded is not to be trusted in any respect.
 """
 
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ class Question:
         metric: Metric that answers it.
         lower, upper: Bar, unit of the metric.
         relative: Whether the upper end is a factor of the best solver's value.
+        bound: Metric that is a lower bound of `metric`, where that is not measured.
     """
 
     name: str
@@ -45,11 +47,12 @@ class Question:
     lower: float = -inf
     upper: float = inf
     relative: bool = False
+    bound: str = ""
 
 
 QUESTIONS = (
     Question("accurate", "nmse", upper=1.1, relative=True),
-    Question("stable", "worst_over_baseline", upper=1.5),
+    Question("stable", "worst_over_baseline", upper=1.5, bound="transferred_over_baseline"),
     Question("calibrated", "coverage_region", 0.92, 0.98),
     Question("consistent", "data_chi2", upper=1.2),
 )
@@ -74,7 +77,11 @@ def trust_card(
         for question in QUESTIONS:
             bar = _absolute(question, curves)
             found = _found(curves, metrics, str(solver), int(n), question.metric)
-            rows.append(_row(str(solver), int(n), question, bar, found))
+            row = _row(str(solver), int(n), question, bar, found)
+            if row["verdict"] == UNKNOWN and question.bound:
+                found = _found(curves, metrics, str(solver), int(n), question.bound)
+                row = _at_least(_row(str(solver), int(n), question, bar, found), question.bound)
+            rows.append(row)
         found = _least_noticed(shifts, str(solver), int(n))
         rows.append(_row(str(solver), int(n), AWARE, (AWARE.lower, AWARE.upper), found))
     return from_rows(rows, TRUST)
@@ -149,6 +156,16 @@ def _row(
         "bar_upper": upper,
         "reason": "; ".join(part for part in (reason, found.what) if part),
     }
+
+
+def _at_least(row: dict[str, Any], metric: str) -> dict[str, Any]:
+    """The row with a lower bound of its metric in place of the metric."""
+    if row["verdict"] == UNKNOWN:
+        return row
+    row |= {"metric": metric}
+    if row["verdict"] == YES:
+        row |= {"verdict": OPEN, "reason": "within the bar, but only a lower bound"}
+    return row
 
 
 def _verdict(found: _Found, lower: float, upper: float) -> tuple[str, str]:

@@ -277,8 +277,12 @@ def test_all_metrics_of_a_linear_solver(name):
     shares = [found.rows[f"contrast_recovery_{v}"] for v in (2, 5, 10)]
     np.testing.assert_allclose(shares[0], shares[1])  # linear: the same at every height
     np.testing.assert_allclose(shares[1], shares[2])
-    moved = measure_transfer(solver, x, y, found.disturbance, KEYS, 0)
+    floor = torch.from_numpy(found.rows["worst_over_baseline"][:, 1])
+    moved = measure_transfer(solver, x, y, found.disturbance, KEYS, 0, floor)
     np.testing.assert_allclose(moved.rows["transferred_error"], found.rows["worst_error"])
+    np.testing.assert_allclose(
+        moved.rows["transferred_over_baseline"], found.rows["worst_over_baseline"]
+    )
 
 
 def test_noise_that_depends_on_the_signal_is_whitened_with_its_own_scale():

@@ -142,6 +142,7 @@ def measure_transfer(
     disturbance: Tensor,
     keys: Sequence[int],
     seed: int,
+    baseline_error: Tensor | None = None,
     examples: int = 8,
 ) -> Stability:
     """Error and belief of a solver at measurements that are worst cases of another one.
@@ -153,6 +154,8 @@ def measure_transfer(
         disturbance: `Stability.disturbance` of the other solver.
         keys: Key of each image.
         seed: Key of all noise.
+        baseline_error: Relative error of a baseline at its own worst cases, `(B,)`; None leaves
+            the comparison out.
         examples: Images kept for figures.
 
     Returns:
@@ -169,8 +172,11 @@ def measure_transfer(
         given, moved = (
             solver(v, keys=keys[rows], seed=seed) for v in (y[rows], y[rows] + disturbance[rows])
         )
-        error = {"transferred_error": _row(relative_error(moved.mean, x[rows]))}
-        parts.append(error | compared_beliefs(given, moved, x[rows], disturbance[rows]))
+        error = relative_error(moved.mean, x[rows])
+        part = {"transferred_error": _row(error)}
+        if baseline_error is not None:
+            part["transferred_over_baseline"] = _row(error, baseline_error[rows])
+        parts.append(part | compared_beliefs(given, moved, x[rows], disturbance[rows]))
         means.append((given.mean, moved.mean))
         for estimate in (given, moved):
             if estimate.trusted is not None:

@@ -128,6 +128,19 @@ WORST: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "transferred_over_baseline",
+        "transferred case / worst of the baseline",
+        "",
+        "lower",
+        nan,
+        "Error at the worst disturbance of another solver over that of a baseline at its own "
+        "worst case, means over images before the ratio: a lower bound of what "
+        "`worst_over_baseline` would be.",
+        ("solver", "donor", "baseline"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
         "worst_patch_error",
         "largest local artefact",
         "signal",
