@@ -12,7 +12,7 @@ from latens.distributions import Purpose, row_noise
 from latens.errors import UnsupportedError
 from latens.inference.samplers.export import require_arviz
 from latens.metrics import central_interval
-from latens.store import Status
+from latens.store import Status, worst_status
 
 DEFAULT_DRAWS = 39
 """M = 39 draws attain the 95 % interval exactly: (39 + 1 − 2)/(39 + 1)."""
@@ -85,6 +85,12 @@ class Estimate(ABC):
     @abstractmethod
     def sample(self, draws: int = DEFAULT_DRAWS) -> Tensor:
         """Draws, `(M, B, *signal_shape)`."""
+
+
+def trusted_status(status: Status, trusted: Tensor) -> Status:
+    """Status of a fit, or `unmixed` where a solver cannot be trusted for every row, `(B,)`."""
+    own = Status.CONVERGED if bool(trusted.all()) else Status.UNMIXED
+    return worst_status([status, own])
 
 
 @runtime_checkable

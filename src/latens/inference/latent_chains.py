@@ -6,24 +6,23 @@ with its covariance as their first metric.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, Purpose
-from latens.errors import ConfigError
+from latens.inference.estimates import trusted_status
 from latens.inference.latent_target import (
     LatentTarget,
     TargetName,
     TargetPosterior,
     latent_target,
 )
+from latens.inference.resampling import draw_from_pool
 from latens.inference.samplers import HMC, Chains, Kernel, Sampling, estimate_metric
 from latens.inference.samplers.metric import Shape as MetricShape
 from latens.inference.solver import Solver
 from latens.inference.starts import Start, starts
 from latens.models import LatentModel
 from latens.problems import InverseProblem
-from latens.store import Status, worst_status
+from latens.store import Status
 
 _FIRST_METRIC = 64  # draws of q from which the first metric is estimated
 
@@ -117,31 +116,15 @@ class SampledPosterior(TargetPosterior):
         status: Status,
     ) -> None:
         self.chains = chains
-        diagnoses = chains.diagnoses
-        trusted = torch.tensor([diagnosis.trusted for diagnosis in diagnoses])
-        mixed = Status.CONVERGED if bool(trusted.all()) else Status.UNMIXED
-        status = worst_status([status, mixed])
-        numbers = {
-            "rhat": max(d.rhat for d in diagnoses),
-            "bulk_ess": min(d.bulk_ess for d in diagnoses),
-            "tail_ess": min(d.tail_ess for d in diagnoses),
-            "e_bfmi": min(d.e_bfmi for d in diagnoses),
-            "divergences": float(sum(d.divergences for d in diagnoses)),
-            "untrusted": float((~trusted).sum()),
-            "gradients": float(chains.warmup_gradients + chains.gradients),
-        }
-        super().__init__(target, keys, seed, status, numbers)
-        self.trusted = trusted
-        self.pool = [
-            thinned(chains.of_problems[:, :, p], diagnoses[p].bulk_ess)
-            for p in range(chains.problems)
-        ]
+        status = trusted_status(status, chains.trusted)
+        super().__init__(target, keys, seed, status, chains.numbers)
+        self.trusted = chains.trusted
+        self.pool = chains.thinned
 
     @property
     def warnings(self) -> dict[int, tuple[str, ...]]:
         """What is wrong with each measurement that is not trusted, by its key."""
-        pairs = zip(self.keys, self.chains.diagnoses, strict=True)
-        return {key: diagnosis.warnings for key, diagnosis in pairs if diagnosis.warnings}
+        return self.chains.warnings(self.keys)
 
     def positions(self, count: int) -> Tensor:
         """Draws without replacement from the thinned chains, `(count, B, dim)`.
@@ -149,29 +132,8 @@ class SampledPosterior(TargetPosterior):
         Raises:
             ConfigError: If the chains are worth fewer draws.
         """
-        smallest = min(len(draws) for draws in self.pool)
-        if count > smallest:
-            raise ConfigError(
-                "draws",
-                f"at most {smallest}, the smallest effective sample size of the chains",
-                count,
-                "Raise `draws` or `chains` of the solver.",
-            )
-        rows = []
-        for key, draws in zip(self.keys, self.pool, strict=True):
-            order = NoiseStream(self.seed, Purpose.POOL, key).permutation(len(draws))
-            rows.append(draws[order[:count].to(draws.device)])
-        return torch.stack(rows, 1)
+        return draw_from_pool(self.pool, self.keys, self.seed, count)
 
     def to_inference_data(self):
         """Latents and sampler statistics as ArviZ `InferenceData`."""
         return self.chains.to_inference_data("z", self.keys)
-
-
-def thinned(draws: Tensor, size: float) -> Tensor:
-    """As many draws of `(S, K, d)` as they are worth, evenly spread over time and chains."""
-    steps, chains = draws.shape[:2]
-    worth = steps * chains if not size > 0 else min(int(size), steps * chains)
-    spacing = max(1, -(-steps * chains // max(worth, 1)))
-    kept = draws[spacing - 1 :: spacing] if spacing <= steps else draws[-1:]
-    return kept.flatten(0, 1)

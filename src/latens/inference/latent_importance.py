@@ -13,21 +13,20 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, Purpose, draw, row_noise
+from latens.distributions import Purpose, draw, row_noise
 from latens.errors import ConfigError, UnsupportedError
+from latens.inference.estimates import trusted_status
 from latens.inference.latent_target import (
     JointTarget,
     LatentTarget,
     TargetPosterior,
     latent_target,
 )
+from latens.inference.resampling import ImportanceWeights
 from latens.inference.solver import Solver
-from latens.metrics import pareto_smooth
 from latens.models import LatentModel
 from latens.problems import InverseProblem
-from latens.store import Status, worst_status
-
-MAX_K = 0.7
+from latens.store import Status
 
 
 class LatentImportance(Solver):
@@ -103,24 +102,16 @@ class ResampledPosterior(TargetPosterior):
         seed: int,
         status: Status,
     ) -> None:
-        smoothed, self.k = pareto_smooth(log_weights)
+        self._weights = weights = ImportanceWeights(log_weights)
+        self.k, self.size = weights.k, weights.size
         total = torch.logsumexp(log_weights.double(), 0)
         self.log_evidence = total - math.log(len(log_weights))
-        self.size = 1 / smoothed.exp().square().sum(0)
-        trusted = self.k < MAX_K
-        status = worst_status(
-            [status, Status.CONVERGED if bool(trusted.all()) else Status.UNMIXED]
-        )
-        numbers = {"k": float(self.k.max()), "size": float(self.size.min())}
-        super().__init__(target, keys, seed, status, numbers)
-        self.trusted = trusted
-        self._z, self._cumulative = z, smoothed.exp().cumsum(0)
+        status = trusted_status(status, weights.trusted)
+        super().__init__(target, keys, seed, status, weights.numbers)
+        self.trusted = weights.trusted
+        self._z = z
 
     def positions(self, count: int) -> Tensor:
         """Draws with replacement, `(count, B, dim)`."""
-        rows = []
-        for b, key in enumerate(self.keys):
-            uniform = NoiseStream(self.seed, Purpose.POOL, key).uniform((count,), torch.float64)
-            index = torch.searchsorted(self._cumulative[:, b].contiguous(), uniform)
-            rows.append(self._z[index.clamp(max=len(self._z) - 1), b])
-        return torch.stack(rows, 1)
+        chosen = self._weights.resampled(self.keys, self.seed, Purpose.POOL, count)
+        return self._z[chosen, torch.arange(len(self.keys))]

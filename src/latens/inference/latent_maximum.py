@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from latens.distributions import Purpose
-from latens.inference.estimates import PointEstimate
+from latens.inference.estimates import PointEstimate, trusted_status
 from latens.inference.latent_target import (
     LatentTarget,
     TargetName,
@@ -25,7 +25,7 @@ from latens.inference.solver import Solver
 from latens.inference.starts import Start, starts
 from latens.models import LatentModel
 from latens.problems import InverseProblem
-from latens.store import Status, worst_status
+from latens.store import Status
 
 
 class LatentMAP(Solver):
@@ -73,28 +73,17 @@ class LatentMAP(Solver):
             max_iterations=self.max_iterations,
             adam_steps=self.adam_steps,
         )
-        heights = found.log_density.unflatten(0, (-1, self.climbs))
-        best = heights.argmax(1) + self.climbs * torch.arange(len(y), device=y.device)
-        return target, Maxima(
-            found.position[best],
-            found.log_density[best],
-            found.converged[best],
-            found.promised[best],
-            found.gradients,
-        )
+        return target, found.best_of(self.climbs)
 
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
         """One reconstruction per measurement."""
         target, found = self.maximum(y, keys, seed)
         with torch.no_grad():
             mean = target.signal_mean(found.position[None])[0]
-        estimate = PointEstimate(mean, self._status(found), _numbers(found))
+        status = trusted_status(self.status, found.converged)
+        estimate = PointEstimate(mean, status, found.numbers)
         estimate.trusted = found.converged
         return estimate
-
-    def _status(self, found: Maxima) -> Status:
-        ended = Status.CONVERGED if bool(found.converged.all()) else Status.UNMIXED
-        return worst_status([self.status, ended])
 
 
 class LatentLaplace(LatentMAP):
@@ -111,12 +100,11 @@ class LatentLaplace(LatentMAP):
         target, found = self.maximum(y, keys, seed)
         root, indefinite = gaussian_root(hessian(target.rows(1), found.position))
         root = root.to(y.dtype)
-        status = self._status(found)
-        if bool(indefinite.any()):
-            status = worst_status([status, Status.UNMIXED])
-        numbers = {**_numbers(found), "indefinite": float(indefinite.sum())}
+        trusted = found.converged & ~indefinite
+        status = trusted_status(self.status, trusted)
+        numbers = {**found.numbers, "indefinite": float(indefinite.sum())}
         posterior = LaplacePosterior(target, found.position, root, keys, seed, status, numbers)
-        posterior.trusted = found.converged & ~indefinite
+        posterior.trusted = trusted
         return posterior
 
 
@@ -145,11 +133,3 @@ class LaplacePosterior(TargetPosterior):
         """Draws of the position, `(count, B, dim)`."""
         noise = self.noise(Purpose.LATENT, count, (self.target.dim,), self.mode)
         return self.mode + torch.einsum("bij,mbj->mbi", self.root, noise)
-
-
-def _numbers(found: Maxima) -> dict[str, float]:
-    return {
-        "not_converged": float((~found.converged).sum()),
-        "promised_gain": float(found.promised.max()),
-        "gradients": float(found.gradients),
-    }

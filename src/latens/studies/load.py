@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from latens.errors import ConfigError, DataError, LatensError, SolverError, UnsupportedError
 from latens.inference import (
@@ -32,6 +32,8 @@ from latens.types import PathLike, Shape
 
 WEIGHTS = "weights.safetensors"
 CLASSICAL_ARRAYS = "classical.safetensors"
+
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,21 @@ def trained_solver(
         SolverError: If the fit failed and left no weights.
         DataError: If the weights are missing, damaged or of another model.
     """
+    model = load_weights(model, folder)
+    return solver_of(model, problem, Outcome.read(folder).status, algorithm)
+
+
+def load_weights(model: AnyModule, folder: Path) -> AnyModule:
+    """A model with the weights of its fit, ready for use.
+
+    Args:
+        model: Untrained; gets the weights.
+        folder: Folder of the fit.
+
+    Raises:
+        SolverError: If the fit failed and left no weights.
+        DataError: If the weights are missing, damaged or of another model.
+    """
     outcome = Outcome.read(folder)
     if not (folder / WEIGHTS).exists() and not outcome.usable:
         raise SolverError(
@@ -251,7 +268,7 @@ def trained_solver(
         )
     with _weights_of(folder / WEIGHTS):
         model.load_state_dict(load_file(folder / WEIGHTS))
-    return solver_of(model, problem, outcome.status, algorithm)
+    return model.eval()
 
 
 def solver_of(
@@ -281,10 +298,10 @@ def _weights_of(path: Path) -> Iterator[None]:
     """Turn what a missing or damaged safetensors file raises into one line."""
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+    except Exception as error:  # damaged bytes raise whatever they like
         raise DataError(
             str(path),
             "the weights of this unit",
-            " ".join(str(error).split())[:200],
+            f"{type(error).__name__}: {' '.join(str(error).split())[:200]}",
             "Delete the folder around it and run again.",
         ) from error

@@ -1,18 +1,13 @@
 """Compute one unit of a study and publish its folder."""
 
 import resource
-import shutil
 import time
-import traceback
 from inspect import signature
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-from safetensors.torch import save_file
-
 from latens.data import Subset
-from latens.errors import LatensError, NumericalError, SolverError
+from latens.errors import SolverError
 from latens.evaluation import (
     Check,
     Checked,
@@ -41,21 +36,18 @@ from latens.metrics import LEVEL, units_needed
 from latens.models import Model
 from latens.problems import InverseProblem
 from latens.store import (
-    HISTORY,
     Outcome,
     RunFolder,
     Status,
-    from_rows,
     new_folder,
-    write_csv,
     write_json,
 )
-from latens.store.atomic import storage_error
+from latens.studies.fitting import failure, initialise, publish_fit
 from latens.studies.kinds import Study, kind_of
-from latens.studies.load import WEIGHTS, save_classical, trained_solver
+from latens.studies.load import save_classical, trained_solver
 from latens.studies.scarcity import Scarcity
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
-from latens.training import fit_model, one_thread
+from latens.training import FitResult, fit_model, one_thread
 
 BUSY = "busy"
 """Another process works on the unit."""
@@ -89,7 +81,7 @@ def work(study: Study, run: RunFolder, unit: Unit) -> str:
 def compute(study: Scarcity, run: RunFolder, unit: Unit, target: Path) -> None:
     """Compute a unit of `scarcity` and publish its folder."""
     if isinstance(unit, FitUnit):
-        _fit(study, run, unit, target)
+        _fit(study, run, unit)
     else:
         _evaluate(study, run, unit, target)
 
@@ -115,48 +107,23 @@ def _record(run: RunFolder, unit: Unit, seconds: float) -> None:
     )
 
 
-def initialise(study: Scarcity, unit: FitUnit) -> Model:
-    """The model with its initial weights, a function of the seeds alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(unit.init_seed)
-        return study.build(unit.name)
-
-
-def _fit(study: Scarcity, run: RunFolder, unit: FitUnit, target: Path) -> None:
+def _fit(study: Scarcity, run: RunFolder, unit: FitUnit) -> None:
     subset = study.subset(unit.n, unit.data_seed)
-    history: list[tuple[str, int, str, float]] = []
-    weights = None
-    resume = run.resume(unit.hash)
-    try:
+
+    def train(resume: Path) -> tuple[Model, FitResult]:
         model = initialise(study, unit)
-        corpus = study.corpus
         result = fit_model(
             model,
-            corpus.pairs(subset.train),
-            corpus.pairs(subset.validation),
+            study.corpus.pairs(subset.train),
+            study.corpus.pairs(subset.validation),
             study.training,
             seed=1000 * unit.data_seed + unit.init_seed,
             problem=study.problem(unit.n, unit.data_seed),
             resume=resume,
         )
-        outcome, history = result.outcome, result.history
-        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-    except NumericalError as error:
-        outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
-    except OSError as error:  # a checkpoint could not be written
-        raise storage_error(resume, error) from error
-    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
-        raise KeyboardInterrupt from None
-    except Exception as error:
-        outcome = failure(error)
-    with new_folder(target) as temporary:
-        write_json(temporary / "fit.json", _fit_description(study, unit, subset))
-        outcome.write(temporary)
-        rows = [dict(zip(HISTORY.columns, row, strict=True)) for row in history]
-        write_csv(temporary / "history.csv", HISTORY, from_rows(rows, HISTORY))
-        if weights is not None:
-            save_file(weights, temporary / WEIGHTS)
-    shutil.rmtree(resume, ignore_errors=True)
+        return model, result
+
+    publish_fit(run, unit.hash, train, lambda: _fit_description(study, unit, subset))
 
 
 def _fit_description(study: Scarcity, unit: FitUnit, subset: Subset) -> dict[str, Any]:
@@ -170,16 +137,6 @@ def _fit_description(study: Scarcity, unit: FitUnit, subset: Subset) -> dict[str
         "signal_shape": list(signal),
         "measurement_shape": list(measurement),
     }
-
-
-def failure(error: Exception) -> Outcome:
-    """The outcome of a unit that ended with an error, with the place where it arose."""
-    if isinstance(error, LatensError):
-        return Outcome(Status.FAILED, str(error))
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{Path(where.filename).name}:{where.lineno}"
-    text = " ".join(str(error).split())[:300]
-    return Outcome(Status.FAILED, f"{type(error).__name__}: {text} ({place})")
 
 
 def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, Purpose, draw, row_noise
-from latens.errors import ConfigError
+from latens.distributions import Purpose, draw, row_noise
 from latens.inference.estimates import Draws, Posterior
 from latens.inference.fields.target import FieldTarget
+from latens.inference.resampling import draw_from_pool
 from latens.store import Status
 
 
@@ -43,19 +43,7 @@ class FieldPosterior(Posterior):
         Raises:
             ConfigError: If the pool of a measurement is smaller.
         """
-        smallest = min(len(draws) for draws in self.pool)
-        if count > smallest:
-            raise ConfigError(
-                "draws",
-                f"at most {smallest}, the smallest number of independent draws",
-                count,
-                "Raise `draws` or `chains` of the solver.",
-            )
-        rows = []
-        for key, draws in zip(self.keys, self.pool, strict=True):
-            order = NoiseStream(self.seed, Purpose.POOL, key).permutation(len(draws))
-            rows.append(draws[order[:count].to(draws.device)])
-        return torch.stack(rows, 1)
+        return draw_from_pool(self.pool, self.keys, self.seed, count)
 
     @torch.no_grad()
     def log_density(self, v: Tensor) -> Tensor:

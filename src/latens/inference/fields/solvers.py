@@ -13,23 +13,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from latens.distributions import NoiseStream, Purpose, row_noise
-from latens.inference.estimates import PointEstimate
+from latens.distributions import Purpose, row_noise
+from latens.inference.estimates import PointEstimate, trusted_status
 from latens.inference.fields.posterior import FieldPosterior, GaussianPositions
 from latens.inference.fields.target import FieldTarget
-from latens.inference.latent_chains import thinned
+from latens.inference.resampling import ImportanceWeights
 from latens.inference.samplers import HMC, Chains, Kernel, Sampling, estimate_metric
-from latens.inference.samplers.maximise import Maxima, hessian, maximise
+from latens.inference.samplers.maximise import Maxima, gaussian_root, hessian, maximise
 from latens.inference.samplers.metric import Shape as MetricShape
 from latens.inference.solver import Solver
-from latens.metrics import pareto_smooth
-from latens.store import Status, worst_status
+from latens.store import Status
 
 Target = Callable[[Tensor], FieldTarget]
 """Density of the latents of readings `(B, m)`."""
 
-MAX_K = 0.7
-"""Pareto k̂ above which weights are not believed."""
 _FIRST_METRIC = 64
 
 
@@ -72,28 +69,17 @@ class FieldMAP(Solver):
             max_iterations=self.max_iterations,
             adam_steps=self.adam_steps,
         )
-        heights = found.log_density.unflatten(0, (-1, self.climbs))
-        best = heights.argmax(1) + self.climbs * torch.arange(len(y), device=y.device)
-        return target, Maxima(
-            found.position[best],
-            found.log_density[best],
-            found.converged[best],
-            found.promised[best],
-            found.gradients,
-        )
+        return target, found.best_of(self.climbs)
 
     @torch.no_grad()
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
         """One field per measurement: its mean given z* and the readings."""
         target, found = self.maximum(y, keys, seed)
         mean = field_mean(target, found.position[None])[0]
-        estimate = PointEstimate(mean, self._status(found), _numbers(found))
+        status = trusted_status(self.status, found.converged)
+        estimate = PointEstimate(mean, status, found.numbers)
         estimate.trusted = found.converged
         return estimate
-
-    def _status(self, found: Maxima) -> Status:
-        ended = Status.CONVERGED if bool(found.converged.all()) else Status.UNMIXED
-        return worst_status([self.status, ended])
 
 
 class FieldLaplace(FieldMAP):
@@ -134,23 +120,19 @@ class FieldLaplace(FieldMAP):
     ) -> tuple[FieldTarget, Maxima, Tensor, Tensor]:
         """Target, maxima, roots R with R Rᵀ = H⁻¹, `(B, dim, dim)`, and where H is indefinite."""
         target, found = self.maximum(y, keys, seed)
-        curvature = hessian(target.rows(1), found.position).double()  # (B, d, d)
-        values, vectors = torch.linalg.eigh(curvature)
-        indefinite = ~(values > 0).all(-1)
-        values = torch.where(values > 0, values, 1.0)
-        return target, found, (vectors / values.sqrt()[:, None]).to(y), indefinite
+        root, indefinite = gaussian_root(hessian(target.rows(1), found.position))
+        return target, found, root.to(y), indefinite
 
     def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> FieldPosterior:
         """Gaussian posterior of the latents of each measurement."""
         target, found, root, indefinite = self.gaussian(y, keys, seed)
-        status = self._status(found)
-        if bool(indefinite.any()):
-            status = worst_status([status, Status.UNMIXED])
-        numbers = {**_numbers(found), "indefinite": float(indefinite.sum())}
+        trusted = found.converged & ~indefinite
+        status = trusted_status(self.status, trusted)
+        numbers = {**found.numbers, "indefinite": float(indefinite.sum())}
         posterior = GaussianPositions(
             target, found.position, root, self.draws, keys, seed, status, numbers
         )
-        posterior.trusted = found.converged & ~indefinite
+        posterior.trusted = trusted
         return posterior
 
 
@@ -231,30 +213,14 @@ class ChainPosterior(FieldPosterior):
         status: Status,
     ) -> None:
         self.chains = chains
-        diagnoses = chains.diagnoses
-        trusted = torch.tensor([diagnosis.trusted for diagnosis in diagnoses])
-        mixed = Status.CONVERGED if bool(trusted.all()) else Status.UNMIXED
-        numbers = {
-            "rhat": max(d.rhat for d in diagnoses),
-            "bulk_ess": min(d.bulk_ess for d in diagnoses),
-            "tail_ess": min(d.tail_ess for d in diagnoses),
-            "e_bfmi": min(d.e_bfmi for d in diagnoses),
-            "divergences": float(sum(d.divergences for d in diagnoses)),
-            "untrusted": float((~trusted).sum()),
-            "gradients": float(chains.warmup_gradients + chains.gradients),
-        }
-        pool = [
-            thinned(chains.of_problems[:, :, p], diagnoses[p].bulk_ess)
-            for p in range(chains.problems)
-        ]
-        super().__init__(target, pool, keys, seed, worst_status([status, mixed]), numbers)
-        self.trusted = trusted
+        status = trusted_status(status, chains.trusted)
+        super().__init__(target, chains.thinned, keys, seed, status, chains.numbers)
+        self.trusted = chains.trusted
 
     @property
     def warnings(self) -> dict[int, tuple[str, ...]]:
         """What is wrong with each measurement that is not trusted, by its key."""
-        pairs = zip(self.keys, self.chains.diagnoses, strict=True)
-        return {key: diagnosis.warnings for key, diagnosis in pairs if diagnosis.warnings}
+        return self.chains.warnings(self.keys)
 
 
 class FieldImportance(Solver):
@@ -314,20 +280,13 @@ class WeightedPosterior(FieldPosterior):
         seed: int,
         status: Status,
     ) -> None:
-        smoothed, self.k = pareto_smooth(log_weights)
-        self.size = 1 / smoothed.exp().square().sum(0)
-        pool = []
-        for b, key in enumerate(keys):
-            uniform = NoiseStream(seed, Purpose.START, key).uniform(
-                (len(smoothed),), torch.float64
-            )
-            edges = smoothed[:, b].exp().cumsum(0)
-            pool.append(positions[b, torch.searchsorted(edges, uniform).clamp(max=len(edges) - 1)])
-        trusted = self.k < MAX_K
-        ended = Status.CONVERGED if bool(trusted.all()) else Status.UNMIXED
-        numbers = {"k": float(self.k.max()), "size": float(self.size.min())}
-        super().__init__(target, pool, keys, seed, worst_status([status, ended]), numbers)
-        self.trusted = trusted
+        weights = ImportanceWeights(log_weights)
+        self.k, self.size = weights.k, weights.size
+        chosen = weights.resampled(keys, seed, Purpose.START, len(log_weights))  # (S, B)
+        pool = [positions[b, chosen[:, b]] for b in range(len(keys))]
+        status = trusted_status(status, weights.trusted)
+        super().__init__(target, pool, keys, seed, status, weights.numbers)
+        self.trusted = weights.trusted
 
 
 def prior_positions(target: FieldTarget, count: int, keys: Sequence[int], seed: int) -> Tensor:
@@ -347,11 +306,3 @@ def field_mean(target: FieldTarget, v: Tensor) -> Tensor:
         return mean
     predicted = target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
     return mean + target.errors.expected(target.y - predicted, target.scales(v))[0]
-
-
-def _numbers(found: Maxima) -> dict[str, float]:
-    return {
-        "not_converged": float((~found.converged).sum()),
-        "promised_gain": float(found.promised.max()),
-        "gradients": float(found.gradients),
-    }

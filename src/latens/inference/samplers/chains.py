@@ -119,6 +119,38 @@ class Chains:
             for p in range(self.problems)
         )
 
+    @cached_property
+    def trusted(self) -> Tensor:
+        """Problems whose chains passed every diagnosis, `(P,)`."""
+        return torch.tensor([diagnosis.trusted for diagnosis in self.diagnoses])
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """The worst of every diagnosis over all problems, for `diagnostics`."""
+        found = self.diagnoses
+        return {
+            "rhat": max(d.rhat for d in found),
+            "bulk_ess": min(d.bulk_ess for d in found),
+            "tail_ess": min(d.tail_ess for d in found),
+            "e_bfmi": min(d.e_bfmi for d in found),
+            "divergences": float(sum(d.divergences for d in found)),
+            "untrusted": float((~self.trusted).sum()),
+            "gradients": float(self.warmup_gradients + self.gradients),
+        }
+
+    def warnings(self, keys: Sequence[int]) -> dict[int, tuple[str, ...]]:
+        """What is wrong with each problem that is not trusted, by its key."""
+        pairs = zip(keys, self.diagnoses, strict=True)
+        return {key: diagnosis.warnings for key, diagnosis in pairs if diagnosis.warnings}
+
+    @cached_property
+    def thinned(self) -> list[Tensor]:
+        """As many draws of each problem as its smallest bulk effective size, `P` of `(n, d)`."""
+        return [
+            thinned(self.of_problems[:, :, p], diagnosis.bulk_ess)
+            for p, diagnosis in enumerate(self.diagnoses)
+        ]
+
     def _chance(self, problem: int) -> float:
         """What the largest R̂ of a problem reaches by chance, from the quantity that has it."""
         worst, count = self.rhat[problem].argmax(), self.rhat.shape[1]
@@ -224,6 +256,15 @@ class Diagnosis:
     def trusted(self) -> bool:
         """Whether nothing is wrong."""
         return not self.warnings
+
+
+def thinned(draws: Tensor, size: float) -> Tensor:
+    """As many draws of `(S, K, d)` as they are worth, evenly spread over time and chains."""
+    steps, chains = draws.shape[:2]
+    worth = steps * chains if not size > 0 else min(int(size), steps * chains)
+    spacing = max(1, -(-steps * chains // max(worth, 1)))
+    kept = draws[spacing - 1 :: spacing] if spacing <= steps else draws[-1:]
+    return kept.flatten(0, 1)
 
 
 def chance_rhat(size: float, draws: int, chains: int, quantities: int) -> float:

@@ -44,6 +44,27 @@ class Maxima:
     promised: Tensor
     gradients: int
 
+    def best_of(self, climbs: int) -> "Maxima":
+        """The highest of every `climbs` rows that follow each other, `(C / climbs, d)`."""
+        heights = self.log_density.unflatten(0, (-1, climbs))
+        best = heights.argmax(1) + climbs * torch.arange(len(heights), device=heights.device)
+        return Maxima(
+            self.position[best],
+            self.log_density[best],
+            self.converged[best],
+            self.promised[best],
+            self.gradients,
+        )
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """How the climbs ended, for `diagnostics`."""
+        return {
+            "not_converged": float((~self.converged).sum()),
+            "promised_gain": float(self.promised.max()),
+            "gradients": float(self.gradients),
+        }
+
 
 def maximise(
     log_density: LogDensity,

@@ -12,8 +12,8 @@ from torch import Tensor
 from latens.errors import ConfigError, DataError
 from latens.inference import DEFAULT_DRAWS
 from latens.inference.fields import FieldChains, FieldImportance, FieldLaplace, FieldPosterior
-from latens.inference.fields.solvers import MAX_K
 from latens.inference.fields.target import FieldTarget, NoiseLevel
+from latens.inference.resampling import MAX_K
 from latens.inference.samplers import HMC
 from latens.models.igno import IGNO
 from latens.store import RunFolder, content_hash, new_folder, write_array, write_json

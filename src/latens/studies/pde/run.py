@@ -82,7 +82,8 @@ def run_pde(
                 "training",
                 "a fit that can be used",
                 f"{status}: {outcome.message}",
-                "Lower `training.learning_rate`, delete the fit's folder and run again.",
+                "Mend the cause (where numbers are not finite, lower `training.learning_rate`), "
+                "delete the fit's folder and run again.",
             )
         cells = [(m, snr) for m in study.sensors for snr in study.snr]
         if not study.system.anywhere:

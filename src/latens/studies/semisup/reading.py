@@ -28,7 +28,8 @@ from latens.store import (
     write_json,
 )
 from latens.studies.configure import construct_object
-from latens.studies.semisup.work import USUAL, load_weights
+from latens.studies.load import load_weights
+from latens.studies.semisup.work import USUAL
 from latens.types import PathLike, Shape
 
 SUSPICIOUS = 0.01

@@ -1,38 +1,33 @@
 """Compute one unit of `semisup`."""
 
-import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
-from latens.errors import DataError, NumericalError, SolverError
 from latens.evaluation.assess import Assessment, Sample, assess, metric_rows
 from latens.evaluation.mixture import read, reconstruct
 from latens.metrics.components import effective_components
 from latens.models.mixture import MixtureVAE
 from latens.store import (
-    HISTORY,
     METRICS,
     Outcome,
     RunFolder,
     Status,
-    from_rows,
     new_folder,
     write_array,
     write_csv,
     write_json,
 )
-from latens.store.atomic import storage_error
-from latens.studies.load import WEIGHTS
+from latens.studies.fitting import failure, initialise, publish_fit
+from latens.studies.load import load_weights
 from latens.studies.semisup.active import RoundUnit, rows_of_round
 from latens.studies.semisup.study import Semisup
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
-from latens.studies.work import failure
-from latens.training import fit_model
+from latens.training import FitResult, fit_model
 from latens.training.labelled import LabelledData
 
 USUAL = "usual.npy"
@@ -47,31 +42,22 @@ COLLAPSED = 1.5
 def compute(study: Semisup, run: RunFolder, unit: Unit, target: Path) -> None:
     """Compute a unit and publish its folder; what goes wrong becomes its outcome."""
     if isinstance(unit, FitUnit):
-        _fit(study, run, unit, target)
+        _fit(study, run, unit)
     else:
         _evaluate(study, run, unit, target)
 
 
-def initialise(study: Semisup, unit: FitUnit) -> MixtureVAE:
-    """The model with its initial weights, a function of the seeds alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(unit.init_seed)
-        return study.build(unit.name)
-
-
-def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
-    history: list[tuple[str, int, str, float]] = []
-    weights = None
-    resume = run.resume(unit.hash)
-    corpus = study.corpus
+def _fit(study: Semisup, run: RunFolder, unit: FitUnit) -> None:
     rows = np.empty(0, dtype=np.int64)
-    try:
+
+    def train(resume: Path) -> tuple[MixtureVAE, FitResult]:
+        nonlocal rows
         rows = _labelled_rows(study, run, unit)
         model = initialise(study, unit)
         result = fit_model(
             model,
             study.training_pair(rows, run.path / "resume"),
-            corpus.validation_pair(),
+            study.corpus.validation_pair(),
             study.training,
             seed=1000 * unit.data_seed + unit.init_seed,
             resume=resume,
@@ -79,24 +65,9 @@ def _fit(study: Semisup, run: RunFolder, unit: FitUnit, target: Path) -> None:
                 LabelledData, rows=torch.as_tensor(rows), labelled=study.labelled_batch
             ),
         )
-        outcome, history = judged(model, study, result.outcome), result.history
-        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-    except NumericalError as error:
-        outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
-    except OSError as error:  # a checkpoint could not be written
-        raise storage_error(resume, error) from error
-    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
-        raise KeyboardInterrupt from None
-    except Exception as error:
-        outcome = failure(error)
-    with new_folder(target) as temporary:
-        write_json(temporary / "fit.json", _description(study, unit, rows))
-        outcome.write(temporary)
-        records = [dict(zip(HISTORY.columns, row, strict=True)) for row in history]
-        write_csv(temporary / "history.csv", HISTORY, from_rows(records, HISTORY))
-        if weights is not None:
-            save_file(_untied(weights), temporary / WEIGHTS)
-    shutil.rmtree(resume, ignore_errors=True)
+        return model, replace(result, outcome=judged(model, study, result.outcome))
+
+    publish_fit(run, unit.hash, train, lambda: _description(study, unit, rows))
 
 
 def _labelled_rows(study: Semisup, run: RunFolder, unit: FitUnit) -> np.ndarray:
@@ -124,16 +95,6 @@ def judged(model: MixtureVAE, study: Semisup, outcome: Outcome) -> Outcome:
     return Outcome(outcome.status, outcome.message, outcome.step, statistics)
 
 
-def _untied(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Weights without shared memory, which safetensors refuses: a shared encoder has two names."""
-    seen: set[int] = set()
-    made = {}
-    for name, value in weights.items():
-        made[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return made
-
-
 def _description(study: Semisup, unit: FitUnit, rows: np.ndarray) -> dict[str, Any]:
     return {
         **unit.identity,
@@ -147,31 +108,6 @@ def _description(study: Semisup, unit: FitUnit, rows: np.ndarray) -> dict[str, A
             "validation": len(study.corpus.validation),
         },
     }
-
-
-def load_weights(model: MixtureVAE, folder: Path) -> MixtureVAE:
-    """The model with the weights of a finished fit, ready for use.
-
-    Raises:
-        SolverError: If the fit has none.
-        DataError: If they cannot be read.
-    """
-    if not (folder / WEIGHTS).is_file():
-        outcome = Outcome.read(folder)
-        raise SolverError(
-            "run", "a fit with weights", f"one that ended {outcome.status}", outcome.message
-        )
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except Exception as error:  # damaged bytes raise whatever they like
-        got = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise DataError(
-            str(folder / WEIGHTS),
-            "the weights of this model",
-            got,
-            "Delete the fit and run again.",
-        ) from error
-    return model.eval()
 
 
 def _evaluate(study: Semisup, run: RunFolder, unit: EvaluationUnit, target: Path) -> None:
