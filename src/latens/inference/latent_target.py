@@ -32,7 +32,7 @@ from latens.inference.latent_posterior import (
     conditions_on_measurement,
     given_measurement,
 )
-from latens.inference.samplers import LogDensity
+from latens.inference.samplers import LogDensity, RowsOfProblems
 from latens.models import Latent, LatentModel
 from latens.problems import GaussianNoise, InverseProblem, LinearOperator
 from latens.problems.innovation import Innovation, innovation
@@ -65,8 +65,7 @@ class LatentTarget(ABC):
 
     def rows(self, chains: int) -> LogDensity:
         """Density of B · `chains` rows; the chains of measurement b stand together."""
-        y = self.y.repeat_interleave(chains, 0)  # (B K, *measurement)
-        return lambda v: self.log_joint(v, y)
+        return RowsOfProblems(self.log_joint, [self.y], chains)
 
     def extend(self, z: Tensor, noise: Tensor) -> Tensor:
         """A position with given latents, `(..., dim_z)`; `noise` `(..., dim − dim_z)` fills up."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, NumericalError, ShapeError
-from latens.inference.samplers import HMC, NUTS, TWO_STAGE, Metric, Sampling
+from latens.inference.samplers import HMC, NUTS, TWO_STAGE, Metric, RowsOfProblems, Sampling
 from latens.inference.samplers.chains import chance_nested_rhat, chance_rhat
 from latens.inference.samplers.kernels import IterationNoise
 from latens.inference.samplers.warmup import choose
@@ -334,3 +334,26 @@ def test_which_chain_is_taken():
     allowed = torch.tensor([[False, True, True, False], [True, False, False, False]])
     uniform = torch.tensor([[0.0, 0.49, 0.51, 0.99], [0.0, 0.3, 0.6, 0.99]])
     assert choose(allowed, uniform).tolist() == [[1, 1, 2, 2], [0, 0, 0, 0]]
+
+
+def test_problems_that_have_arrived_leave_the_batch():
+    """The same chains as in full lockstep, for fewer gradients."""
+    scales = torch.tensor([[0.05], [0.3], [0.4], [1.0], [2.0]], dtype=torch.float64)
+
+    def normal(x, scale):
+        return -0.5 * (x / scale).square().sum(-1)
+
+    grouped = RowsOfProblems(normal, [scales], 3)
+    plain = scales.repeat_interleave(3, 0)
+    start = (
+        scales.repeat_interleave(3, 0) * torch.linspace(-1, 1, 15, dtype=torch.float64)[:, None]
+    )
+    runs = [
+        Sampling(density, start, HMC(), problems=5, warmup=0).run(30)
+        for density in (grouped, lambda x: normal(x, plain))
+    ]
+    torch.testing.assert_close(runs[0].draws, runs[1].draws, rtol=1e-9, atol=1e-9)
+    assert torch.equal(runs[0].steps, runs[1].steps)
+    needed = runs[0].steps.unflatten(1, (5, 3))[:, :, 0].float()  # (S, P)
+    assert needed.mean(1).sum() <= runs[0].gradients < runs[1].gradients
+    assert runs[0].gradients <= needed.mean(1).sum() / 0.75  # a quarter of a batch may wait

@@ -24,7 +24,7 @@ from torch import Tensor
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.inference.fields.errors import HeldOutErrors
 from latens.inference.fields.sensors import DecodedSensors, Predictor
-from latens.inference.samplers import LogDensity
+from latens.inference.samplers import LogDensity, RowsOfProblems
 from latens.models.igno import IGNO
 
 Coordinates = Literal["z", "beta"]
@@ -161,11 +161,8 @@ class FieldTarget:
 
     def rows(self, chains: int) -> LogDensity:
         """Density of B · `chains` rows; the chains of a measurement stand together."""
-        y, rest, scale = (
-            value.repeat_interleave(chains, 0)
-            for value in (self.readings.y, self.readings.rest, self.scale)
-        )
-        return lambda v: self._log_density(v, y, rest, scale)
+        data = [self.readings.y, self.readings.rest, self.scale]
+        return RowsOfProblems(self._log_density, data, chains)
 
     def _log_density(self, v: Tensor, y: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
         free, level = v[:, : self.model.dim], v[:, self.model.dim :]

@@ -1,7 +1,7 @@
 """Samplers that know no model: a log-density of rows in, draws and their diagnosis out."""
 
 from latens.inference.samplers.chains import Chains, Diagnosis
-from latens.inference.samplers.density import LogDensity
+from latens.inference.samplers.density import LogDensity, RowsOfProblems
 from latens.inference.samplers.hmc import HMC
 from latens.inference.samplers.integrator import LEAPFROG, TWO_STAGE, Integrator
 from latens.inference.samplers.kernels import Kernel
@@ -20,6 +20,7 @@ __all__ = [
     "Kernel",
     "LogDensity",
     "Metric",
+    "RowsOfProblems",
     "Sampling",
     "estimate_metric",
 ]

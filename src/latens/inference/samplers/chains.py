@@ -36,7 +36,8 @@ class Chains:
             its own. Many short chains are then judged together.
         step_size: ε after warm-up, `(P,)`.
         restarted: Chains that warm-up moved to another's place because they were stuck, `(P,)`.
-        warmup_gradients: Gradients per chain that warm-up cost, counted in lockstep.
+        warmup_gradients: Gradients per chain that warm-up cost, counted in lockstep; gradients
+            of some of the problems count as their share.
         gradients: The same of the draws.
     """
 
@@ -53,8 +54,8 @@ class Chains:
     superchains: int | None
     step_size: Tensor
     restarted: Tensor
-    warmup_gradients: int
-    gradients: int
+    warmup_gradients: float
+    gradients: float
 
     @property
     def of_problems(self) -> Tensor:

@@ -1,6 +1,10 @@
-"""A log-density with its gradient, for all chains of all problems in one call."""
+"""A log-density with its gradient, for all chains of all problems in one call.
 
-from collections.abc import Callable
+Trajectories of different problems end at different steps. A density whose rows have data of their
+own tells them apart (`RowsOfProblems`), so that problems which have arrived leave the batch.
+"""
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,6 +13,35 @@ from latens.errors import ShapeError
 
 LogDensity = Callable[[Tensor], Tensor]
 """`(C, d)` → `(C,)`, nats up to a constant; the value of a row depends on that row alone."""
+
+
+class RowsOfProblems:
+    """A log-density of rows with data of their own; the chains of a problem stand together.
+
+    Args:
+        function: Density of positions `(C, d)` given the data of their rows, `(C,)`.
+        data: Tensors with one row per problem, `(P, …)` each.
+        chains: Chains per problem.
+
+    Attributes:
+        problems: Their number P.
+    """
+
+    def __init__(
+        self, function: Callable[..., Tensor], data: Sequence[Tensor], chains: int
+    ) -> None:
+        self._function, self._data, self._chains = function, tuple(data), chains
+        self._rows = tuple(value.repeat_interleave(chains, 0) for value in self._data)
+        self.problems = len(self._data[0])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Log-density of all rows, `(P K, d)` → `(P K,)`."""
+        return self._function(x, *self._rows)
+
+    def of(self, problems: Tensor) -> "RowsOfProblems":
+        """The density of some of the problems, by their numbers `(Q,)`."""
+        data = [value[problems] for value in self._data]
+        return RowsOfProblems(self._function, data, self._chains)
 
 
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:

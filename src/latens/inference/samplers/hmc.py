@@ -5,7 +5,7 @@
 `reach` is the largest posterior standard deviation in units of the metric, and (π/2)·reach the
 quarter period after which a Gaussian along that direction has forgotten its start. h_t is the
 van der Corput sequence in base 2, shared by all chains, so that no chain waits for another: the
-chains of a problem take equally many steps.
+chains of a problem take equally many steps. Problems that have arrived leave the batch.
 
 A cautious trajectory has as many steps, each shorter. It comes every eighth time, when h_t is in
 its lowest eighth, so that it costs less than an eighth more.
@@ -33,6 +33,7 @@ from latens.inference.samplers.kernels import (
     Tuning,
     check_count,
 )
+from latens.inference.samplers.metric import Metric
 
 
 class HMC(Kernel):
@@ -75,10 +76,7 @@ class HMC(Kernel):
         start = phase.with_momentum(noise.normal(chains, dim))
         steps = self.steps(tuning, noise.iteration)  # (P,)
         energy = start.energy  # (P, K)
-        end = start
-        for i in range(int(steps.max())):
-            size = torch.where(i < steps, tuning.size, 0.0)[:, None]  # (P, 1)
-            end = hamiltonian.step(end, size.expand(-1, chains), tuning.metric)
+        end = _trajectories(hamiltonian, start, steps, tuning.size, tuning.metric)
         error = _finite(end.energy - energy)
         acceptance = torch.exp(-error.clamp(min=0))
         accepted = noise.uniform(chains) < acceptance
@@ -108,6 +106,41 @@ class HMC(Kernel):
         share = 1 - self.jitter + 2 * self.jitter * van_der_corput(iteration + 1)
         time = self._mean_time(tuning.reach) * share
         return (time / tuning.step).ceil().clamp(1, tuning.bounded(self.max_steps)).long()
+
+
+def _trajectories(
+    hamiltonian: Hamiltonian, start: Phase, steps: Tensor, size: Tensor, metric: Metric
+) -> Phase:
+    """Where trajectories of `steps` `(P,)` of size `(P,)` end.
+
+    Where the density tells problems apart, those that have arrived leave the batch whenever they
+    are a quarter of it.
+    """
+    if not hamiltonian.separates:
+        return _steps(hamiltonian, start, steps, size, metric)
+    end, done = start, 0
+    while True:
+        moving = (steps > done).nonzero()[:, 0]
+        if not len(moving):
+            return end
+        left = steps[moving] - done
+        stage = int(left.sort().values[len(moving) // 4])
+        with hamiltonian.of(moving) as some:
+            counts, sizes = left.clamp(max=stage), size[moving]
+            part = _steps(some, end.of(moving), counts, sizes, metric.of(moving))
+        end = end.replaced(moving, part)
+        done += stage
+
+
+def _steps(
+    hamiltonian: Hamiltonian, phase: Phase, steps: Tensor, size: Tensor, metric: Metric
+) -> Phase:
+    """The same in lockstep: a problem that has arrived takes steps of size zero."""
+    chains = phase.position.shape[1]
+    for i in range(int(steps.max())):
+        taken = torch.where(i < steps, size, 0.0)[:, None]  # (P, 1)
+        phase = hamiltonian.step(phase, taken.expand(-1, chains), metric)
+    return phase
 
 
 def van_der_corput(index: int) -> float:

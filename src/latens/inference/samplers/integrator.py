@@ -26,7 +26,12 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from latens.inference.samplers.density import LogDensity, finite_or_lowest, value_and_gradient
+from latens.inference.samplers.density import (
+    LogDensity,
+    RowsOfProblems,
+    finite_or_lowest,
+    value_and_gradient,
+)
 from latens.inference.samplers.metric import Metric, adjoint, forward
 
 
@@ -78,6 +83,24 @@ class Phase:
         """The same positions with other momenta `(P, K, d)`."""
         return replace(self, momentum=momentum)
 
+    def of(self, problems: Tensor) -> "Phase":
+        """Those of some problems, by their numbers or by a mask."""
+        return Phase(
+            self.position[problems],
+            self.momentum[problems],
+            self.log_density[problems],
+            self.gradient[problems],
+        )
+
+    def replaced(self, problems: Tensor, found: "Phase") -> "Phase":
+        """The same with other points for some problems, by their numbers `(Q,)`."""
+        return Phase(
+            self.position.index_copy(0, problems, found.position),
+            self.momentum.index_copy(0, problems, found.momentum),
+            self.log_density.index_copy(0, problems, found.log_density),
+            self.gradient.index_copy(0, problems, found.gradient),
+        )
+
 
 def where(mask: Tensor, first: Phase, second: Phase) -> Phase:
     """The first phase in chains where the mask `(P, K)` holds, elsewhere the second."""
@@ -101,7 +124,8 @@ class Hamiltonian:
             one, a warning is given once and steps are taken one operation at a time.
 
     Attributes:
-        gradients: Gradients taken so far, each of all rows at once.
+        gradients: Gradients taken so far, each of all rows at once; a step of some of the
+            problems counts as that share.
     """
 
     def __init__(
@@ -113,13 +137,27 @@ class Hamiltonian:
     ) -> None:
         self.log_density = log_density
         self.integrator = integrator
-        self.gradients = 0
+        self.gradients = 0.0
         self._eager = _step_of(integrator, _eager_gradient(log_density))
         self._step: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = self._eager
         if compiled:
             fused = _step_of(integrator, _traced_gradient(log_density))
             with _validation_kept():
                 self._step = torch.compile(fused, fullgraph=True, dynamic=False)
+
+    @property
+    def separates(self) -> bool:
+        """Whether steps of some problems cost less than steps of all."""
+        return isinstance(self.log_density, RowsOfProblems) and not self.is_compiled
+
+    @contextmanager
+    def of(self, problems: Tensor) -> Iterator["Hamiltonian"]:
+        """The same for some problems, by their numbers `(Q,)`; its gradients count here too."""
+        density = self.log_density
+        assert isinstance(density, RowsOfProblems)
+        part = Hamiltonian(density.of(problems), self.integrator)
+        yield part
+        self.gradients += part.gradients * len(problems) / density.problems
 
     @property
     def is_compiled(self) -> bool:

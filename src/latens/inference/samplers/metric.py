@@ -55,6 +55,10 @@ class Metric:
         """Σ = I for every problem."""
         return cls(like.new_ones(problems, dim))
 
+    def of(self, problems: Tensor) -> "Metric":
+        """That of some problems, by their numbers `(Q,)`."""
+        return Metric(self.factor[problems])
+
     def inverse(self, x: Tensor) -> Tensor:
         """L⁻¹ x: from original to whitened units, `(P, K, d)`."""
         if self.is_dense:

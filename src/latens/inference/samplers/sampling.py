@@ -90,7 +90,7 @@ class Sampling:
         if superchains is not None:
             _check_superchains(start.unflatten(0, (problems, -1)), superchains)
         self.iteration = 0
-        self.warmup_gradients = 0
+        self.warmup_gradients = 0.0
         self.hamiltonian = Hamiltonian(log_density, kernel.integrator, compiled=compiled)
         position = start.detach().unflatten(0, (problems, -1))  # (P, K, d)
         self.phase = self._begin(position)
@@ -229,7 +229,8 @@ class Sampling:
         adaptation, phase = self.adaptation, self.phase
         state = {
             "counts": torch.tensor(
-                [self.iteration, self.warmup, self.warmup_gradients, self.hamiltonian.gradients]
+                [self.iteration, self.warmup, self.warmup_gradients, self.hamiltonian.gradients],
+                dtype=torch.float64,
             ),
             "position": phase.position,
             "log_density": phase.log_density,
@@ -267,7 +268,7 @@ class Sampling:
                 f"{tuple(state['position'].shape)} and {warmup}",
                 "Build `Sampling` with the arguments that the state was made with.",
             )
-        self.iteration = iteration
+        self.iteration = int(iteration)
         self.warmup_gradients = warmup_gradients
         self.hamiltonian.gradients = gradients
         position = state["position"]
