@@ -1,6 +1,6 @@
 """What a posterior costs beside a point inversion, and a hundred posteriors beside one.
 
-    python benchmarks/posterior_cost.py RUN [--model latent] [--images 100] [--cases 3] [--only PART]
+    python benchmarks/posterior_cost.py RUN [--model latent] [--images 100] [--cases 3]
 
 RUN is a finished study of phantoms with a `latent` model; its first data seed at the largest N is
 used. On fresh phantoms:
