@@ -19,6 +19,7 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -35,9 +36,10 @@ MOST = 60
 """Chains that cost more than so many point inversions are not made longer."""
 KINDS: dict[str, dict[str, int]] = {
     "long": {"chains": 4, "warmup": 200, "draws": 400},
-    "short": {"chains": 256, "superchains": 8, "warmup": 30, "draws": 24},
+    "middle": {"chains": 32, "superchains": 4, "warmup": 40, "draws": 25},
+    "short": {"chains": 256, "superchains": 8, "warmup": 30, "draws": 12},
 }
-"""A few long chains, judged by R̂, and many short ones, judged by nested R̂."""
+"""A few long chains, judged by R̂, and more and shorter ones, judged by nested R̂."""
 STARTS: tuple[Start, ...] = ("amortised", "prior")
 Row = dict[str, float | int | str]
 
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--singles", type=int, default=5)
     parser.add_argument("--cases", type=int, default=3, help="measurements of `posterior`")
     parser.add_argument("--only", choices=("ratio", "together"), help="one of the two parts")
+    parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found = load(arguments.run, arguments.model)
@@ -59,7 +62,9 @@ def main() -> None:
     y = simulate(found.problem, x, seed=99)
     rows = json.loads(ROWS.read_text()) if ROWS.is_file() else {}
     if arguments.only != "together":
-        rows["ratio"] = [ratio(found.solver, y[i : i + 1], i) for i in range(arguments.cases)]
+        rows["ratio"] = [
+            ratio(found.solver, y[i : i + 1], i, arguments.starts) for i in range(arguments.cases)
+        ]
         ROWS.write_text(json.dumps(rows, indent=1) + "\n")
     if arguments.only != "ratio":
         rows["together"] = together(found.solver, y, arguments.singles)
@@ -67,18 +72,19 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def ratio(solver: Amortised, y: Tensor, key: int) -> Row:
+def ratio(solver: Amortised, y: Tensor, key: int, starts: Sequence[Start]) -> Row:
     """A posterior against a point inversion of one measurement."""
     climbs = LatentMAP(solver.model, solver.problem, climbs=64, start="prior")
     begin = time.process_time()
     point = climbs(y, keys=[key])
     point_s = time.process_time() - begin
     row: Row = {"point_s": round(point_s, 2), "gradients of point": point.diagnostics["gradients"]}
-    for start in STARTS:
+    for start in starts:
         for kind in KINDS:
             found = sufficient(solver, y, key, start, kind, MOST * point_s)
             found["ratio"] = round(float(found["seconds"]) / point_s, 2)
             row |= {f"{start}, {kind}: {name}": value for name, value in found.items()}
+            print(start, kind, found, flush=True)
     return row
 
 
