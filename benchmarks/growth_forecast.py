@@ -14,7 +14,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -24,35 +23,28 @@ import torch
 
 from latens.data import VolumeSeries, series_from_visits
 from latens.evaluation.forecasts import ForecastScores, cross_validate
-from latens.inference.forecasting import (
-    EXPONENTIAL,
-    GOMPERTZ,
-    LOGISTIC,
-    FittedCurve,
-    Forecaster,
-    GaussianProcess,
-    HierarchicalGompertz,
-    LastValue,
-    LatentODEForecaster,
-    MixedEffects,
-)
+from latens.inference.forecasting import Target
 from latens.metrics.catalogue.forecast import FORECAST
+from latens.studies.growth import Growth
 
 ROWS = Path(__file__).resolve().parent / "data" / "growth_forecast.json"
 MIN_VISITS = 6
 
-FORECASTERS: dict[str, Callable[[], Forecaster]] = {
-    "last value": lambda: LastValue("last", MIN_VISITS),
-    "exponential": lambda: FittedCurve(EXPONENTIAL, "last", MIN_VISITS),
-    "logistic": lambda: FittedCurve(LOGISTIC, "last", MIN_VISITS),
-    "Gompertz": lambda: FittedCurve(GOMPERTZ, "last", MIN_VISITS),
-    "mixed effects": MixedEffects,
-    "Gaussian process": GaussianProcess,
-    "hierarchical Gompertz": lambda: HierarchicalGompertz("last"),
-    "latent ODE": lambda: LatentODEForecaster("last", members=1),
-    "hierarchical Gompertz, next": HierarchicalGompertz,
-    "latent ODE, next": lambda: LatentODEForecaster(members=1),
+FORECASTERS: dict[str, tuple[str, Target]] = {
+    "last value": ("last_value", "last"),
+    "exponential": ("exponential", "last"),
+    "logistic": ("logistic", "last"),
+    "Gompertz": ("gompertz", "last"),
+    "mixed effects": ("mixed_effects", "last"),
+    "Gaussian process": ("gaussian_process", "last"),
+    "hierarchical Gompertz": ("hierarchical_gompertz", "last"),
+    "latent ODE": ("latent_ode", "last"),
+    "hierarchical Gompertz, next": ("hierarchical_gompertz", "next"),
+    "latent ODE, next": ("latent_ode", "next"),
 }
+"""Forecaster of the study and the visit that it forecasts, by the name of its row."""
+
+STUDY = Growth(min_visits=MIN_VISITS, members=1)
 
 
 def lesions(folder: Path, limit: float | None = None) -> VolumeSeries:
@@ -101,13 +93,13 @@ def main() -> None:
         if name in done:
             continue
         reference = reference or cross_validate(
-            FORECASTERS["last value"], series, min_visits=MIN_VISITS
+            STUDY.maker(*FORECASTERS["last value"]), series, min_visits=MIN_VISITS
         )
         begin = time.perf_counter()
         scores = (
             reference
             if name == "last value"
-            else cross_validate(FORECASTERS[name], series, min_visits=MIN_VISITS)
+            else cross_validate(STUDY.maker(*FORECASTERS[name]), series, min_visits=MIN_VISITS)
         )
         row = row_of(name, scores, None if name == "last value" else reference)
         kept = [old for old in kept if old["forecaster"] != name] + [row]

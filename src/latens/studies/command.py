@@ -1,9 +1,7 @@
 """`latens run`: configuration, progress, and what is printed at the end."""
 
-import sys
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import (
@@ -16,10 +14,11 @@ from rich.progress import (
 )
 
 from latens.reporting import summary_text
-from latens.store import Status, content_hash
+from latens.store import Status
 from latens.studies.configure import Tree, load_layers, pairs, preset_names, resolve
 from latens.studies.expected import available_cores
 from latens.studies.kinds import kind_of
+from latens.studies.options import folder_of, show
 from latens.studies.run import Estimate, Finished, Listener, place, run_scarcity
 from latens.studies.units import Unit
 from latens.types import PathLike
@@ -114,12 +113,9 @@ def run_command(options: Namespace, overrides: list[str]) -> int:
     layers = load_layers(options.study, names, options.config)
     config = resolve(kind_of(options.study).study, layers, overrides, options.trust)
     if options.show:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+        show(config)
         return 0
-    default = Path("runs") / "-".join([options.study, *names, content_hash(config, 8)])
-    out = Path(options.out) if options.out else default
+    out = folder_of(options, names, config)
     jobs = options.jobs if options.jobs is not None else available_cores()
     bar = Bar()
     try:

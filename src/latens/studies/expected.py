@@ -68,9 +68,14 @@ def expected_seconds(study: Scarcity, missing: list[Unit], jobs: int) -> float:
         elif unit.algorithm in SAMPLERS and key not in timed:
             timed[key] = seconds_per_sampling(study, name, unit.algorithm)
         seconds += timed.get(key, 0.0)
-    if not missing or jobs == 1:
+    return wall_seconds(seconds, len(missing), jobs)
+
+
+def wall_seconds(seconds: float, units: int, jobs: int) -> float:
+    """Wall time of so many units that take so many seconds one after another."""
+    if units == 0 or jobs == 1:
         return seconds
-    return WORKER_START + seconds / min(jobs, len(missing), available_cores())
+    return WORKER_START + seconds / min(jobs, units, available_cores())
 
 
 def available_cores() -> int:

@@ -1,6 +1,7 @@
 """Tables of a whole run, from the folders of its evaluations."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from latens.store import (
     SHIFTS,
     TESTS,
     USABLE,
-    Outcome,
     RunFolder,
     Schema,
     from_rows,
@@ -29,8 +29,7 @@ from latens.store import (
     write_json,
     write_table,
 )
-from latens.studies.recorded import Finished
-from latens.studies.units import EvaluationUnit
+from latens.studies.curve_rows import Summary, Unit, curve_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,8 +39,6 @@ SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
 
 BAND_POINTS = 60
 ONE_SIGMA = 0.6827
-
-Unit = EvaluationUnit | Finished
 
 
 def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
@@ -54,17 +51,9 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
     Returns:
         The tables by name.
     """
-    import pandas as pd
-
     finished = [unit for unit in units if run.has_evaluation(unit.hash)]
-    numbered = [u for u in finished if (run.evaluation(u.hash) / "metrics.csv").is_file()]
-    # A unit does not change when its solver is renamed: the name of today counts.
-    frames = [
-        read_csv(run.evaluation(u.hash) / "metrics.csv", METRICS).assign(solver=u.solver)
-        for u in numbered
-    ]
-    metrics = pd.concat(frames, ignore_index=True) if frames else from_rows([], METRICS)
-    curves = _curves(run, finished, metrics)
+    metrics = metrics_of(run, finished)
+    curves = curve_rows(run, finished, metrics, partial(_summary_of, run))
     scaling, band = _scaling(metrics)
     tables = {
         "metrics": metrics,
@@ -79,12 +68,30 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
         write_table(run.tables, name, frame)
     definitions = definitions_of(metrics["metric"])
     write_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS, definitions)
+    write_members(run, finished)
+    return tables
+
+
+def metrics_of(run: RunFolder, units: Sequence[Unit]) -> "pd.DataFrame":
+    """Table METRICS of finished evaluations, those without numbers left out."""
+    import pandas as pd
+
+    numbered = [u for u in units if (run.evaluation(u.hash) / "metrics.csv").is_file()]
+    # A unit does not change when its solver is renamed: the name of today counts.
+    frames = [
+        read_csv(run.evaluation(u.hash) / "metrics.csv", METRICS).assign(solver=u.solver)
+        for u in numbered
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else from_rows([], METRICS)
+
+
+def write_members(run: RunFolder, units: Sequence[Unit]) -> None:
+    """Write `units.json`, the units that the tables are made of."""
     members = {
-        "fits": sorted({hash for unit in finished for hash in unit.needs}),
-        "evaluations": {unit.hash: unit.solver for unit in finished},
+        "fits": sorted({hash for unit in units for hash in unit.needs}),
+        "evaluations": {unit.hash: unit.solver for unit in units},
     }
     write_json(run.units_file, members)
-    return tables
 
 
 def _collected(run: RunFolder, units: Sequence[Unit], schema: Schema) -> "pd.DataFrame":
@@ -121,57 +128,16 @@ def definitions_of(
     return from_rows(rows, METRIC_DEFINITIONS)
 
 
-def _curves(
-    run: RunFolder, units: Sequence[Unit], metrics: "pd.DataFrame"
-) -> list[dict[str, Any]]:
-    """Mean over usable cells with an interval for seeds and test images together.
-
-    A collapsed or failed cell is left out and counted: the curve is that of models which pass
-    their gate. A size without any usable cell keeps a row, with NaN.
-    """
-    rows: list[dict[str, Any]] = []
-    cells: dict[tuple[str, int, str], list[Unit]] = {}
-    for unit in units:
-        cells.setdefault((unit.solver, unit.n, unit.check), []).append(unit)
-    for (solver, n, check), members in sorted(cells.items()):
-        same = {u.hash for u in units if u.solver == solver and u.check == check}
-        named = metrics.loc[metrics["evaluation"].isin(list(same)), "metric"]
-        names = set(named)
-        if not (names or check):  # a solver without any number is marked under every metric
-            names = set(metrics["metric"])
-        if not names:  # a check with tables of its own
-            continue
-        outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
-        status = status_text([str(o.status) for o in outcomes.values()])
-        usable = [u for u in members if outcomes[u.hash].usable]
-        components = _image_components(run, usable)
-        for name in sorted(names):
-            found = metrics.loc[metrics["metric"] == name]
-            found = found.loc[found["evaluation"].isin([u.hash for u in usable])]
-            if usable and found.empty:  # not measured at this size
-                continue
-            table = found.loc[np.isfinite(found["value"])]
-            rows.append(
-                {
-                    "solver": solver,
-                    "n": n,
-                    "metric": name,
-                    **_summary(metric(name), n, table, components),
-                    "level": LEVEL,
-                    "data_seeds": table["data_seed"].nunique(),
-                    "fits": len(table),
-                    "excluded": len(members) - len(usable) + len(found) - len(table),
-                    "status": status,
-                }
-            )
-    return rows
+def _summary_of(run: RunFolder, usable: Sequence[Unit]) -> Summary:
+    """Interval for seeds and test images together."""
+    return partial(_summary, _image_components(run, usable))
 
 
 def _summary(
-    metric: Metric,
+    components: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    name: str,
     n: int,
     cells: "pd.DataFrame",
-    components: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[str, float]:
     """Mean over cells with its interval; NaN without cells.
 
@@ -182,7 +148,7 @@ def _summary(
     if n == 0 and len(cells) == 1:
         (row,) = cells[["value", "lower", "upper"]].to_numpy(dtype=float).tolist()
         return dict(zip(("mean", "lower", "upper"), row, strict=True))
-    variance, degrees = _image_variance(metric, *components[metric.name])
+    variance, degrees = _image_variance(metric(name), *components[name])
     interval = seed_interval(
         cells["value"],
         cells["data_seed"].to_numpy(),
@@ -191,7 +157,7 @@ def _summary(
         image_degrees=degrees,
         level=LEVEL,
     )
-    low, high = metric.support
+    low, high = metric(name).support
     lower, upper = np.clip([interval.lower, interval.upper], low, high)
     return {"mean": interval.value, "lower": float(lower), "upper": float(upper)}
 
@@ -199,15 +165,6 @@ def _summary(
 def _labels(cells: "pd.DataFrame") -> np.ndarray:
     """Initialisation of each cell; ensembles, which have none, share a label."""
     return cells["init_seed"].fillna(-1).to_numpy(dtype=int)
-
-
-def status_text(statuses: list[str]) -> str:
-    """ "ok", or what went wrong how often."""
-    words = [word for word in statuses if word not in USABLE]
-    if not words:
-        return "ok"
-    counts = {word: words.count(word) for word in sorted(set(words))}
-    return ", ".join(f"{count} of {len(statuses)} {word}" for word, count in counts.items())
 
 
 def _image_components(

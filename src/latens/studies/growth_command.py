@@ -2,13 +2,12 @@
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 from latens.errors import ConfigError
-from latens.store import content_hash
 from latens.studies.configure import load_layers, preset_names, resolve
 from latens.studies.growth import Growth
 from latens.studies.growth_run import run_growth, table_text
+from latens.studies.options import folder_of, show
 
 
 def growth_command(options: Namespace, overrides: list[str]) -> int:
@@ -21,12 +20,9 @@ def growth_command(options: Namespace, overrides: list[str]) -> int:
     layers = load_layers("growth", names, options.config)
     config = resolve(Growth, layers, overrides, options.trust)
     if options.show:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+        show(config)
         return 0
-    default = Path("runs") / "-".join(["growth", *names, content_hash(config, 8)])
-    out = Path(options.out) if options.out else default
+    out = folder_of(options, names, config)
     run = run_growth(config, out, ", ".join(["growth", *names]), _say)
     print(table_text(run))
     print(f"report: {run.report_file}")

@@ -9,7 +9,7 @@ from latens.errors import ConfigError
 from latens.evaluation import Cell, Check
 from latens.problems import NoiseModel, Operator
 from latens.store import RunFolder, content_hash, major_versions, read_json
-from latens.studies.units import RESULT_VERSION
+from latens.studies.units import RESULT_VERSION, kind_of_check
 from latens.types import Shape
 
 STUDY = "evaluate"
@@ -72,7 +72,7 @@ class RecordedUnit:
     @property
     def kind(self) -> str:
         """What its cost is listed under."""
-        return f"check: {self.check}" if self.check else "evaluation"
+        return kind_of_check(self.check)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

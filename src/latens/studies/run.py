@@ -1,10 +1,10 @@
 """Run a study from its resolved configuration to tables, figures and report."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from latens.evaluation import Cell
 from latens.reporting import write_figures, write_report
@@ -14,11 +14,22 @@ from latens.studies.configure import construct
 from latens.studies.enumeration import units_of
 from latens.studies.expected import expected_seconds
 from latens.studies.gather import gather
+from latens.studies.kinds import Study
 from latens.studies.scarcity import Scarcity
 from latens.studies.sweep import check_jobs, sweep
 from latens.studies.units import RESULT_VERSION, EvaluationUnit, FitUnit, Unit
 from latens.studies.work import is_finished
 from latens.types import PathLike
+
+
+class Swept(Study, Protocol):
+    """A study that is made of fits and evaluations."""
+
+    def check_applicable(self) -> None:
+        """Find settings that cannot work before anything is trained."""
+
+
+AnyStudy = TypeVar("AnyStudy", bound=Swept)
 
 
 @dataclass(frozen=True)
@@ -77,19 +88,55 @@ def run_scarcity(
     Raises:
         LatensError: One line that names the setting or file at fault, before any training.
     """
+    parts = Parts(units_of, identity, expected_seconds, gather)
+    return run_units(construct(Scarcity, config), config, out, name, jobs, listener, parts)
+
+
+@dataclass(frozen=True)
+class Parts(Generic[AnyStudy]):
+    """What differs between studies that are swept as fits and evaluations.
+
+    Attributes:
+        units_of: All units of `(study, config)`.
+        identity: Description of the run `(study, config, name)` for `run.json`.
+        expected_seconds: Wall time of `(study, missing units, jobs)`.
+        gather: Writes the tables of `(run, evaluations)`.
+    """
+
+    units_of: Callable[[AnyStudy, dict[str, Any]], tuple[list[FitUnit], list[EvaluationUnit]]]
+    identity: Callable[[AnyStudy, dict[str, Any], str], dict[str, Any]]
+    expected_seconds: Callable[[AnyStudy, list[Unit], int], float]
+    gather: Callable[[RunFolder, Sequence[EvaluationUnit]], object]
+
+
+def run_units(
+    study: AnyStudy,
+    config: dict[str, Any],
+    out: PathLike,
+    name: str,
+    jobs: int,
+    listener: Listener,
+    parts: Parts[AnyStudy],
+) -> Finished:
+    """Compute what is missing of a study, then tables, figures and report.
+
+    Args:
+        study: The study.
+        config, out, name, jobs, listener: See `run_scarcity`.
+        parts: What is its own.
+    """
     check_jobs(jobs)
-    study = construct(Scarcity, config)
     study.check_applicable()
-    fits, evaluations = units_of(study, config)
-    run = RunFolder.create(out, identity(study, config, name))
+    fits, evaluations = parts.units_of(study, config)
+    run = RunFolder.create(out, parts.identity(study, config, name))
     tidy(run, fits, evaluations)
     units: list[Unit] = [*fits, *evaluations]
     missing = [unit for unit in units if not is_finished(run, unit)]
-    seconds = expected_seconds(study, missing, jobs)
+    seconds = parts.expected_seconds(study, missing, jobs)
     done = len(units) - len(missing)
     listener.start(Estimate(len(fits), len(evaluations), done, seconds), len(missing))
     sweep(study, config, run, units, jobs, listener)
-    gather(run, evaluations)
+    parts.gather(run, evaluations)
     write_figures(run)
     return Finished(run, write_report(run), failures(run, fits, evaluations))
 

@@ -93,6 +93,11 @@ class FitUnit:
         return Cell(self.name, self.n, self.data_seed, self.init_seed, self.hash)
 
 
+def kind_of_check(check: str) -> str:
+    """What the cost of an evaluation is listed under: its deep check, if it is one."""
+    return f"check: {check}" if check else "evaluation"
+
+
 @dataclass(frozen=True)
 class EvaluationUnit:
     """One solver, made of fits or of a classical algorithm, on the test set.
@@ -127,7 +132,7 @@ class EvaluationUnit:
     @property
     def kind(self) -> str:
         """What its cost is listed under."""
-        return f"check: {self.check}" if self.check else "evaluation"
+        return kind_of_check(self.check)
 
     @cached_property
     def identity(self) -> dict[str, Any]:

@@ -2,11 +2,10 @@
 
 import sys
 from argparse import Namespace
-from pathlib import Path
 
 from latens.reporting.pde import pde_summary_text
-from latens.store import content_hash
 from latens.studies.configure import load_layers, preset_names, resolve
+from latens.studies.options import folder_of, show
 from latens.studies.pde.run import run_pde
 from latens.studies.pde.study import Pde
 
@@ -17,12 +16,9 @@ def run_pde_command(options: Namespace, overrides: list[str]) -> int:
     layers = load_layers("pde", names, options.config)
     config = resolve(Pde, layers, overrides, options.trust)
     if options.show:
-        import yaml
-
-        sys.stdout.write(yaml.safe_dump(config, sort_keys=False, default_flow_style=None))
+        show(config)
         return 0
-    default = Path("runs") / "-".join(["pde", *names, content_hash(config, 8)])
-    out = Path(options.out) if options.out else default
+    out = folder_of(options, names, config)
     title = "pde: " + (", ".join(names) or "smooth")
     finished = run_pde(config, out, title, lambda line: print(line, file=sys.stderr, flush=True))
     print(pde_summary_text(finished.summary))

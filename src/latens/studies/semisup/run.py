@@ -10,17 +10,13 @@ import torch
 
 from latens.distributions import NoiseStream
 from latens.objectives import reduce_terms
-from latens.reporting import write_figures, write_report
-from latens.store import RunFolder
 from latens.studies.configure import construct
-from latens.studies.expected import WORKER_START, available_cores
-from latens.studies.run import Estimate, Finished, Listener, failures, tidy
+from latens.studies.expected import wall_seconds
+from latens.studies.run import Finished, Listener, Parts, run_units
 from latens.studies.semisup.study import Semisup, with_twins
 from latens.studies.semisup.tables import gather
 from latens.studies.semisup.units import units_of
-from latens.studies.sweep import check_jobs, sweep
 from latens.studies.units import RESULT_VERSION, FitUnit, Unit
-from latens.studies.work import is_finished
 from latens.training import one_thread
 from latens.types import PathLike
 
@@ -45,22 +41,9 @@ def run_semisup(
     Raises:
         LatensError: One line that names the setting or file at fault, before any training.
     """
-    check_jobs(jobs)
     config = with_twins(config)
-    study = construct(Semisup, config)
-    study.check_applicable()
-    fits, evaluations = units_of(study, config)
-    run = RunFolder.create(out, identity(study, config, name))
-    tidy(run, fits, evaluations)
-    units: list[Unit] = [*fits, *evaluations]
-    missing = [unit for unit in units if not is_finished(run, unit)]
-    done = len(units) - len(missing)
-    seconds = expected_seconds(study, missing, jobs)
-    listener.start(Estimate(len(fits), len(evaluations), done, seconds), len(missing))
-    sweep(study, config, run, units, jobs, listener)
-    gather(run, evaluations)
-    write_figures(run)
-    return Finished(run, write_report(run), failures(run, fits, evaluations))
+    parts = Parts(units_of, identity, expected_seconds, gather)
+    return run_units(construct(Semisup, config), config, out, name, jobs, listener, parts)
 
 
 def identity(study: Semisup, config: dict[str, Any], name: str) -> dict[str, Any]:
@@ -93,9 +76,7 @@ def expected_seconds(study: Semisup, missing: Sequence[Unit], jobs: int) -> floa
     pixels = math.prod(study.corpus.images.signal_shape) * len(study.corpus.test)
     evaluations = len(missing) - len(fits)
     seconds += evaluations * (EVALUATION + PIXEL * pixels)
-    if not missing or jobs == 1:
-        return seconds
-    return WORKER_START + seconds / min(jobs, len(missing), available_cores())
+    return wall_seconds(seconds, len(missing), jobs)
 
 
 def seconds_per_fit(study: Semisup, name: str) -> float:
