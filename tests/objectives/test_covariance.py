@@ -39,7 +39,7 @@ def test_closed_form_is_the_mean_over_four_different_rows():
 
 
 def test_unbiased_over_every_sample_of_a_small_population():
-    """All 3⁴ samples of four rows from three points: the mean is exact, the plain square is not."""
+    """All 3⁴ samples of four rows from three points: an exact mean; plain squares have a bias."""
     points = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.5, 3.0]], dtype=torch.float64)
     centred = points - points.mean(0)
     truth = (centred.T @ centred / 3).square()

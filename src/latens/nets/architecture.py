@@ -17,7 +17,7 @@ from latens.errors import ConfigError
 from latens.nets.conv import ConvPyramid, ConvUpsampler, Trunk, grids
 from latens.nets.maps import GaussianMap, MapUpsampler
 from latens.nets.patches import Patches
-from latens.nets.scale import Scale, ScaleHead, scale_head
+from latens.nets.scale import Scale, scale_head
 from latens.types import Shape
 
 
@@ -53,7 +53,7 @@ class GaussianImage(nn.Module):
         scale: Module from features to σ.
     """
 
-    def __init__(self, trunk: nn.Module, patches: Patches, scale: ScaleHead) -> None:
+    def __init__(self, trunk: nn.Module, patches: Patches, scale: nn.Module) -> None:
         super().__init__()
         self.trunk = trunk
         self.patches = patches
