@@ -51,7 +51,7 @@ def test_broadcast_is_a_convolution_of_tiled_latents_and_coordinates():
     torch.testing.assert_close(start(z), torch.nn.functional.silu(whole))
 
 
-@pytest.mark.parametrize("kind", ["standard", "broadcast"])
+@pytest.mark.parametrize("kind", ["standard", "sbd"])
 @pytest.mark.parametrize("upsampling", ["resize", "transposed"])
 def test_recomputed_activations_change_no_number(kind, upsampling):
     """Outputs and gradients are the same whether activations are kept or not."""
@@ -92,3 +92,17 @@ def test_one_scale_for_every_channel():
 def test_bad_sizes(settings):
     with pytest.raises(ConfigError):
         Volumetric(**settings)
+
+
+@pytest.mark.parametrize("scale", ["shared", "per_image", "per_pixel"])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_direct_likelihood_is_that_of_the_distribution(scale, patch):
+    decoder = Volumetric(4, features=6, patch=patch, coarse=4).decoder(3, SHAPE, scale).double()
+    for parameter in decoder.scale.parameters():
+        parameter.data.add_(0.1 * torch.arange(parameter.numel()).reshape(parameter.shape))
+    z, x = normal(3, 3).double(), normal(3, *SHAPE, seed=1).double()
+    torch.testing.assert_close(decoder.log_prob(z, x), decoder(z).log_prob(x))
+    found = torch.autograd.grad(decoder.log_prob(z, x).sum(), list(decoder.parameters()))
+    expected = torch.autograd.grad(decoder(z).log_prob(x).sum(), list(decoder.parameters()))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)

@@ -62,8 +62,9 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
 
     Metrics: `neg_elbo` (nats per element, one draw of q per volume; at least the negative
     log-likelihood), `kl` (nats), `ablation_z0` and `ablation_permuted` (error without the latents
-    over the error with them), `psnr`, and for each known part `r2` (all latents), `aligned` (the
-    part of that name itself), `leak` (from `rest`, the larger of the probes).
+    over the error with them), with parts `permuted_rest` (the same for `rest` alone), and for
+    each known part `r2` (probes of all latents), `aligned` (the part of that name itself), `leak`
+    (probes of `rest`), `dependence`. Without a suffix `_ridge` or `_kernel` the larger of the two.
 
     Args:
         model: Trained model in its final state.
@@ -79,9 +80,10 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
         "kl": bootstrap_interval(rows["kl"], groups, _first),
         "mse": bootstrap_interval(rows["mu"], groups, _first),
     }
-    for name in ("z0", "permuted"):
-        both = np.concatenate([rows[name], rows["mu"]], 1)
-        values[f"ablation_{name}"] = bootstrap_interval(both, groups, _ratio)
+    for name in ("ablation_z0", "ablation_permuted", "permuted_rest"):
+        if name in rows:
+            both = np.concatenate([rows[name], rows["mu"]], 1)
+            values[name] = bootstrap_interval(both, groups, _ratio)
     values |= _read(model, sample, use.loc)
     return VolumeAssessment(use, values)
 
@@ -96,19 +98,21 @@ def _ratio(means: Array) -> Array:
 
 def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str, Array]:
     """Per volume: −ELBO per element, KL, mean square errors; `(m, 1)` each."""
-    found: dict[str, list[Tensor]] = {n: [] for n in ("neg_elbo", "kl", "mu", "z0", "permuted")}
     others = torch.roll(loc, -1, 0)
-    empty = torch.empty(0)
+    codes = {"mu": loc, "ablation_z0": torch.zeros_like(loc), "ablation_permuted": others}
+    if isinstance(model, PartitionedVAE):
+        own = model.parts[REST]
+        codes["permuted_rest"] = torch.cat([loc[:, : own.start], others[:, own]], 1)
+    found: dict[str, list[Tensor]] = {name: [] for name in ("neg_elbo", "kl", *codes)}
     for number, start in enumerate(range(0, len(loc), BLOCK)):
         block = slice(start, start + BLOCK)
         x = sample.test[block].to(loc.device)
         noise = NoiseStream(seed, Purpose.LATENT, 1 + number, device=loc.device)
         _, _, terms = model.bound(x, noise)
         found["neg_elbo"].append(-terms.elbo / model.event_size)
-        found["kl"].append(terms.kl if terms.kl is not None else empty)
-        codes = {"mu": loc[block], "z0": torch.zeros_like(loc[block]), "permuted": others[block]}
+        found["kl"].append(terms.log_likelihood - terms.elbo)
         for name, code in codes.items():
-            error = (model.decode(code).mean - x).square().flatten(1).mean(1)
+            error = (model.decode(code[block]).mean - x).square().flatten(1).mean(1)
             found[name].append(error)
     return {
         name: torch.cat(parts)[:, None].double().numpy(force=True) for name, parts in found.items()

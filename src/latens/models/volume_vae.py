@@ -42,6 +42,9 @@ from latens.objectives.kl_control import KLControl, kl_per_latent
 from latens.problems import InverseProblem
 from latens.types import Shape
 
+UNIT_VOLUMES = 64
+"""Training volumes from which units are set."""
+
 
 class VolumeVAE(Model):
     """VAE of volumes.
@@ -82,8 +85,8 @@ class VolumeVAE(Model):
         self.dip = None if dip is None else DipPenalty(dim, dip)
 
     def fit_units(self, x: Tensor, y: Tensor) -> None:
-        """Set the units of the volumes."""
-        self.signal_units.fit(x)
+        """Set the units of the volumes from the first of them: data may exceed the memory."""
+        self.signal_units.fit(x[:UNIT_VOLUMES])
 
     def encode(self, x: Tensor) -> Independent:
         """q(z | x) in float32 at least, whatever the autocast."""
@@ -108,7 +111,9 @@ class VolumeVAE(Model):
         with torch.autocast(x.device.type, enabled=False):
             # The net may run in bf16; the sum over millions of voxels may not.
             kl = kl_divergence(q, self.prior(q.mean))
-        return q, z, LossTerms(log_likelihood(x, self.decode(z)), kl)
+        inside = self.decoder_net.log_prob(z, self.signal_units(x))
+        change = self.event_size * self.signal_units.scale.log()  # of variables, to data units
+        return q, z, LossTerms(inside - change, kl)
 
     def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Named task terms of a batch, `(B,)` each; functions of the batch repeat their value."""
@@ -179,11 +184,3 @@ class VolumeVAE(Model):
             parts = ("dip_off", "dip_diagonal")
             found["cov_penalty"] = sum(terms.weights[name] * found[name] for name in parts)
         return found
-
-
-def log_likelihood(x: Tensor, decoded: Independent) -> Tensor:
-    """log p(x | z) summed in float32 at least, `(B,)` nats."""
-    mean, scale = decoded.mean, decoded.stddev
-    if mean.dtype in (torch.bfloat16, torch.float16):
-        decoded = diagonal_normal(mean.float(), scale.float(), mean.ndim - 1)
-    return decoded.log_prob(x)

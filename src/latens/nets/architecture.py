@@ -4,6 +4,7 @@ A model says *what* it needs (a posterior from these tensors, a decoder to that 
 `Architecture` says *how* it is made. The model file then reads like its equations.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
@@ -78,6 +79,31 @@ class GaussianImage(nn.Module):
         loc = loc.reshape(*leading, *loc.shape[1:])
         scale = scale.reshape(*leading, *scale.shape[1:])
         return diagonal_normal(loc, scale, loc.ndim - len(leading))
+
+    def log_prob(self, z: Tensor, x: Tensor) -> Tensor:
+        """log p(x | z), as `forward(z).log_prob(x)`, without tensors that only spread σ.
+
+        At 4·128³ elements every such tensor is 33 MB per volume, in the graph and in time.
+
+        Args:
+            z: Latents, `(N, dim)`.
+            x: Signals in standard units, `(N, C, *spatial)`.
+
+        Returns:
+            Nats per sample, `(N,)`, summed over the event in float32 at least.
+        """
+        loc, features = self.trunk(z)
+        scale = self.scale(features)
+        wide = torch.promote_types(loc.dtype, torch.float32)
+        loc, scale = self.patches.join(loc), scale.to(wide)
+        if scale.shape[2:].numel() > 1:
+            if scale.shape[1] != x.shape[1]:
+                scale = self.patches.join(scale)
+            return diagonal_normal(loc.to(wide), scale, x.ndim - 1).log_prob(x)
+        squares = (x - loc.to(wide)).square().flatten(2).sum(-1)  # (N, C)
+        scale = scale.flatten(1).expand_as(squares)  # (N, C)
+        inside = 0.5 * squares / scale.square() + x[0, 0].numel() * scale.log()
+        return -inside.sum(1) - 0.5 * math.log(2 * math.pi) * x[0].numel()
 
 
 class LinearGaussianVector(nn.Module):

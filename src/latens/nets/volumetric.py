@@ -2,7 +2,7 @@
 
     encoder     fold · convolution · (stride 2, residual blocks) … · linear
     standard    linear to the smallest grid · (residual blocks, larger) … · convolution · unfold
-    broadcast   z and coordinates in [−1, 1] at every place of the smallest grid, then the same
+    sbd         z and coordinates in [−1, 1] at every place of the smallest grid, then the same
 
 Patches of p³ voxels are folded into channels first and unfolded last, so that most of the work
 is done by wide convolutions on small grids: at equal multiply-adds that takes less memory and
@@ -32,7 +32,7 @@ from latens.nets.patches import Patches
 from latens.nets.scale import PerChannelScale, Scale, scale_head
 from latens.types import Shape
 
-DecoderKind = Literal["standard", "broadcast"]
+DecoderKind = Literal["standard", "sbd"]
 Upsampling = Literal["resize", "transposed"]
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
@@ -261,7 +261,7 @@ class Volumetric(Architecture):
         patch: Edge of the patches that are folded into channels.
         coarse: Longest axis of the smallest grid.
         blocks: Residual blocks on every grid but the finest.
-        kind: `standard`, or `broadcast` for the spatial broadcast decoder.
+        kind: `standard`, or `sbd` for the spatial broadcast decoder.
         upsampling: `resize` or `transposed` convolutions.
         recompute: Compute activations again in the backward pass instead of keeping them.
     """
@@ -307,7 +307,7 @@ class Volumetric(Architecture):
     ) -> GaussianImage:
         """See `Architecture.decoder`; a context reaches the signal through the latents alone."""
         patches, chain, channels = self._sizes(shape)
-        if self.kind == "broadcast":
+        if self.kind == "sbd":
             start: nn.Module = Broadcast(dim, channels[-1], chain[-1])
         else:
             start = Start(dim, self.features, channels[-1], chain[-1])

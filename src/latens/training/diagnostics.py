@@ -61,7 +61,7 @@ class LatentUse:
 
 def encoded(model: VolumeVAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """Means and standard deviations of q(z | x), block by block, `(n, dim)` each."""
-    parts = [model.encode(block.to(_device(model))) for block in x.split(BLOCK)]
+    parts = [model.encode(x[rows].to(_device(model))) for rows in _blocks(len(x))]
     return torch.cat([q.mean for q in parts]), torch.cat([q.stddev for q in parts])
 
 

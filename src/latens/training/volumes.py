@@ -1,6 +1,7 @@
 """Batches of volumes: few rows at a time, shared by processes, gradients accumulated."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from lightning.pytorch import LightningDataModule
 
@@ -51,15 +52,15 @@ class EvenBlocks:
 
     def __init__(self, pair: Pair, size: int) -> None:
         self.x, self.y = pair
-        self.count = -(-len(self.x) // size)
+        count = -(-len(self.x) // size)
+        self.ends = [round(len(self.x) * k / count) for k in range(count + 1)]
 
     def __len__(self) -> int:
-        return self.count
+        return len(self.ends) - 1
 
     def __iter__(self) -> Iterator[Pair]:
-        yield from zip(
-            self.x.tensor_split(self.count), self.y.tensor_split(self.count), strict=True
-        )
+        for start, stop in pairwise(self.ends):
+            yield self.x[start:stop], self.y[start:stop]
 
 
 class VolumeData(LightningDataModule):
