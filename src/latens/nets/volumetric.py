@@ -37,6 +37,12 @@ Upsampling = Literal["resize", "transposed"]
 _TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 
 
+LOC_GAIN, LOG_SCALE = 30.0, -2.0
+"""How a posterior of volumes begins: means that differ between volumes by about the spread of the
+prior, and a σ of e⁻². From means of zero and σ = 1, as for images, a decoder of 10⁵ elements
+first learns to ignore the noise that it is given, and must then be taught to listen again."""
+
+
 class ResidualBlock(nn.Module):
     """u + conv(silu(norm(conv(silu(norm(u)))))), the grid unchanged.
 
@@ -300,7 +306,11 @@ class Volumetric(Architecture):
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         patches, chain, channels = self._sizes(joined)
         trunk = VolumeTrunk(patches, chain, channels, self.features, self.blocks, self.recompute)
-        return GaussianVector(trunk, self.features, dim)
+        made = GaussianVector(trunk, self.features, dim)
+        with torch.no_grad():
+            made.head.weight[:dim] *= LOC_GAIN
+            made.head.bias[dim:] = LOG_SCALE
+        return made
 
     def decoder(
         self, dim: int, shape: Shape, scale: Scale, context: Shape | None = None

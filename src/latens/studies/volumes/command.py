@@ -34,6 +34,8 @@ def volumes_command(options: Namespace, overrides: list[str], stage: str) -> int
     default = Path("runs") / "-".join(["growth", *names, content_hash(config, 8)])
     out = Path(options.out) if options.out else default
     finished = run_volumes(config, out, ", ".join(["growth", *names]), _say)
+    if finished is None:
+        return 0
     print(volume_summary_text(finished.metrics))
     for gate in finished.gates:
         print(f"gate: {gate}")

@@ -1,5 +1,6 @@
 """Run exp1, exp2 or exp3: a fit and an evaluation for every seed, then tables and report."""
 
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
-from latens.errors import DataError, NumericalError, SolverError
+from latens.errors import ConfigError, DataError, NumericalError, SolverError
 from latens.evaluation.volumes import assess_volumes
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
@@ -36,7 +37,7 @@ from latens.studies.load import WEIGHTS
 from latens.studies.volumes.pictures import pictures
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
-from latens.training import fit_model, one_thread
+from latens.training import FitResult, fit_model, one_thread
 from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
 from latens.training.volumes import VolumeData
 from latens.types import PathLike
@@ -76,7 +77,7 @@ class Finished:
 
 def run_volumes(
     config: dict[str, Any], out: PathLike, name: str, say: Callable[[str], None]
-) -> Finished:
+) -> Finished | None:
     """Compute what is missing, then tables and report.
 
     Args:
@@ -85,10 +86,16 @@ def run_volumes(
         name: Name of the run.
         say: Told of every finished part.
 
+    Returns:
+        What was found; None in a process that only takes part in the training.
+
     Raises:
         LatensError: One line that names the setting or file at fault.
     """
     study = construct(VolumeStudy, config)
+    if not leads(study):
+        follow(study, config, out)
+        return None
     roles = {role: len(rows) for role, rows in study.roles.items()}
     run = RunFolder.create(
         out,
@@ -149,6 +156,53 @@ def _identities(study: VolumeStudy, config: dict[str, Any], seed: int) -> tuple[
     return fit, evaluation
 
 
+def _train(
+    study: VolumeStudy, run: RunFolder, hash: str, seed: int
+) -> tuple[VolumeVAE, FitResult, LatentDiary, Tensor]:
+    """One training: model, result, diary, and the validation scans it looked at."""
+    train, validation = study.pair("train"), study.pair("validation")
+    model = study.build(seed)
+    watched = validation[0][slice(0, WATCHED)]
+    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range)
+    result = fit_model(
+        model,
+        train,
+        validation,
+        study.training,
+        seed,
+        resume=run.resume(hash),
+        make_data=partial(VolumeData, parts=study.hardware.accumulate),
+        hardware=study.hardware,
+        watchers=[diary],
+    )
+    return model, result, diary, watched
+
+
+def leads(study: VolumeStudy) -> bool:
+    """Whether this process writes the run: the first of those that `torchrun` or SLURM started."""
+    if study.hardware.processes * study.hardware.nodes == 1:
+        return True
+    numbers = [os.environ[key] for key in ("RANK", "SLURM_PROCID") if key in os.environ]
+    if not numbers:
+        raise ConfigError(
+            "hardware.processes",
+            "processes started by `torchrun` or `srun`",
+            "one process",
+            "Start the command with `torchrun --nproc_per_node=2 -m latens.cli run growth …`.",
+        )
+    return numbers[0] == "0"
+
+
+def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
+    """Take part in every training that is missing, and write nothing."""
+    run = RunFolder(out)
+    with one_thread():
+        for seed in range(study.seeds):
+            hash = content_hash(_identities(study, config, seed)[0])
+            if not run.has_fit(hash):
+                _train(study, run, hash, seed)
+
+
 def _fit(
     study: VolumeStudy,
     run: RunFolder,
@@ -160,26 +214,12 @@ def _fit(
     if run.has_fit(hash):
         return
     start = time.perf_counter()
-    train, validation = study.pair("train"), study.pair("validation")
-    model, resume = study.build(seed), run.resume(hash)
-    channels = study.subjects.channels
-    watched = validation[0][slice(0, WATCHED)]
-    diary = LatentDiary(watched, seed, channels, study.data_range)
-    weights = None
+    weights, looks = None, []
     try:
-        result = fit_model(
-            model,
-            train,
-            validation,
-            study.training,
-            seed,
-            resume=resume,
-            make_data=partial(VolumeData, parts=study.hardware.accumulate),
-            hardware=study.hardware,
-            watchers=[diary],
-        )
+        model, result, diary, watched = _train(study, run, hash, seed)
+        looks = diary.rows
         noise = NoiseStream(seed, Purpose.LATENT)
-        use = latent_use(model, watched, noise, channels, study.data_range)
+        use = latent_use(model, watched, noise, study.subjects.channels, study.data_range)
         outcome = judged(use, result.outcome)
         weights = {k: v.contiguous() for k, v in model.state_dict().items()}
     except NumericalError as error:
@@ -191,14 +231,14 @@ def _fit(
         outcome.write(folder)
         rows = [
             {"stage": study.stage, "seed": seed, "step": s, "quantity": q, "value": v}
-            for s, q, v in diary.rows
+            for s, q, v in looks
         ]
         write_csv(folder / "history.csv", VOLUME_HISTORY, from_rows(rows, VOLUME_HISTORY))
         if weights is not None:
             save_file(weights, folder / WEIGHTS)
-    shutil.rmtree(resume, ignore_errors=True)
-    seconds = round(time.perf_counter() - start, 3)
-    run.record_cost("fit", hash, study.stage, len(train[0]), 0, seed, seconds, float("nan"))
+    shutil.rmtree(run.resume(hash), ignore_errors=True)
+    seconds, count = round(time.perf_counter() - start, 3), len(study.roles["train"])
+    run.record_cost("fit", hash, study.stage, count, 0, seed, seconds, float("nan"))
     say(f"seed {seed}: trained in {seconds:.0f} s")
 
 

@@ -183,6 +183,7 @@ class VolumeStudy:
         self.test_scans, self.validation_scans = test_scans, validation_scans
         self.seeds, self.data_range, self.shown = seeds, data_range, shown
         self.training, self.hardware = training, hardware
+        self._images: dict[str, Tensor | Images] = {}
 
     @cached_property
     def subjects(self) -> Subjects:
@@ -204,12 +205,12 @@ class VolumeStudy:
         return {"train": pool[train], "validation": pool[validation], "test": test}
 
     def images(self, role: str) -> Tensor | Images:
-        """Images of a role: in memory where they are few."""
-        own = self.subjects.select(self.roles[role])
-        elements = len(own) * int(np.prod(own.shape))
-        if elements * 4 < HELD_BYTES:
-            return own.held()[:].images
-        return Images(own)
+        """Images of a role: in memory, and made once, where they are few."""
+        if role not in self._images:
+            own = self.subjects.select(self.roles[role])
+            few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
+            self._images[role] = own[:].images if few else Images(own)
+        return self._images[role]
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
