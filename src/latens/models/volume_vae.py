@@ -90,7 +90,10 @@ class VolumeVAE(Model):
 
     def encode(self, x: Tensor) -> Independent:
         """q(z | x) in float32 at least, whatever the autocast."""
-        q = self.encoder_net(self.signal_units(x))
+        return self._posterior(self.signal_units(x))
+
+    def _posterior(self, standard: Tensor) -> Independent:
+        q = self.encoder_net(standard)
         if q.mean.dtype in (torch.bfloat16, torch.float16):
             return diagonal_normal(q.mean.float(), q.stddev.float(), 1)
         return q
@@ -106,12 +109,13 @@ class VolumeVAE(Model):
 
     def bound(self, x: Tensor, noise: NoiseStream) -> tuple[Independent, Tensor, LossTerms]:
         """q(z | x), a draw of it, and the terms of the evidence bound."""
-        q = self.encode(x)
+        standard = self.signal_units(x)
+        q = self._posterior(standard)
         z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
         with torch.autocast(x.device.type, enabled=False):
             # The net may run in bf16; the sum over millions of voxels may not.
             kl = kl_divergence(q, self.prior(q.mean))
-        inside = self.decoder_net.log_prob(z, self.signal_units(x))
+        inside = self.decoder_net.log_prob(z, standard)
         change = self.event_size * self.signal_units.scale.log()  # of variables, to data units
         return q, z, LossTerms(inside - change, kl)
 
