@@ -26,6 +26,7 @@ TINY = {
     "seeds": 1,
     "shown": 2,
     "dip": {"start": 1, "ramp": 2},
+    "partition": {"start": 1, "ramp": 2},
     "training": {
         "max_steps": 6,
         "batch_size": 8,

@@ -153,6 +153,16 @@ def test_terms_of_the_partition():
     torch.testing.assert_close(reduce_terms(terms, 288), loss)
 
 
+def test_the_partition_ramps_in():
+    model = partitioned(partition=Partition(2.0, 3.0, start=10, ramp=4))
+    for step, share in ((9, 0.0), (10, 0.25), (13, 1.0)):
+        terms = model.training_terms("elbo", X, Y, noise(), None, step)
+        assert terms.weights["supervised"] == pytest.approx(2 * share)
+        assert model.schedule(step)["sched/dependence"] == pytest.approx(3 * share)
+    assert model.terms("elbo", X, Y, noise(), None).weights["supervised"] == 2
+    assert model.schedule_steps == 14
+
+
 def test_independence_moves_the_rest_alone():
     model = partitioned()
     terms = model.terms("elbo", X, Y, noise(), None)

@@ -88,7 +88,10 @@ def test_one_scale_for_every_channel():
     assert decoded.stddev[0, 0, 0, 0, 0] < decoded.stddev[0, 1, 0, 0, 0]
 
 
-@pytest.mark.parametrize("settings", [{"width": 6}, {"features": 0}, {"patch": 0}, {"blocks": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"width": 6}, {"features": 0}, {"patch": 0}, {"blocks": -1}, {"posterior_logvar_min": -4}],
+)
 def test_bad_sizes(settings):
     with pytest.raises(ConfigError):
         Volumetric(**settings)
@@ -106,3 +109,14 @@ def test_the_direct_likelihood_is_that_of_the_distribution(scale, patch):
     expected = torch.autograd.grad(decoder(z).log_prob(x).sum(), list(decoder.parameters()))
     for a, b in zip(found, expected, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_a_posterior_begins_loud_and_stays_above_its_floor():
+    nets = Volumetric(8, features=32, coarse=4, posterior_logvar_min=-5.0)
+    posterior = nets.posterior([SHAPE], 40, SHAPE)
+    q = posterior(normal(16, *SHAPE))
+    assert 0.1 < q.stddev.median() < 0.18  # e⁻²
+    assert 0.1 < q.mean.std() < 3
+    posterior.head.bias.data[40:] = -100.0
+    scale = posterior(normal(2, *SHAPE)).stddev
+    torch.testing.assert_close(scale, torch.full_like(scale, 0.0820850))  # e^(−5/2)

@@ -40,7 +40,7 @@ from latens.nets.scale import Scale
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.distributed import gathered
-from latens.objectives.kl_control import KLControl
+from latens.objectives.kl_control import KLControl, Ramp
 from latens.types import Shape
 
 REST = "rest"
@@ -55,16 +55,31 @@ class Partition:
             likelihood in nats per element is w D: at 1 it holds the encoder for hundreds of
             steps in which nothing is learned of the volumes.
         independent: v, of the squared distance correlation between `rest` and each part.
+        start: Optimiser step from which both count.
+        ramp: Steps over which they rise linearly to their weights.
     """
 
     supervised: float = 0.1
     independent: float = 0.1
+    start: int = 0
+    ramp: int = 0
 
     def __post_init__(self) -> None:
         for name in ("supervised", "independent"):
             if getattr(self, name) < 0:
                 value = getattr(self, name)
                 raise ConfigError(f"partition.{name}", "0 or more", value, "Raise it.")
+        Ramp(self.start, self.ramp)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps until the weights are final."""
+        return self.start + self.ramp
+
+    def weights(self, step: int) -> dict[str, float]:
+        """w and v at an optimiser step."""
+        share = Ramp(self.start, self.ramp)(step)
+        return {"supervised": share * self.supervised, "dependence": share * self.independent}
 
 
 class PartitionedVAE(VolumeVAE):
@@ -178,8 +193,14 @@ class PartitionedVAE(VolumeVAE):
 
     def weights(self, step: int) -> dict[str, float]:
         """See `VolumeVAE.weights`."""
-        own = {
-            "supervised": self.partition.supervised,
-            "dependence": self.partition.independent,
-        }
-        return {**super().weights(step), **own}
+        return {**super().weights(step), **self.partition.weights(step)}
+
+    @property
+    def schedule_steps(self) -> int:
+        """See `VolumeVAE.schedule_steps`."""
+        return max(super().schedule_steps, self.partition.steps)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """See `Model.schedule`."""
+        own = {f"sched/{name}": value for name, value in self.partition.weights(step).items()}
+        return {**super().schedule(step), **own}

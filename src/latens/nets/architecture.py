@@ -29,19 +29,21 @@ class GaussianVector(nn.Module):
         trunk: Module from input tensors to features `(N, width)`.
         width: Number of features.
         dim: Number of latents.
+        lowest: Floor of log σ, approached smoothly.
     """
 
-    def __init__(self, trunk: nn.Module, width: int, dim: int) -> None:
+    def __init__(self, trunk: nn.Module, width: int, dim: int, lowest: float = -6.0) -> None:
         super().__init__()
         self.trunk = trunk
+        self.lowest = lowest
         self.head = nn.Linear(width, 2 * dim)
         nn.init.zeros_(self.head.bias)
         nn.init.normal_(self.head.weight, std=0.1 / width**0.5)
 
     def forward(self, *inputs: Tensor) -> Independent:
-        """q(z | inputs), batch `(N,)`, event `(dim,)`; log σ is kept above −6."""
+        """q(z | inputs), batch `(N,)`, event `(dim,)`; log σ is kept above `lowest`."""
         loc, free = self.head(self.trunk(*inputs)).chunk(2, dim=-1)
-        log_scale = -6 + nn.functional.softplus(free + 6)
+        log_scale = self.lowest + nn.functional.softplus(free - self.lowest)
         return diagonal_normal(loc, log_scale.exp(), 1)
 
 

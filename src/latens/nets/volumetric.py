@@ -17,7 +17,7 @@ References:
 
 from collections.abc import Sequence
 from itertools import pairwise
-from math import prod
+from math import expm1, log, prod
 from typing import Literal
 
 import torch
@@ -270,6 +270,7 @@ class Volumetric(Architecture):
         kind: `standard`, or `sbd` for the spatial broadcast decoder.
         upsampling: `resize` or `transposed` convolutions.
         recompute: Compute activations again in the backward pass instead of keeping them.
+        posterior_logvar_min: Floor of log σ² of the posterior, below −4.
     """
 
     def __init__(
@@ -282,6 +283,7 @@ class Volumetric(Architecture):
         kind: DecoderKind = "standard",
         upsampling: Upsampling = "resize",
         recompute: bool = False,
+        posterior_logvar_min: float = -6.0,
     ) -> None:
         if width < 4 or width % 4:
             raise ConfigError(
@@ -292,9 +294,16 @@ class Volumetric(Architecture):
                 raise ConfigError(name, "1 or more", value, "Raise it.")
         if blocks < 0:
             raise ConfigError("blocks", "0 or more", blocks, "Use 1.")
+        if not posterior_logvar_min < 2 * LOG_SCALE:
+            raise ConfigError(
+                "posterior_logvar_min",
+                f"below {2 * LOG_SCALE:g}, where a posterior begins",
+                posterior_logvar_min,
+                "Use −6.",
+            )
         self.width, self.features, self.patch, self.coarse = width, features, patch, coarse
         self.blocks, self.kind, self.upsampling = blocks, kind, upsampling
-        self.recompute = recompute
+        self.recompute, self.posterior_logvar_min = recompute, posterior_logvar_min
 
     def _sizes(self, shape: Shape) -> tuple[Patches, list[Shape], list[int]]:
         patches = Patches(shape, self.patch)
@@ -306,10 +315,11 @@ class Volumetric(Architecture):
         joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         patches, chain, channels = self._sizes(joined)
         trunk = VolumeTrunk(patches, chain, channels, self.features, self.blocks, self.recompute)
-        made = GaussianVector(trunk, self.features, dim)
+        lowest = self.posterior_logvar_min / 2
+        made = GaussianVector(trunk, self.features, dim, lowest)
         with torch.no_grad():
             made.head.weight[:dim] *= LOC_GAIN
-            made.head.bias[dim:] = LOG_SCALE
+            made.head.bias[dim:] = lowest + log(expm1(LOG_SCALE - lowest))
         return made
 
     def decoder(

@@ -51,6 +51,7 @@ class Sizes:
         coarse: Longest axis of the smallest grid.
         blocks: Residual blocks on every grid but the finest.
         recompute: Compute activations again in the backward pass: less memory, more time.
+        posterior_logvar_min: Floor of log σ² of the posterior.
     """
 
     dim: int = 128
@@ -63,6 +64,7 @@ class Sizes:
     coarse: int = 8
     blocks: int = 1
     recompute: bool = False
+    posterior_logvar_min: float = -6.0
 
     def architecture(self) -> Volumetric:
         """The networks."""
@@ -75,6 +77,7 @@ class Sizes:
             self.decoder,
             self.upsampling,
             self.recompute,
+            self.posterior_logvar_min,
         )
 
 
@@ -155,10 +158,11 @@ class VolumeStudy:
             raise ConfigError("data_range", "above 0", data_range, "Use 8.")
         if not parts or len(set(parts)) < len(parts):
             raise ConfigError("parts", "each part once, at least one", parts, "Use [volume].")
-        last = max(control.steps, dip.steps if stage == "exp2" else 0)
+        own = {"exp1": 0, "exp2": dip.steps, "exp3": partition.steps}[stage]
+        last = max(control.steps, own)
         if last > training.max_steps:
             raise ConfigError(
-                "control, dip",
+                "control, dip, partition",
                 f"schedules that end within `training.max_steps` ({training.max_steps})",
                 f"{last} steps",
                 "Shorten them, or the model never trains with its final weights.",
