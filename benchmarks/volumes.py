@@ -79,11 +79,16 @@ class Ours(nn.Module):
         return reduce_terms(terms, self.model.event_size)
 
 
-def operations(model: nn.Module, x: Tensor) -> float:
-    """Multiply-adds of a forward and backward pass per volume."""
-    with FlopCounterMode(display=False) as counter:
-        model(x[:1]).backward()
-    model.zero_grad(set_to_none=True)
+def operations(name: str, options: argparse.Namespace, width: int = 0) -> float:
+    """Multiply-adds of a forward and backward pass per volume, counted without computing."""
+    with torch.device("meta"):
+        x = torch.empty(1, CHANNELS, *[options.size] * 3)
+        if name == "peer":
+            model: nn.Module = Peer(options.size, options.units)
+        else:
+            model = Ours(options.size, width, options.patch, False)
+        with FlopCounterMode(display=False) as counter:
+            model(x).backward()
     return counter.get_total_flops() / 2
 
 
@@ -122,15 +127,10 @@ def peak() -> float:
 
 def matched_width(options: argparse.Namespace, target: float) -> int:
     """Width of ours whose multiply-adds are nearest to the peer's."""
-    x = batch(options.size, 1)
-    found = {w: operations(Ours(options.size, w, options.patch, False), x) for w in (8, 16)}
+    found = {8: operations("ours", options, 8)}
     while found[max(found)] < target:
-        w = max(found) + 8
-        found[w] = operations(Ours(options.size, w, options.patch, False), x)
-    for w in range(max(found) - 4, 4, -8):
-        if found.get(w + 4, 0) > target > found.get(w - 4, 0):
-            found[w] = operations(Ours(options.size, w, options.patch, False), x)
-    return min(found, key=lambda w: abs(found[w] - target))
+        found[max(found) + 4] = operations("ours", options, max(found) + 4)
+    return min(found, key=lambda width: abs(found[width] - target))
 
 
 def main() -> None:
@@ -150,10 +150,9 @@ def main() -> None:
     if options.child:
         print(json.dumps(measure(options.child, options)))
         return
-    x = batch(options.size, 1)
-    peer = operations(make("peer", options), x)
+    peer = operations("peer", options)
     options.width = options.width or matched_width(options, peer)
-    ours = operations(make("ours", options), x)
+    ours = operations("ours", options, options.width)
     found: dict[str, dict[str, float]] = {}
     words = ("size", "batch", "steps", "units", "patch", "width", "threads")
     given = [f"--{word}={getattr(options, word)}" for word in words]
