@@ -5,7 +5,7 @@ import torch
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, ShapeError
-from latens.nets import Architecture, Conv, ConvMap, Linear
+from latens.nets import Architecture, Conv, ConvMap, Linear, Volumetric
 
 ARCHITECTURES: dict[str, Architecture] = {
     "conv": Conv(4, features=6),
@@ -13,6 +13,8 @@ ARCHITECTURES: dict[str, Architecture] = {
     "map": ConvMap(4),
     "map-patch3": ConvMap(4, patch=3, levels=1),
     "linear": Linear(),
+    "volumetric": Volumetric(4, features=6, coarse=4),
+    "broadcast": Volumetric(4, features=6, patch=1, kind="sbd", upsampling="transposed"),
 }
 SHAPES = [(1, 15), (2, 13, 17), (1, 28, 28), (1, 9, 10, 11), (2, 8, 9, 5)]
 SCALES = {"conv": ("shared", "per_image", "per_pixel"), "linear": ("shared",)}

@@ -19,11 +19,13 @@ from latens.data.pde_fields import (
     read_eit_codes,
     read_eit_fields,
 )
+from latens.data.phantom_subjects import LesionGrowth, PhantomSubjects
 from latens.data.phantoms import Phantoms
 from latens.data.random_fields import GaussianField, two_valued
 from latens.data.series import VolumeSeries, series_from_visits
 from latens.data.series_table import Columns, SeriesFile, read_series
 from latens.data.sprite import Sprite
+from latens.data.subjects import Scans, Subjects, SubjectSource
 from latens.data.subsets import Subset, hold_out, nested_subsets
 from latens.data.tiles import Tiles
 from latens.data.volumes import Volume, read_volume, write_volume
@@ -39,14 +41,19 @@ __all__ = [
     "GrowthSimulation",
     "IdxImages",
     "ImageSet",
+    "LesionGrowth",
     "MedMnist",
     "NiftiFolder",
     "NpyFolder",
     "PairedFolder",
+    "PhantomSubjects",
     "Phantoms",
+    "Scans",
     "SeriesFile",
     "Source",
     "Sprite",
+    "SubjectSource",
+    "Subjects",
     "Subset",
     "Tiles",
     "Volume",

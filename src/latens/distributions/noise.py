@@ -39,6 +39,10 @@ class Purpose(IntEnum):
     """Measurements replicated from draws of a posterior."""
     FORECAST = 12
     """Readings of visits to come, and the choice of parameters behind them."""
+    SUBJECT = 13
+    """Phantom subjects: their factors, and the noise of their scans."""
+    AUGMENTATION = 14
+    """Turns, flips and intensities of scans in training."""
 
 
 def _generator(*key: int) -> torch.Generator:

@@ -128,6 +128,30 @@ class Model(nn.Module, ABC):
             problem: The inverse problem, where `needs_problem`.
         """
 
+    def training_terms(
+        self,
+        stage: str,
+        x: Tensor,
+        y: Tensor,
+        noise: NoiseStream,
+        problem: InverseProblem | None,
+        step: int,
+    ) -> LossTerms:
+        """Terms that are trained with at an optimiser step; those of `terms` by default.
+
+        Models whose weights change while they train differ here, and not in `terms`, which
+        chooses the weights: validation losses of different steps are comparable.
+        """
+        return self.terms(stage, x, y, noise, problem)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """Named weights and levels at an optimiser step, for logs; none by default."""
+        return {}
+
+    def watched(self, terms: LossTerms) -> dict[str, float]:
+        """Terms of a training batch that are logged beside the loss; none by default."""
+        return {}
+
     def with_consistency(
         self, terms: LossTerms, reconstruction: Tensor, y: Tensor, problem: InverseProblem | None
     ) -> LossTerms:

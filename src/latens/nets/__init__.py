@@ -2,8 +2,16 @@
 
 from latens.nets.architecture import Architecture, Conv, ConvMap, Linear
 from latens.nets.flows import AffineFlow, Flow, SplineFlow
-from latens.nets.scale import PerImageScale, PerPixelScale, ScaleHead, SharedScale, scale_head
+from latens.nets.scale import (
+    PerChannelScale,
+    PerImageScale,
+    PerPixelScale,
+    ScaleHead,
+    SharedScale,
+    scale_head,
+)
 from latens.nets.units import Units
+from latens.nets.volumetric import Volumetric
 
 __all__ = [
     "AffineFlow",
@@ -12,11 +20,13 @@ __all__ = [
     "ConvMap",
     "Flow",
     "Linear",
+    "PerChannelScale",
     "PerImageScale",
     "PerPixelScale",
     "ScaleHead",
     "SharedScale",
     "SplineFlow",
     "Units",
+    "Volumetric",
     "scale_head",
 ]

@@ -14,8 +14,8 @@ from latens.types import Shape
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
-def grids(spatial: Shape) -> list[Shape]:
-    """Grids from fine to coarse: halved (rounding up) until the longest axis is at most 4."""
+def grids(spatial: Shape, coarse: int = 4) -> list[Shape]:
+    """Grids from fine to coarse: halved (rounding up) to a longest axis of at most `coarse`."""
     if len(spatial) not in _CONV:
         raise ShapeError(
             "shape",
@@ -24,7 +24,7 @@ def grids(spatial: Shape) -> list[Shape]:
             "Reshape the signal or write an `Architecture` for it.",
         )
     chain = [tuple(spatial)]
-    while max(chain[-1]) > 4:
+    while max(chain[-1]) > coarse:
         chain.append(tuple((s + 1) // 2 for s in chain[-1]))
     return chain
 

@@ -120,6 +120,36 @@ class SharedScale(ScaleHead):
         return self.value.expand(features.shape[0], *[1] * (features.ndim - 1))
 
 
+class PerChannelScale(ScaleHead):
+    """One σ for each channel of the data set: a shared σ for each modality.
+
+    Args:
+        channels: Channels of the signal.
+        lower, upper, start, bound: See `ScaleHead`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        lower: float = 1e-3,
+        upper: float = 3.0,
+        start: float = 0.5,
+        bound: Bound = "smooth",
+    ) -> None:
+        super().__init__(lower, upper, start, bound)
+        self.free = nn.Parameter(torch.zeros(channels))
+
+    @property
+    def value(self) -> Tensor:
+        """σ of each channel, `(C,)`."""
+        return self.bounded(GAIN * self.free)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """σ, `(N, C, 1, …, 1)`, from features `(N, H, *spatial)` (only their rank is used)."""
+        value = self.value.reshape(-1, *[1] * (features.ndim - 2))
+        return value.expand(features.shape[0], *value.shape)
+
+
 class PerImageScale(ScaleHead):
     """One σ per image, from pooled decoder features."""
 

@@ -23,6 +23,7 @@ from latens.reporting.sections import drawings, picture_sets
 from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
 from latens.reporting.trust_figure import trust_figure
+from latens.reporting.volumes import write_volume_figures, write_volume_report
 from latens.store import RunFolder, write_bytes, write_text
 
 
@@ -94,13 +95,17 @@ def write_report(run: RunFolder) -> Path:
         DataError: If a file of the run cannot be read, or the report cannot be written.
     """
     if _is_growth(run):
-        return write_growth_report(run)
+        return write_volume_report(run) if _of_scans(run) else write_growth_report(run)
     results = read_results(run)
     return write_text(run.report_file, render(results))
 
 
 def _is_growth(run: RunFolder) -> bool:
     return (run.path / "run.json").is_file() and run.description["study"] == "growth"
+
+
+def _of_scans(run: RunFolder) -> bool:
+    return run.description["config"].get("stage", "ode") != "ode"
 
 
 def write_figures(run: RunFolder) -> list[Path]:
@@ -118,7 +123,7 @@ def write_figures(run: RunFolder) -> list[Path]:
         DataError: If a file of the run cannot be read, or a figure cannot be written.
     """
     if _is_growth(run):
-        return write_growth_figures(run)
+        return write_volume_figures(run) if _of_scans(run) else write_growth_figures(run)
     results = read_results(run)
     drawn: dict[str, Any] = {}
     if results.measured:

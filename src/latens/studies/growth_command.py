@@ -2,6 +2,7 @@
 
 import sys
 from argparse import Namespace
+from itertools import pairwise
 
 from latens.errors import ConfigError
 from latens.studies.configure import load_layers, preset_names, resolve
@@ -9,9 +10,17 @@ from latens.studies.growth import Growth
 from latens.studies.growth_run import run_growth, table_text
 from latens.studies.options import folder_of, show
 
+STAGES = ("exp1", "exp2", "exp3")
+"""Stages on scans; `ode` is that of series of volumes."""
+
 
 def growth_command(options: Namespace, overrides: list[str]) -> int:
     """Run the study from command-line options; returns the exit code."""
+    stage = chosen_stage(options, overrides)
+    if stage is not None:
+        from latens.studies.volumes.command import volumes_command
+
+        return volumes_command(options, overrides, stage)
     if options.jobs not in (None, 1):
         raise ConfigError(
             "jobs", "1, since forecasters are fitted one after another", options.jobs, "Drop it."
@@ -28,6 +37,17 @@ def growth_command(options: Namespace, overrides: list[str]) -> int:
     print(f"report: {run.report_file}")
     print(f"forecast new patients: latens forecast {run.path} series.csv --horizon 90")
     return 0
+
+
+def chosen_stage(options: Namespace, overrides: list[str]) -> str | None:
+    """exp1, exp2 or exp3, where `--stage` or a preset of that name says so."""
+    said = [second for first, second in pairwise(overrides) if first == "--stage"]
+    said += [word.split("=", 1)[1] for word in overrides if word.startswith("--stage=")]
+    said += preset_names(f"{options.preset},{options.part}")
+    found = sorted({name for name in said if name in ("ode", *STAGES)})
+    if len(found) > 1:
+        raise ConfigError("stage", "one stage", " and ".join(found), "Choose one.")
+    return found[0] if found and found[0] in STAGES else None
 
 
 def _say(line: str) -> None:

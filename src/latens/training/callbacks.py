@@ -75,8 +75,9 @@ class AtomicCheckpoint(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save next to the target, then rename."""
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.path)
+        trainer.save_checkpoint(temporary)  # all processes meet here, the first one writes
+        if trainer.is_global_zero:
+            os.replace(temporary, self.path)
 
 
 def whole_checkpoint(path: Path, weights: Mapping[str, Tensor]) -> Path | None:

@@ -3,12 +3,12 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from latens.distributions import NoiseStream
 from latens.models import LatentModel, Model
@@ -17,6 +17,7 @@ from latens.store import Outcome, Status
 from latens.training.batches import Pair
 from latens.training.callbacks import AtomicCheckpoint, BestWeights, whole_checkpoint
 from latens.training.gate import collapse_diagnosis
+from latens.training.hardware import Hardware
 from latens.training.module import PairData, StageModule
 from latens.training.settings import Training
 
@@ -60,6 +61,8 @@ def fit_model(
     problem: InverseProblem | None = None,
     resume: Path | None = None,
     make_data: MakeData = PairData,
+    hardware: Hardware = Hardware(),  # noqa: B008
+    watchers: Sequence[Callback] = (),
 ) -> FitResult:
     """Train every stage of a model and judge the result.
 
@@ -74,6 +77,8 @@ def fit_model(
             the weights of an uninterrupted fit, bit for bit; a damaged checkpoint is deleted
             with a warning, and its stage starts again. Every fit needs a folder of its own.
         make_data: How batches are made of the pairs.
+        hardware: Precision, accumulation and processes.
+        watchers: Callbacks that look on; they see a look before its means are taken.
 
     Returns:
         Outcome and history.
@@ -89,7 +94,8 @@ def fit_model(
     with one_thread():
         for stage in model.stages:
             data = make_data(train, validation, settings, seed)
-            best = _fit_stage(model, stage, data, settings, seed, problem, resume)
+            module = StageModule(model, stage, problem, settings, seed, hardware.accumulate)
+            best = _fit_stage(module, data, resume, hardware, watchers)
             model.load_state_dict(best.weights)
             history += [(stage, *row) for row in best.history]
             if _improving(best, settings.patience):
@@ -101,21 +107,18 @@ def fit_model(
 
 
 def _fit_stage(
-    model: Model,
-    stage: str,
+    module: StageModule,
     data: LightningDataModule,
-    settings: Training,
-    seed: int,
-    problem: InverseProblem | None,
     resume: Path | None,
+    hardware: Hardware,
+    watchers: Sequence[Callback],
 ) -> BestWeights:
-    best = BestWeights(settings.patience)
-    callbacks: list = [best]
-    module = StageModule(model, stage, problem, settings, seed)
+    settings, best = module.settings, BestWeights(module.settings.patience)
+    callbacks: list = [*watchers, best]
     found = None
     if resume is not None:
         resume.mkdir(parents=True, exist_ok=True)
-        checkpoint = resume / f"{stage}.ckpt"
+        checkpoint = resume / f"{module.stage}.ckpt"
         found = whole_checkpoint(checkpoint, module.state_dict())
         callbacks.append(AtomicCheckpoint(checkpoint))
     with _quiet_lightning():
@@ -127,7 +130,7 @@ def _fit_stage(
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             accelerator="auto",
-            devices=1,
+            **hardware.trainer_arguments(),
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,

@@ -10,10 +10,12 @@ from torch import Tensor
 from latens.distributions import NoiseStream
 from latens.models import Model
 from latens.objectives import reduce_terms
+from latens.objectives.distributed import world_size
 from latens.objectives.terms import require_finite
 from latens.problems import InverseProblem
 from latens.training.batches import Blocks, Pair, StepBatches
 from latens.training.settings import Training
+from latens.training.sharing import SharedNoise
 
 TRAINING_NOISE, VALIDATION_NOISE = 0, 1
 
@@ -27,6 +29,7 @@ class StageModule(LightningModule):
         problem: Inverse problem, for models that simulate.
         settings: Budget and optimiser.
         seed: Key of every random number of this fit.
+        parts: Batches whose gradients make one step.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class StageModule(LightningModule):
         problem: InverseProblem | None,
         settings: Training,
         seed: int,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -43,23 +47,34 @@ class StageModule(LightningModule):
         self.problem = problem
         self.settings = settings
         self.key = (seed, model.stages.index(stage))
+        self.parts = parts
         self.event_size = model.stage_event_size(stage)
         self.sums: dict[str, float] = {}
 
     def _noise(self, purpose: int, index: int) -> NoiseStream:
         return NoiseStream(*self.key, purpose, index, device=self.device)
 
+    def _training_noise(self, batch_idx: int) -> NoiseStream:
+        """Noise of a step; of one of its parts where gradients are accumulated."""
+        part = batch_idx % self.parts
+        key = (*self.key, TRAINING_NOISE, self.global_step, *([part] if self.parts > 1 else []))
+        if world_size() > 1:
+            return SharedNoise(*key, device=self.device)
+        return NoiseStream(*key, device=self.device)
+
     def training_step(self, batch: Pair, batch_idx: int) -> Tensor:
         """Loss of a batch; raises `NumericalError` with step and terms if it is not finite."""
-        noise = self._noise(TRAINING_NOISE, self.global_step)
+        noise = self._training_noise(batch_idx)
         self.model.before_step(self.global_step, *batch)
-        terms = self.model.terms(self.stage, *batch, noise, self.problem)
+        step = self.global_step
+        terms = self.model.training_terms(self.stage, *batch, noise, self.problem, step)
         if terms.kl is not None:
-            beta = min(1.0, (self.global_step + 1) / max(self.settings.kl_warmup_steps, 1))
+            beta = min(1.0, (step + 1) / max(self.settings.kl_warmup_steps, 1))
+            beta *= terms.weights.get("kl", 1.0)
             terms = replace(terms, weights={**terms.weights, "kl": beta})
         loss = reduce_terms(terms, self.event_size)
         require_finite(loss, terms, self.global_step)
-        self._add("train", {"loss": float(loss.detach())}, 1)
+        self._add("train", {"loss": float(loss.detach()), **self.model.watched(terms)}, 1)
         return loss
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
@@ -77,14 +92,18 @@ class StageModule(LightningModule):
             key = f"{split}/{name}"
             self.sums[key] = self.sums.get(key, 0.0) + weight * value
 
-    def take_means(self) -> dict[str, float]:
-        """Means of all quantities since the last call."""
-        sums, self.sums = self.sums, {}
+    def means(self) -> dict[str, float]:
+        """Means of all quantities since they were last taken."""
         return {
-            key: value / sums[f"{key.split('/')[0]}/count"]
-            for key, value in sums.items()
+            key: value / self.sums[f"{key.split('/')[0]}/count"]
+            for key, value in self.sums.items()
             if not key.endswith("/count")
         }
+
+    def take_means(self) -> dict[str, float]:
+        """The same, and forget them."""
+        found, self.sums = self.means(), {}
+        return found
 
     def configure_optimizers(self):
         """Adam with linear warm-up and a cosine to zero."""

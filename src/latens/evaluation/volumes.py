@@ -1,0 +1,170 @@
+"""Assess a VAE of volumes on held-out subjects: latents in use, likelihood, parts and leakage."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose
+from latens.evaluation.intervals import Interval, bootstrap_interval
+from latens.metrics.probes import Array, Probe, explained, explained_rows, probe
+from latens.models.partitioned import REST, PartitionedVAE
+from latens.models.volume_vae import VolumeVAE
+from latens.objectives.dependence import distance_correlation
+from latens.training.diagnostics import LatentUse, encoded, latent_use
+
+PROBES: tuple[Probe, ...] = ("ridge", "kernel")
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Volumes that a model is assessed on.
+
+    Attributes:
+        fitting: Volumes of the pool, on which probes are fitted, `(n, *signal)`.
+        fitting_targets: Quantities of those, by part, `(n, T_part)`; NaN where unknown.
+        test: Held-out volumes, `(m, *signal)`.
+        test_targets: Quantities of those, by part.
+        groups: Subject of each held-out volume.
+        channels: Names of the channels.
+        data_range: L of PSNR and SSIM.
+    """
+
+    fitting: Tensor
+    fitting_targets: Mapping[str, Tensor]
+    test: Tensor
+    test_targets: Mapping[str, Tensor]
+    groups: Sequence[str]
+    channels: Sequence[str]
+    data_range: float
+
+
+@dataclass(frozen=True)
+class VolumeAssessment:
+    """What was found.
+
+    Attributes:
+        use: Latents and diagnostics on the held-out volumes.
+        values: Interval by metric.
+    """
+
+    use: LatentUse
+    values: dict[str, Interval] = field(default_factory=dict)
+
+
+@torch.no_grad()
+def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAssessment:
+    """All numbers of a model.
+
+    Metrics: `neg_elbo` (nats per element, one draw of q per volume; at least the negative
+    log-likelihood), `kl` (nats), `ablation_z0` and `ablation_permuted` (error without the latents
+    over the error with them), with parts `permuted_rest` (the same for `rest` alone), and for
+    each known part `r2` (probes of all latents), `aligned` (the part of that name itself), `leak`
+    (probes of `rest`), `dependence`. Without a suffix `_ridge` or `_kernel` the larger of the two.
+
+    Args:
+        model: Trained model in its final state.
+        sample: What it is assessed on.
+        seed: Key of the draws.
+    """
+    noise = NoiseStream(seed, Purpose.LATENT)
+    use = latent_use(model, sample.test, noise, sample.channels, sample.data_range)
+    rows = _rows(model, sample, use.loc, seed)
+    groups = list(sample.groups)
+    values = {
+        "neg_elbo": bootstrap_interval(rows["neg_elbo"], groups, _first),
+        "kl": bootstrap_interval(rows["kl"], groups, _first),
+        "mse": bootstrap_interval(rows["mu"], groups, _first),
+    }
+    for name in ("ablation_z0", "ablation_permuted", "permuted_rest"):
+        if name in rows:
+            both = np.concatenate([rows[name], rows["mu"]], 1)
+            values[name] = bootstrap_interval(both, groups, _ratio)
+    values |= _read(model, sample, use.loc)
+    return VolumeAssessment(use, values)
+
+
+def _first(means: Array) -> Array:
+    return means[:, 0]
+
+
+def _ratio(means: Array) -> Array:
+    return means[:, 0] / means[:, 1]
+
+
+def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str, Array]:
+    """Per volume: −ELBO per element, KL, mean square errors; `(m, 1)` each."""
+    others = torch.roll(loc, -1, 0)
+    codes = {"mu": loc, "ablation_z0": torch.zeros_like(loc), "ablation_permuted": others}
+    if isinstance(model, PartitionedVAE):
+        own = model.parts[REST]
+        codes["permuted_rest"] = torch.cat([loc[:, : own.start], others[:, own]], 1)
+    found: dict[str, list[Tensor]] = {name: [] for name in ("neg_elbo", "kl", *codes)}
+    for number, start in enumerate(range(0, len(loc), BLOCK)):
+        block = slice(start, start + BLOCK)
+        x = sample.test[block].to(loc.device)
+        noise = NoiseStream(seed, Purpose.LATENT, 1 + number, device=loc.device)
+        _, _, terms = model.bound(x, noise)
+        found["neg_elbo"].append(-terms.elbo / model.event_size)
+        found["kl"].append(terms.log_likelihood - terms.elbo)
+        for name, code in codes.items():
+            error = (model.decode(code[block]).mean - x).square().flatten(1).mean(1)
+            found[name].append(error)
+    return {
+        name: torch.cat(parts)[:, None].double().numpy(force=True) for name, parts in found.items()
+    }
+
+
+def _read(model: VolumeVAE, sample: Sample, test: Tensor) -> dict[str, Interval]:
+    """R² of every part: by probes of all latents, by the aligned part, by probes of `rest`."""
+    fitting, _ = encoded(model, sample.fitting)
+    values: dict[str, Interval] = {}
+    groups = np.asarray(sample.groups)
+    aligned = predicted_parts(model, test)
+    for name, truth in sample.test_targets.items():
+        known_here = torch.isfinite(truth).all(1)
+        known_there = torch.isfinite(sample.fitting_targets[name]).all(1)
+        if int(known_here.sum()) < 4 or int(known_there.sum()) < 20:
+            continue
+        t, own = _array(truth[known_here]), groups[known_here.numpy()]
+        learned = _array(sample.fitting_targets[name][known_there])
+        sources = {"r2": slice(None)}
+        if isinstance(model, PartitionedVAE):
+            sources["leak"] = model.parts[REST]
+        for metric, part in sources.items():
+            features = _array(fitting[known_there][:, part]), _array(test[known_here][:, part])
+            made = [probe(kind, features[0], learned, features[1]) for kind in PROBES]
+            rated = [_interval(prediction, t, own) for prediction in made]
+            for kind, interval in zip(PROBES, rated, strict=True):
+                values[f"{metric}_{name}_{kind}"] = interval
+            values[f"{metric}_{name}"] = max(rated, key=lambda interval: interval.value)
+        if name in aligned:
+            values[f"aligned_{name}"] = _interval(_array(aligned[name][known_here]), t, own)
+            other = model.part(name, test)  # pyright: ignore[reportAttributeAccessIssue]
+            rest = model.part(REST, test)  # pyright: ignore[reportAttributeAccessIssue]
+            dependence = float(distance_correlation(rest.double(), other.double()))
+            values[f"dependence_{name}"] = Interval(
+                dependence, float("nan"), float("nan"), 0.95, len(test), len(set(groups))
+            )
+    return values
+
+
+def predicted_parts(model: VolumeVAE, loc: Tensor) -> dict[str, Tensor]:
+    """Quantities that the aligned latents stand for, by part; none without parts."""
+    if not isinstance(model, PartitionedVAE):
+        return {}
+    quantities = model.predicted_targets(loc)
+    return {name: quantities[:, s] for name, s in model.parts.items() if name != REST}
+
+
+def _interval(predicted: Array, truth: Array, groups: Sequence[object] | np.ndarray) -> Interval:
+    rows = explained_rows(predicted, truth)
+    return bootstrap_interval(rows, groups, explained, support=(-inf, 1.0))
+
+
+def _array(values: Tensor) -> Array:
+    return values.double().numpy(force=True)

@@ -1,0 +1,206 @@
+"""Partitioned VAE: latents that *are* volume, place and shape, and latents that know none of them.
+
+    z = (z_volume ∈ R¹, z_location ∈ R³, z_shape ∈ R³, z_rest) ~ N(0, I)
+    t_j ~ N(z_j, s_j²)                 known quantities in standard units, s learned
+    x ~ N(D(z), σ_c²),   q(z | x) = N(μ(x), diag σ(x)²)
+
+    objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))                              over D
+                + w E_q[Σ_j log N(t_j; z_j, s_j²)]
+                − v Σ_parts dCor²(μ_rest, μ_part)  −  DIP                    after the division
+
+A supervised latent is the standardised quantity itself, so a change of z_volume by one is a
+change of log V by one standard deviation. The independence term moves z_rest alone: gradients do
+not pass into the other parts. It is unbiased, so that it asks for nothing where there is no
+dependence; what still leaks is for held-out probes to say, not for this term.
+
+Quantities that are not known (NaN, or −∞ for the volume of no lesion) are left out, one by one.
+
+| symbol | attribute | shape |
+|---|---|---|
+| t | `measurement_shape`, standardised by `target_loc`, `target_scale` | (B, T) |
+| z_part | `part` | (…, dim) → (…, size of the part) |
+| s | `target_spread` | (T,) |
+
+References:
+    Székely, Rizzo (2013), https://doi.org/10.1016/j.jmva.2013.02.012.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log, pi
+
+import torch
+from torch import Tensor
+from torch.distributions import Independent
+
+from latens.errors import ConfigError, DataError
+from latens.models.volume_vae import VolumeVAE
+from latens.nets import Architecture, PerChannelScale
+from latens.nets.scale import Scale
+from latens.objectives.dependence import distance_correlation
+from latens.objectives.dip import Dip
+from latens.objectives.distributed import gathered
+from latens.objectives.kl_control import KLControl, Ramp
+from latens.types import Shape
+
+REST = "rest"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Weights of the terms that give parts their meaning, added after the division by D.
+
+    Args:
+        supervised: w, of the log-likelihood of the known quantities, nats. Its weight against a
+            likelihood in nats per element is w D: at 1 it holds the encoder for hundreds of
+            steps in which nothing is learned of the volumes.
+        independent: v, of the squared distance correlation between `rest` and each part.
+        start: Optimiser step from which both count.
+        ramp: Steps over which they rise linearly to their weights.
+    """
+
+    supervised: float = 0.1
+    independent: float = 0.1
+    start: int = 0
+    ramp: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("supervised", "independent"):
+            if getattr(self, name) < 0:
+                value = getattr(self, name)
+                raise ConfigError(f"partition.{name}", "0 or more", value, "Raise it.")
+        Ramp(self.start, self.ramp)
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps until the weights are final."""
+        return self.start + self.ramp
+
+    def weights(self, step: int) -> dict[str, float]:
+        """w and v at an optimiser step."""
+        share = Ramp(self.start, self.ramp)(step)
+        return {"supervised": share * self.supervised, "dependence": share * self.independent}
+
+
+class PartitionedVAE(VolumeVAE):
+    """VAE whose first latents are known quantities.
+
+    Args:
+        signal_shape: `(C, D, H, W)`.
+        parts: Number of known quantities of each part, in the order of the columns of y.
+        dim: Number of latents in all.
+        partition: Weights of supervision and independence.
+        scale, architecture, control, dip: See `VolumeVAE`.
+    """
+
+    target_loc: Tensor
+    target_scale: Tensor
+
+    def __init__(
+        self,
+        signal_shape: Shape,
+        parts: Mapping[str, int],
+        *,
+        dim: int = 128,
+        partition: Partition = Partition(),
+        scale: Scale = "shared",
+        architecture: Architecture | None = None,
+        control: KLControl = KLControl(),  # noqa: B008
+        dip: Dip | None = None,
+    ) -> None:
+        count = sum(parts.values())
+        if REST in parts or not parts or min(parts.values()) < 1 or dim <= count:
+            raise ConfigError(
+                "parts, dim",
+                f"parts of one quantity or more, none called {REST}, and more latents than those",
+                (dict(parts), dim),
+                "Raise `dim`.",
+            )
+        super().__init__(
+            signal_shape,
+            dim=dim,
+            scale=scale,
+            architecture=architecture,
+            control=control,
+            dip=dip,
+            targets=count,
+        )
+        self.partition = partition
+        self.parts: dict[str, slice] = {}
+        first = 0
+        for name, size in (*parts.items(), (REST, self.dim - count)):
+            self.parts[name] = slice(first, first + size)
+            first += size
+        self.target_spread = PerChannelScale(count, lower=0.02, upper=3.0, start=0.5)
+        self.register_buffer("target_loc", torch.zeros(count))
+        self.register_buffer("target_scale", torch.ones(count))
+
+    def part(self, name: str, z: Tensor) -> Tensor:
+        """Latents of one part, `(…, size)` of `(…, dim)`.
+
+        Raises:
+            ConfigError: If there is no such part.
+        """
+        if name not in self.parts:
+            raise ConfigError("part", f"one of {', '.join(self.parts)}", name, "Choose one.")
+        return z[..., self.parts[name]]
+
+    def fit_units(self, x: Tensor, y: Tensor) -> None:
+        """Set the units of the volumes and of the known quantities.
+
+        Raises:
+            DataError: If fewer than two values of a quantity are known, or all are the same.
+        """
+        super().fit_units(x, y)
+        for j, column in enumerate(y.unbind(1)):
+            known = column[torch.isfinite(column)]
+            if len(known) < 2 or not bool(known.std() > 0):
+                raise DataError(
+                    "targets",
+                    "two different known values or more of every quantity",
+                    f"{len(known)} of quantity {j}",
+                    "Leave the quantity out of the parts, or add scans with a lesion.",
+                )
+            self.target_loc[j], self.target_scale[j] = known.mean(), known.std()
+
+    def standard_targets(self, y: Tensor) -> Tensor:
+        """Known quantities in standard units, `(B, T)`; NaN where unknown."""
+        standard = (y - self.target_loc) / self.target_scale
+        return torch.where(torch.isfinite(standard), standard, torch.nan)
+
+    def predicted_targets(self, z: Tensor) -> Tensor:
+        """Quantities in data units that latents stand for, `(…, T)`."""
+        return z[..., : len(self.target_loc)] * self.target_scale + self.target_loc
+
+    def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), and `dependence`."""
+        found = super().penalties(q, z, y)
+        t = self.standard_targets(y)  # (B, T)
+        known = torch.isfinite(t)
+        s = self.target_spread.value  # (T,)
+        error = (torch.where(known, t, 0.0) - z[:, : t.shape[1]]) / s
+        nats = 0.5 * error.square() + s.log() + 0.5 * log(2 * pi)
+        found["supervised"] = torch.where(known, nats, 0.0).sum(1)
+        if self.partition.independent:
+            loc = gathered(q.mean) if self.training else q.mean
+            rest, total = self.part(REST, loc), loc.new_zeros(())
+            for name in self.parts:
+                if name != REST:
+                    other = self.part(name, loc).detach()
+                    total = total + distance_correlation(rest, other)
+            found["dependence"] = total.expand(len(z))
+        return found
+
+    def weights(self, step: int) -> dict[str, float]:
+        """See `VolumeVAE.weights`."""
+        return {**super().weights(step), **self.partition.weights(step)}
+
+    @property
+    def schedule_steps(self) -> int:
+        """See `VolumeVAE.schedule_steps`."""
+        return max(super().schedule_steps, self.partition.steps)
+
+    def schedule(self, step: int) -> dict[str, float]:
+        """See `Model.schedule`."""
+        own = {f"sched/{name}": value for name, value in self.partition.weights(step).items()}
+        return {**super().schedule(step), **own}

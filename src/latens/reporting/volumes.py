@@ -1,0 +1,323 @@
+"""Report and figures of exp1, exp2 and exp3 of growth: what the latents of scans are worth."""
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from latens.errors import DataError
+from latens.reporting import facts
+from latens.reporting.page import security_policy, style_sheet, templates
+from latens.reporting.palette import HUES, INK, MUTED
+from latens.reporting.rendering import drawing_style, figure_pdf, inline_svg
+from latens.reporting.tables import format_interval, format_value
+from latens.store import RunFolder, read_json, write_bytes, write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PICTURES = "pictures.safetensors"
+
+HEADLINES = (
+    "au_count",
+    "rest_units",
+    "kl",
+    "ablation_z0",
+    "ablation_permuted",
+    "permuted_rest",
+    "neg_elbo",
+    "mse",
+)
+WATCHED = (
+    ("loss, nats per element", ("train_epoch/loss", "val_epoch/loss")),
+    ("KL, nats", ("diag/kl_raw", "sched/expected_kl_floor")),
+    ("active units", ("diag/au_count",)),
+    ("mean square error", ("diag/recon_mu_mse", "diag/recon_sample_mse", "diag/recon_z0_mse")),
+    ("cost of covariance", ("train_epoch/cov_penalty",)),
+)
+"""Panels of the dashboard: title and quantities."""
+
+GATES = (
+    ("au_count", 10.0, "more than 10"),
+    ("kl", 10.0, "more than 10 nats"),
+    ("ablation_z0", 2.0, "at least 2"),
+)
+"""What a healthy model reaches."""
+
+
+@dataclass(frozen=True)
+class VolumeResults:
+    """What a run left in its folder.
+
+    Attributes:
+        run: `run.json`.
+        metrics: Table `volume_metrics`.
+        history: Table `volume_history`.
+        folders: Folder of the evaluation of each seed, in order.
+    """
+
+    run: dict[str, Any]
+    metrics: pd.DataFrame
+    history: pd.DataFrame
+    folders: list[Path]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in order."""
+        return sorted({int(seed) for seed in self.metrics["seed"]})
+
+    def cell(self, seed: int, metric: str) -> dict[str, Any] | None:
+        """One row of the metrics, if it is there."""
+        mine = self.metrics
+        mine = mine[(mine["seed"] == seed) & (mine["metric"] == metric)]
+        return None if mine.empty else dict(mine.iloc[0])
+
+    def names(self, *prefixes: str) -> list[str]:
+        """Metrics whose name begins so, sorted."""
+        return sorted({m for m in self.metrics["metric"] if m.startswith(prefixes)})
+
+
+def read_volumes(run: RunFolder) -> VolumeResults:
+    """Tables of a run.
+
+    Raises:
+        DataError: If a table is missing.
+    """
+    tables = {}
+    for name in ("volume_metrics", "volume_history"):
+        path = run.tables / f"{name}.csv"
+        if not path.is_file():
+            raise DataError(
+                str(path), "a table", "no such file", "Finish the run with its command."
+            )
+        tables[name] = pd.read_csv(path, keep_default_na=True)
+    units = read_json(run.units_file)["evaluations"]
+    folders = [run.evaluation(hash) for hash in units]
+    return VolumeResults(
+        run.description, tables["volume_metrics"], tables["volume_history"], folders
+    )
+
+
+def volume_summary_text(metrics: pd.DataFrame) -> str:
+    """The table of a run for a terminal: metrics down, seeds across."""
+    seeds = sorted({int(seed) for seed in metrics["seed"]})
+    lines = [f"{'':<28}" + "".join(f"{f'seed {seed}':>26}" for seed in seeds)]
+    for metric in shown_metrics(set(metrics["metric"])):
+        cells = []
+        for seed in seeds:
+            rows = metrics[(metrics["seed"] == seed) & (metrics["metric"] == metric)]
+            cells.append(_text(rows.iloc[0]) if len(rows) else "–")
+        lines.append(f"{metric:<28}" + "".join(f"{cell:>26}" for cell in cells))
+    return "\n".join(lines)
+
+
+def shown_metrics(known: set[str]) -> list[str]:
+    """Metrics of the summary in its order."""
+    found = [metric for metric in HEADLINES if metric in known]
+    for prefix in ("aligned_", "r2_", "leak_", "dependence_", "psnr_"):
+        found += sorted(
+            m for m in known if m.startswith(prefix) and not m.endswith(("_ridge", "_kernel"))
+        )
+    return found
+
+
+def _text(row: Any) -> str:
+    value = format_value(row["value"], row["lower"], row["upper"])
+    return f"{value} {format_interval(row['value'], row['lower'], row['upper'])}".strip()
+
+
+def answers(results: VolumeResults) -> list[str]:
+    """What the numbers say, in sentences; every gate and every seed."""
+    found = []
+    for metric, least, rule in GATES:
+        rows = [results.cell(seed, metric) for seed in results.seeds]
+        values = [row["value"] for row in rows if row is not None]
+        if values:
+            inside = sum(value >= least for value in values)
+            shown = ", ".join(format_value(value) for value in values)
+            found.append(
+                f"{_words(metric)}: {shown}; {inside} of {len(values)} seeds pass ({rule})."
+            )
+    for metric in results.names("leak_"):
+        if metric.endswith(("_ridge", "_kernel")):
+            continue
+        rows = [results.cell(seed, metric) for seed in results.seeds]
+        worst = max((row["value"] for row in rows if row is not None), default=math.nan)
+        verdict = "no more than the bar of 0.05" if worst <= 0.05 else "more than the bar of 0.05"
+        part = metric.removeprefix("leak_")
+        found.append(f"The rest tells {worst:.3f} of the variance of {part} at most: {verdict}.")
+    failed = sorted({s for s in results.metrics["status"] if s not in ("converged", "stopped")})
+    if failed:
+        found.insert(0, f"A seed ended {', '.join(failed)}: its numbers describe a failed model.")
+    return found
+
+
+def dashboard(results: VolumeResults) -> "Figure":
+    """Training over steps: losses, KL against its floor, active units, errors, penalty."""
+    from matplotlib.figure import Figure
+
+    known = set(results.history["quantity"])
+    panels = [(title, [q for q in names if q in known]) for title, names in WATCHED]
+    panels = [(title, names) for title, names in panels if names]
+    hues = [HUES[name][0] for name in HUES]
+    with drawing_style():
+        figure = Figure(figsize=(2.6 * len(panels), 2.4), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, (title, names) in zip(axes, panels, strict=True):
+            for k, quantity in enumerate(names):
+                rows = results.history[results.history["quantity"] == quantity]
+                for number, (_, seed) in enumerate(rows.groupby("seed")):
+                    label = quantity.split("/")[1] if number == 0 and len(names) > 1 else None
+                    ax.plot(seed["step"], seed["value"], color=hues[k], linewidth=1, label=label)
+            ax.set_title(title, color=INK)
+            ax.set_xlabel("step", color=MUTED)
+            if len(names) > 1:
+                ax.legend(frameon=False, fontsize=6)
+    return figure
+
+
+def slices(arrays: dict[str, np.ndarray], channels: list[str]) -> "Figure":
+    """Central slices of the first held-out scan: truth, reconstruction, spread, by modality."""
+    from matplotlib.figure import Figure
+
+    kinds = ("truth", "mean", "std")
+    middle = arrays["truth"].shape[2] // 2
+    with drawing_style():
+        figure = Figure(figsize=(1.6 * len(channels), 1.7 * len(kinds)), layout="constrained")
+        axes = figure.subplots(len(kinds), len(channels), squeeze=False)
+        for row, kind in enumerate(kinds):
+            for c, channel in enumerate(channels):
+                picture = arrays[kind][0, c, middle]
+                truth = arrays["truth"][0, c, middle]
+                low, high = (0.0, None) if kind == "std" else (truth.min(), truth.max())
+                _show(axes[row][c], picture, low, high)
+                if row == 0:
+                    axes[row][c].set_title(channel, color=INK)
+            axes[row][0].set_ylabel(kind, color=INK)
+    return figure
+
+
+def traversals(arrays: dict[str, np.ndarray], channel: int, name: str) -> "Figure":
+    """Strips of a central slice while one latent moves from −2 to 2."""
+    from matplotlib.figure import Figure
+
+    strips = arrays["traversal"][:, :, channel]  # (latents, positions, D, H, W)
+    middle = strips.shape[2] // 2
+    with drawing_style():
+        size = (1.1 * strips.shape[1] + 0.6, 1.15 * len(strips))
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(len(strips), strips.shape[1], squeeze=False)
+        low, high = float(strips.min()), float(strips.max())
+        for row, strip in enumerate(strips):
+            for column, volume in enumerate(strip):
+                _show(axes[row][column], volume[middle], low, high)
+            latent = int(arrays["latents"][row])
+            nats = arrays["kl"][latent]
+            axes[row][0].set_ylabel(f"z{latent}\n{nats:.1f} nats", color=INK)
+        figure.suptitle(f"{name}, z from −2 to 2", color=INK)
+    return figure
+
+
+def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -> None:
+    ax.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    ax.set_xticks([])
+    ax.set_yticks([])
+
+
+def figures(results: VolumeResults) -> dict[str, "Figure"]:
+    """Every figure that the run allows, by name."""
+    drawn = {"dashboard": dashboard(results)}
+    channels = list(results.run["data"]["channels"])
+    for number, folder in enumerate(results.folders):
+        if not (folder / PICTURES).is_file():
+            continue
+        from safetensors.numpy import load_file
+
+        arrays = load_file(folder / PICTURES)
+        drawn[f"slices_{number}"] = slices(arrays, channels)
+        drawn[f"traversals_{number}"] = traversals(arrays, 0, channels[0])
+    return drawn
+
+
+def write_volume_figures(run: RunFolder) -> list[Path]:
+    """Write the figures as PDF into `figures/`; returns the paths."""
+    run.figures.mkdir(exist_ok=True)
+    return [
+        write_bytes(run.figures / f"{name}.pdf", figure_pdf(figure))
+        for name, figure in figures(read_volumes(run)).items()
+    ]
+
+
+def write_volume_report(run: RunFolder) -> Path:
+    """Write `report.html` and the figures of a run; returns the report's path.
+
+    Raises:
+        DataError: If a file of the run cannot be read or written.
+    """
+    from markupsafe import Markup
+
+    results = read_volumes(run)
+    drawn = figures(results)
+    run.figures.mkdir(exist_ok=True)
+    for name, figure in drawn.items():
+        write_bytes(run.figures / f"{name}.pdf", figure_pdf(figure))
+    style = style_sheet()
+    known = set(results.metrics["metric"])
+    rows = [
+        (
+            _words(metric),
+            [_cell(results.cell(seed, metric)) for seed in results.seeds],
+        )
+        for metric in shown_metrics(known)
+    ]
+    words = "Losses, KL, active units and errors over the steps of training"
+    page = (
+        templates()
+        .get_template("volumes.html.j2")
+        .render(
+            run=results.run,
+            answers=answers(results),
+            seeds=results.seeds,
+            rows=rows,
+            dashboard=Markup(inline_svg(drawn["dashboard"], "dashboard", words)),
+            pictures=[
+                (name.replace("_", ", seed "), _uri(figure))
+                for name, figure in drawn.items()
+                if name != "dashboard"
+            ],
+            facts=list(facts.flat(results.run["config"])),
+            style=Markup(style),
+            policy=security_policy(style, ""),
+        )
+    )
+    return write_text(run.report_file, page.replace("\r\n", "\n"))
+
+
+def _uri(figure: "Figure") -> str:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with drawing_style():
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _cell(row: dict[str, Any] | None) -> dict[str, Any]:
+    if row is None:
+        return {"text": "–", "interval": ""}
+    return {
+        "text": format_value(row["value"], row["lower"], row["upper"]),
+        "interval": format_interval(row["value"], row["lower"], row["upper"]),
+    }
+
+
+def _words(metric: str) -> str:
+    known = {"au_count": "active units", "kl": "KL, nats", "mse": "mean square error"}
+    named = {"neg_elbo": "−ELBO, nats per element", "r2": "R²"}
+    return (known | named).get(metric, metric.replace("r2_", "R² ").replace("_", " "))

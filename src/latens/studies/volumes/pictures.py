@@ -1,0 +1,62 @@
+"""Arrays behind the pictures of a run: reconstructions with their spread, and traversals."""
+
+import torch
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose
+from latens.models.volume_vae import VolumeVAE
+from latens.objectives.kl_control import kl_per_latent
+from latens.training.diagnostics import LatentUse
+
+DRAWS = 16
+TRAVERSED = 8
+POSITIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+"""Values of a latent along its traversal, in standard deviations of the prior."""
+
+
+@torch.no_grad()
+def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
+    """Arrays of a report.
+
+    Args:
+        model: Trained model.
+        x: Held-out scans, `(k, C, D, H, W)`, the first of those that `use` describes.
+        use: Latents of the held-out scans.
+
+    Returns:
+        `truth`, `mean` and `std`, `(k, C, D, H, W)`, the last of draws of z and of the decoder's
+        own σ together; `traversal`, `(latents, positions, C, D, H, W)`, around the first scan;
+        `latents`, their numbers; `kl`, nats of every latent.
+    """
+    loc, scale = use.loc[: len(x)], use.scale[: len(x)]
+    noise = NoiseStream(0, Purpose.SIGNAL)
+    first, second, own = torch.zeros_like(x), torch.zeros_like(x), torch.zeros_like(x)
+    for _ in range(DRAWS):
+        decoded = model.decode(loc + scale * noise.normal(loc.shape).to(loc))
+        mean = decoded.mean.cpu()
+        first += mean / DRAWS
+        second += mean.square() / DRAWS
+        own += decoded.variance.cpu() / DRAWS
+    spread = (second - first.square()).clamp(min=0) * DRAWS / (DRAWS - 1)
+    kl = kl_per_latent(_posterior(use)).mean(0)
+    strongest = kl.argsort(descending=True)[:TRAVERSED]
+    strips = []
+    for latent in strongest.tolist():
+        codes = loc[:1].repeat(len(POSITIONS), 1)
+        codes[:, latent] = torch.tensor(POSITIONS).to(codes)
+        strips.append(model.decode(codes).mean.cpu())
+    found = {
+        "truth": x,
+        "mean": first,
+        "std": (spread + own).sqrt(),
+        "traversal": torch.stack(strips),
+        "latents": strongest,
+        "kl": kl,
+    }
+    return {name: value.detach().cpu().contiguous() for name, value in found.items()}
+
+
+def _posterior(use: LatentUse):
+    from latens.distributions import diagonal_normal
+
+    return diagonal_normal(use.loc, use.scale, 1)

@@ -1,0 +1,362 @@
+"""Run exp1, exp2 or exp3: a fit and an evaluation for every seed, then tables and report."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose
+from latens.errors import ConfigError, DataError, NumericalError, SolverError
+from latens.evaluation.volumes import assess_volumes
+from latens.models.partitioned import REST, PartitionedVAE
+from latens.models.volume_vae import VolumeVAE
+from latens.reporting.volumes import PICTURES, write_volume_report
+from latens.store import (
+    Outcome,
+    RunFolder,
+    Status,
+    content_hash,
+    from_rows,
+    major_versions,
+    new_folder,
+    read_csv,
+    write_csv,
+    write_json,
+)
+from latens.studies.configure import construct
+from latens.studies.load import WEIGHTS
+from latens.studies.volumes.pictures import pictures
+from latens.studies.volumes.study import VolumeStudy
+from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
+from latens.training import FitResult, fit_model, one_thread
+from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
+from latens.training.volumes import VolumeData
+from latens.types import PathLike
+
+RESULT_VERSION = 1
+FIT_KEYS = (
+    "stage",
+    "data",
+    "model",
+    "control",
+    "test_scans",
+    "validation_scans",
+    "training",
+    "hardware",
+)
+STAGE_KEYS = {"exp1": (), "exp2": ("dip",), "exp3": ("partition", "parts")}
+WATCHED = 48
+"""Validation scans that are diagnosed at every look."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished run.
+
+    Attributes:
+        run: Its folder.
+        metrics: Table `volume_metrics`.
+        gates: Verdict of every seed that is not healthy, in words.
+        collapsed: Whether a seed failed its gate.
+    """
+
+    run: RunFolder
+    metrics: pd.DataFrame
+    gates: list[str]
+    collapsed: bool
+
+
+def run_volumes(
+    config: dict[str, Any], out: PathLike, name: str, say: Callable[[str], None]
+) -> Finished | None:
+    """Compute what is missing, then tables and report.
+
+    Args:
+        config: Resolved configuration of `VolumeStudy`.
+        out: Run folder, new or of an earlier start.
+        name: Name of the run.
+        say: Told of every finished part.
+
+    Returns:
+        What was found; None in a process that only takes part in the training.
+
+    Raises:
+        LatensError: One line that names the setting or file at fault.
+    """
+    study = construct(VolumeStudy, config)
+    if not leads(study):
+        follow(study, config, out)
+        return None
+    roles = {role: len(rows) for role, rows in study.roles.items()}
+    run = RunFolder.create(
+        out,
+        {
+            "study": study.name,
+            "name": name,
+            "config": config,
+            "data": {
+                "name": study.subjects.name,
+                "fingerprint": study.subjects.identity,
+                "shape": list(study.subjects.shape),
+                "channels": list(study.subjects.channels),
+                **roles,
+            },
+            "result_version": RESULT_VERSION,
+        },
+    )
+    units = {seed: _identities(study, config, seed) for seed in range(study.seeds)}
+    gates, collapsed = [], False
+    with one_thread():
+        for seed, (fit_identity, evaluation_identity) in units.items():
+            fit_hash = content_hash(fit_identity)
+            with run.claim(fit_hash) as mine:
+                if not mine:
+                    raise SolverError(
+                        str(run.path), "a run that nobody else works on", "another", "Wait."
+                    )
+                _fit(study, run, fit_hash, fit_identity, seed, say)
+                outcome = Outcome.read(run.fit(fit_hash))
+                if outcome.message:
+                    gates.append(f"seed {seed}: {outcome.status}: {outcome.message}")
+                    say(gates[-1])
+                collapsed = collapsed or not outcome.usable
+                if outcome.status not in (Status.NAN, Status.FAILED):
+                    _evaluate(study, run, fit_hash, evaluation_identity, seed, say)
+    metrics = _gather(study, run, units)
+    write_volume_report(run)
+    return Finished(run, metrics, gates, collapsed)
+
+
+def _identities(study: VolumeStudy, config: dict[str, Any], seed: int) -> tuple[dict, dict]:
+    """What the fit and the evaluation of a seed are made of."""
+    kept = {key: config[key] for key in (*FIT_KEYS, *STAGE_KEYS[study.stage])}
+    fit = {
+        "kind": "fit",
+        "config": kept,
+        "seed": seed,
+        "data": study.subjects.identity,
+        "result_version": RESULT_VERSION,
+        "packages": major_versions(),
+    }
+    evaluation = {
+        "kind": "volumes",
+        "fit": content_hash(fit),
+        "config": {key: config[key] for key in ("data_range", "shown")},
+        "result_version": RESULT_VERSION,
+    }
+    return fit, evaluation
+
+
+def _train(
+    study: VolumeStudy, run: RunFolder, hash: str, seed: int
+) -> tuple[VolumeVAE, FitResult, LatentDiary, Tensor]:
+    """One training: model, result, diary, and the validation scans it looked at."""
+    train, validation = study.pair("train"), study.pair("validation")
+    model = study.build(seed)
+    watched = validation[0][slice(0, WATCHED)]
+    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range)
+    result = fit_model(
+        model,
+        train,
+        validation,
+        study.training,
+        seed,
+        resume=run.resume(hash),
+        make_data=partial(VolumeData, parts=study.hardware.accumulate),
+        hardware=study.hardware,
+        watchers=[diary],
+    )
+    return model, result, diary, watched
+
+
+def leads(study: VolumeStudy) -> bool:
+    """Whether this process writes the run: the first of those that `torchrun` or SLURM started."""
+    if study.hardware.processes * study.hardware.nodes == 1:
+        return True
+    numbers = [os.environ[key] for key in ("RANK", "SLURM_PROCID") if key in os.environ]
+    if not numbers:
+        raise ConfigError(
+            "hardware.processes",
+            "processes started by `torchrun` or `srun`",
+            "one process",
+            "Start the command with `torchrun --nproc_per_node=2 -m latens.cli run growth …`.",
+        )
+    return numbers[0] == "0"
+
+
+def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
+    """Take part in every training that is missing, and write nothing."""
+    run = RunFolder(out)
+    with one_thread():
+        for seed in range(study.seeds):
+            hash = content_hash(_identities(study, config, seed)[0])
+            if not run.has_fit(hash):
+                _train(study, run, hash, seed)
+
+
+def _fit(
+    study: VolumeStudy,
+    run: RunFolder,
+    hash: str,
+    identity: dict[str, Any],
+    seed: int,
+    say: Callable[[str], None],
+) -> None:
+    if run.has_fit(hash):
+        return
+    start = time.perf_counter()
+    weights, looks = None, []
+    try:
+        model, result, diary, watched = _train(study, run, hash, seed)
+        looks = diary.rows
+        noise = NoiseStream(seed, Purpose.LATENT)
+        use = latent_use(model, watched, noise, study.subjects.channels, study.data_range)
+        outcome = judged(use, result.outcome)
+        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
+    except NumericalError as error:
+        outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
+    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
+        raise KeyboardInterrupt from None
+    with new_folder(run.fit(hash)) as folder:
+        write_json(folder / "fit.json", identity)
+        outcome.write(folder)
+        rows = [
+            {"stage": study.stage, "seed": seed, "step": s, "quantity": q, "value": v}
+            for s, q, v in looks
+        ]
+        write_csv(folder / "history.csv", VOLUME_HISTORY, from_rows(rows, VOLUME_HISTORY))
+        if weights is not None:
+            save_file(weights, folder / WEIGHTS)
+    shutil.rmtree(run.resume(hash), ignore_errors=True)
+    seconds, count = round(time.perf_counter() - start, 3), len(study.roles["train"])
+    run.record_cost("fit", hash, study.stage, count, 0, seed, seconds, float("nan"))
+    say(f"seed {seed}: trained in {seconds:.0f} s")
+
+
+def judged(use: LatentUse, outcome: Outcome) -> Outcome:
+    """The outcome of training with the verdict of the collapse gate on validation scans."""
+    found = use.diagnosis
+    names = ("active_units", "units", "kl_raw", "mean_variance", "ablation_ratio")
+    statistics = {**outcome.statistics, **{n: float(getattr(found, n)) for n in names}}
+    reasons = "; ".join(found.reasons)
+    if found.verdict == "collapsed":
+        return Outcome(Status.COLLAPSED, reasons, outcome.step, statistics)
+    message = f"weak latents: {reasons}" if found.verdict == "weak" else ""
+    message = "; ".join(part for part in (message, outcome.message) if part)
+    return Outcome(outcome.status, message, outcome.step, statistics)
+
+
+def load_model(study: VolumeStudy, folder: Path) -> VolumeVAE:
+    """The trained model of a fit's folder.
+
+    Raises:
+        DataError: If the weights are missing, damaged or of another model.
+    """
+    model = study.build(0)
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except Exception as error:  # damaged bytes raise whatever they like
+        raise DataError(
+            str(folder / WEIGHTS),
+            "weights of this configuration",
+            " ".join(str(error).split())[:200],
+            "Delete the folder around it, and the next run trains it again.",
+        ) from error
+    return model.eval().requires_grad_(False)
+
+
+def _evaluate(
+    study: VolumeStudy,
+    run: RunFolder,
+    fit_hash: str,
+    identity: dict[str, Any],
+    seed: int,
+    say: Callable[[str], None],
+) -> None:
+    hash = content_hash(identity)
+    if run.has_evaluation(hash):
+        return
+    start = time.perf_counter()
+    outcome = Outcome.read(run.fit(fit_hash))
+    model, sample = load_model(study, run.fit(fit_hash)), study.sample()
+    found = assess_volumes(model, sample, seed)
+    rows = []
+    for metric, interval in found.values.items():
+        rows.append(
+            {
+                "stage": study.stage,
+                "seed": seed,
+                "metric": metric,
+                "value": interval.value,
+                "lower": interval.lower,
+                "upper": interval.upper,
+                "level": interval.level,
+                "scans": interval.images,
+                "subjects": interval.groups,
+                "status": str(outcome.status),
+            }
+        )
+    plain = {name.split("/")[1]: value for name, value in found.use.numbers.items()}
+    if isinstance(model, PartitionedVAE):
+        rest = model.part(REST, found.use.loc)
+        plain["rest_units"] = float((rest.var(0) >= 0.01).sum())
+    for metric, value in plain.items():
+        if metric not in ("kl_raw",):
+            rows.append(
+                {
+                    "stage": study.stage,
+                    "seed": seed,
+                    "metric": metric,
+                    "value": value,
+                    "lower": float("nan"),
+                    "upper": float("nan"),
+                    "level": float("nan"),
+                    "scans": len(found.use.loc),
+                    "subjects": len(set(sample.groups)),
+                    "status": str(outcome.status),
+                }
+            )
+    with new_folder(run.evaluation(hash)) as folder:
+        write_json(folder / "evaluation.json", identity)
+        outcome.write(folder)
+        write_csv(folder / "volume_metrics.csv", VOLUME_METRICS, from_rows(rows, VOLUME_METRICS))
+        save_file(shown(study, model, sample.test, found.use), folder / PICTURES)
+    seconds = round(time.perf_counter() - start, 3)
+    train = len(study.roles["train"])
+    run.record_cost("evaluation", hash, study.stage, train, 0, seed, seconds, float("nan"))
+    say(f"seed {seed}: assessed in {seconds:.0f} s")
+
+
+@torch.no_grad()
+def shown(study: VolumeStudy, model: VolumeVAE, test: Any, use: LatentUse) -> dict[str, Tensor]:
+    """Pictures of the first held-out scans and of the latents that carry most."""
+    return pictures(model, test[slice(0, study.shown)], use)
+
+
+def _gather(
+    study: VolumeStudy, run: RunFolder, units: dict[int, tuple[dict, dict]]
+) -> pd.DataFrame:
+    """Tables of the whole run."""
+    metrics, history, members = [], [], {"fits": {}, "evaluations": {}}
+    for seed, (fit_identity, evaluation_identity) in units.items():
+        fit, evaluation = content_hash(fit_identity), content_hash(evaluation_identity)
+        history.append(read_csv(run.fit(fit) / "history.csv", VOLUME_HISTORY))
+        members["fits"][f"seed {seed}"] = fit
+        if run.has_evaluation(evaluation):
+            file = run.evaluation(evaluation) / "volume_metrics.csv"
+            metrics.append(read_csv(file, VOLUME_METRICS))
+            members["evaluations"][evaluation] = study.stage
+    write_json(run.units_file, members)
+    table = pd.concat(metrics) if metrics else from_rows([], VOLUME_METRICS)
+    write_csv(run.tables / "volume_metrics.csv", VOLUME_METRICS, table)
+    write_csv(run.tables / "volume_history.csv", VOLUME_HISTORY, pd.concat(history))
+    return table

@@ -1,0 +1,259 @@
+"""Settings of a VAE of scans, and the roles of the subjects.
+
+| stage | model | question |
+|---|---|---|
+| exp1 | VAE | are the latents used? |
+| exp2 | DIP-VAE-II, spatial broadcast decoder if chosen | are they independent? |
+| exp3 | partitioned VAE | do some mean volume, place and shape, and do the others not? |
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from latens.data import Subjects, SubjectSource, hold_out
+from latens.data.subjects import PARTS
+from latens.errors import ConfigError
+from latens.evaluation.volumes import Sample
+from latens.models.partitioned import Partition, PartitionedVAE
+from latens.models.volume_vae import VolumeVAE
+from latens.nets import Volumetric
+from latens.nets.scale import Scale
+from latens.nets.volumetric import DecoderKind, Upsampling
+from latens.objectives.dip import Dip
+from latens.objectives.kl_control import KLControl
+from latens.training import Training
+from latens.training.hardware import Hardware
+from latens.types import Shape
+
+Stage = Literal["exp1", "exp2", "exp3"]
+HELD_BYTES = 4 * 2**30
+"""Scans that take less are held in memory, others are read for every batch."""
+SPLIT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of a model.
+
+    Args:
+        dim: Number of latents.
+        decoder: `standard`, or `sbd` for the spatial broadcast decoder.
+        upsampling: `resize` or `transposed` convolutions.
+        scale: Observation scale: shared (one for each modality), per_image or per_pixel.
+        width: Channels on the finest grid.
+        features: Width of the vector between convolutions and latents.
+        patch: Edge of the patches folded into channels.
+        coarse: Longest axis of the smallest grid.
+        blocks: Residual blocks on every grid but the finest.
+        recompute: Compute activations again in the backward pass: less memory, more time.
+        posterior_logvar_min: Floor of log σ² of the posterior.
+    """
+
+    dim: int = 128
+    decoder: DecoderKind = "standard"
+    upsampling: Upsampling = "resize"
+    scale: Scale = "shared"
+    width: int = 16
+    features: int = 256
+    patch: int = 2
+    coarse: int = 8
+    blocks: int = 1
+    recompute: bool = False
+    posterior_logvar_min: float = -6.0
+
+    def architecture(self) -> Volumetric:
+        """The networks."""
+        return Volumetric(
+            self.width,
+            self.features,
+            self.patch,
+            self.coarse,
+            self.blocks,
+            self.decoder,
+            self.upsampling,
+            self.recompute,
+            self.posterior_logvar_min,
+        )
+
+
+class Images:
+    """Images of a collection as training indexes them, read when asked for.
+
+    Args:
+        subjects: The collection.
+    """
+
+    def __init__(self, subjects: Subjects) -> None:
+        self.subjects = subjects
+
+    def __len__(self) -> int:
+        return len(self.subjects)
+
+    def __getitem__(self, rows: "slice | Tensor") -> Tensor:
+        return self.subjects[rows].images
+
+    @property
+    def shape(self) -> Shape:
+        """`(n, C, D, H, W)`."""
+        return (len(self.subjects), *self.subjects.shape)
+
+
+class VolumeStudy:
+    """A VAE of scans, trained from several initial weights and judged on held-out subjects.
+
+    Args:
+        stage: exp1, exp2 or exp3.
+        data: Where the scans come from.
+        model: Sizes.
+        control: What is done to the KL in training.
+        dip: Penalty of exp2.
+        partition: Weights of exp3.
+        parts: Known quantities that exp3 aligns, some of volume, location, shape.
+        test_scans: Scans of held-out subjects, at least.
+        validation_scans: Scans of the subjects on which weights are chosen, at least.
+        seeds: Number of trainings, each with its own initial weights, batches and noise.
+        data_range: L of PSNR and SSIM, in standard deviations of the brain.
+        shown: Held-out scans in the report.
+        training: Budget and optimiser.
+        hardware: Precision, accumulation and processes.
+    """
+
+    name = "growth"
+
+    def __init__(
+        self,
+        data: SubjectSource,
+        stage: Stage = "exp1",
+        model: Sizes = Sizes(),
+        control: KLControl = KLControl(),  # noqa: B008
+        dip: Dip = Dip(),  # noqa: B008
+        partition: Partition = Partition(),  # noqa: B008
+        parts: list[Literal["volume", "location", "shape"]] = [  # noqa: B006
+            "volume",
+            "location",
+            "shape",
+        ],
+        test_scans: int = 150,
+        validation_scans: int = 100,
+        seeds: int = 2,
+        data_range: float = 8.0,
+        shown: int = 4,
+        training: Training = Training(),  # noqa: B008
+        hardware: Hardware = Hardware(),  # noqa: B008
+    ) -> None:
+        for name, value, least in (
+            ("test_scans", test_scans, 8),
+            ("validation_scans", validation_scans, 8),
+            ("seeds", seeds, 1),
+            ("shown", shown, 1),
+        ):
+            if value < least:
+                raise ConfigError(name, f"{least} or more", value, "Raise it.")
+        if not data_range > 0:
+            raise ConfigError("data_range", "above 0", data_range, "Use 8.")
+        if not parts or len(set(parts)) < len(parts):
+            raise ConfigError("parts", "each part once, at least one", parts, "Use [volume].")
+        own = {"exp1": 0, "exp2": dip.steps, "exp3": partition.steps}[stage]
+        last = max(control.steps, own)
+        if last > training.max_steps:
+            raise ConfigError(
+                "control, dip, partition",
+                f"schedules that end within `training.max_steps` ({training.max_steps})",
+                f"{last} steps",
+                "Shorten them, or the model never trains with its final weights.",
+            )
+        if control.cycles and training.kl_warmup_steps:
+            raise ConfigError(
+                "training.kl_warmup_steps",
+                "0 beside annealing cycles, which have a rise of their own",
+                training.kl_warmup_steps,
+                "Set it to 0.",
+            )
+        if training.batch_size % (hardware.accumulate * hardware.processes * hardware.nodes):
+            raise ConfigError(
+                "training.batch_size",
+                "a multiple of `hardware.accumulate` times the processes",
+                training.batch_size,
+                "It counts all rows of an optimiser step.",
+            )
+        self.stage: Stage = stage
+        self.data, self.model, self.control = data, model, control
+        self.dip, self.partition, self.parts = dip, partition, parts
+        self.test_scans, self.validation_scans = test_scans, validation_scans
+        self.seeds, self.data_range, self.shown = seeds, data_range, shown
+        self.training, self.hardware = training, hardware
+        self._images: dict[str, Tensor | Images] = {}
+
+    @cached_property
+    def subjects(self) -> Subjects:
+        """All scans; found once.
+
+        Raises:
+            DataError: If they cannot be used.
+        """
+        return self.data.load()
+
+    @cached_property
+    def roles(self) -> dict[str, np.ndarray]:
+        """Positions of the scans of each role; subjects stay whole."""
+        groups = self.subjects.groups
+        pool, test = hold_out(groups, self.test_scans, SPLIT_SEED)
+        train, validation = hold_out(
+            [groups[i] for i in pool], self.validation_scans, SPLIT_SEED + 1
+        )
+        return {"train": pool[train], "validation": pool[validation], "test": test}
+
+    def images(self, role: str) -> Tensor | Images:
+        """Images of a role: in memory, and made once, where they are few."""
+        if role not in self._images:
+            own = self.subjects.select(self.roles[role])
+            few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
+            self._images[role] = own[:].images if few else Images(own)
+        return self._images[role]
+
+    def targets(self, role: str, *parts: str) -> Tensor:
+        """Known quantities of a role, those of exp3 by default, `(n, T)`."""
+        return self.subjects.target(*(parts or self.parts))[self.roles[role]]
+
+    def pair(self, role: str):
+        """Images and known quantities, as training takes them."""
+        return self.images(role), self.targets(role)
+
+    def sample(self) -> Sample:
+        """What every model is assessed on: probes are fitted on training subjects."""
+        names = [name for name in PARTS if bool(torch.isfinite(self._all(name)).any())]
+        groups = [self.subjects.groups[i] for i in self.roles["test"]]
+        return Sample(
+            self.images("train"),  # pyright: ignore[reportArgumentType]
+            {name: self.targets("train", name) for name in names},
+            self.images("test"),  # pyright: ignore[reportArgumentType]
+            {name: self.targets("test", name) for name in names},
+            groups,
+            self.subjects.channels,
+            self.data_range,
+        )
+
+    def _all(self, part: str) -> Tensor:
+        return self.subjects.target(part)
+
+    def build(self, seed: int) -> VolumeVAE:
+        """The model with its initial weights, a function of the seed alone."""
+        common = {
+            "dim": self.model.dim,
+            "scale": self.model.scale,
+            "architecture": self.model.architecture(),
+            "control": self.control,
+        }
+        shape = tuple(self.subjects.shape)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if self.stage == "exp3":
+                sizes = {name: len(PARTS[name]) for name in self.parts}
+                return PartitionedVAE(shape, sizes, partition=self.partition, **common)
+            dip = self.dip if self.stage == "exp2" else None
+            return VolumeVAE(shape, dip=dip, **common)

@@ -1,0 +1,177 @@
+"""What a VAE of volumes does with its latents, at every look at the validation share.
+
+| key | meaning |
+|---|---|
+| `diag/au_count`, `diag/au_frac` | active units: Var_x μ_k ≥ 0.01; healthy above 10 |
+| `diag/kl_raw` | KL without free bits, nats; healthy above 10, collapsed below 2 |
+| `diag/mu_var_mean` | mean of Var_x μ_k; healthy above 0.1, collapsed below 0.01 |
+| `diag/recon_mu_mse`, `diag/recon_sample_mse` | error of decoder(μ), of decoder(draw of q) |
+| `diag/recon_z0_mse`, `diag/recon_permuted_mse` | error of decoder(0), of decoder(μ of another) |
+| `diag/recon_delta_mu_vs_sampled` | the second less the first: what a draw costs |
+| `sched/…` | weights and levels of the step |
+| `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
+
+Errors are mean squares over all elements, in the squared unit of the data.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from latens.distributions import NoiseStream, Purpose, diagonal_normal
+from latens.metrics.collapse import (
+    CollapseDiagnosis,
+    active_units,
+    diagnose_collapse,
+    unit_variance,
+)
+from latens.metrics.quality import WINDOW, psnr, ssim
+from latens.models.volume_vae import VolumeVAE
+from latens.objectives.kl_control import kl_per_latent
+from latens.training.module import StageModule
+
+BLOCK = 16
+
+
+@dataclass(frozen=True)
+class LatentUse:
+    """Numbers of a model on some volumes.
+
+    Attributes:
+        loc: Posterior means, `(n, dim)`.
+        scale: Posterior standard deviations, `(n, dim)`.
+        numbers: Values by key, without `sched/`, `train_epoch/` and the losses.
+    """
+
+    loc: Tensor
+    scale: Tensor
+    numbers: dict[str, float]
+
+    @property
+    def diagnosis(self) -> CollapseDiagnosis:
+        """The verdict of the collapse gate, with the limits of volumes."""
+        found = self.numbers
+        ratio = found["diag/recon_z0_mse"] / found["diag/recon_mu_mse"]
+        return diagnose_collapse(self.loc, found["diag/kl_raw"], ratio)
+
+
+def encoded(model: VolumeVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means and standard deviations of q(z | x), block by block, `(n, dim)` each."""
+    parts = [model.encode(x[rows].to(_device(model))) for rows in _blocks(len(x))]
+    return torch.cat([q.mean for q in parts]), torch.cat([q.stddev for q in parts])
+
+
+def shuffled(n: int) -> list[int]:
+    """Another row for each row: the next one, the first after the last."""
+    return [*range(1, n), 0]
+
+
+@torch.no_grad()
+def latent_use(
+    model: VolumeVAE,
+    x: Tensor,
+    noise: NoiseStream,
+    channels: Sequence[str],
+    data_range: float,
+) -> LatentUse:
+    """Diagnose a model on volumes it was not trained on.
+
+    Args:
+        model: The model.
+        x: Volumes, `(n, *signal_shape)`, n ≥ 2.
+        noise: Source of one draw per volume.
+        channels: Names of the channels.
+        data_range: L of PSNR and SSIM.
+    """
+    loc, scale = encoded(model, x)
+    z = loc + scale * noise.normal(loc.shape).to(loc)
+    versions = {
+        "mu": loc,
+        "sample": z,
+        "z0": torch.zeros_like(loc),
+        "permuted": loc[shuffled(len(loc))],
+    }
+    sums = dict.fromkeys(versions, 0.0)
+    quality: dict[str, float] = {}
+    for rows in _blocks(len(x)):
+        truth = x[rows].to(loc.device)
+        decoded = {name: model.decode(code[rows]).mean for name, code in versions.items()}
+        for name, mean in decoded.items():
+            sums[name] += float((mean - truth).square().flatten(1).mean(1).sum())
+        for c, channel in enumerate(channels):
+            pair = decoded["mu"][:, c : c + 1].float(), truth[:, c : c + 1]
+            _count(quality, f"val_epoch/psnr_{channel}", psnr(*pair, data_range))
+            if min(x.shape[2:]) >= WINDOW:
+                _count(quality, f"val_epoch/ssim_{channel}", ssim(*pair, data_range))
+    mse = {f"diag/recon_{name}_mse": total / len(x) for name, total in sums.items()}
+    kl = float(kl_per_latent(diagonal_normal(loc, scale, 1)).sum(1).mean())
+    variance = unit_variance(loc)
+    active = active_units(loc)
+    numbers = {
+        "diag/au_count": float(active),
+        "diag/au_frac": active / loc.shape[1],
+        "diag/kl_raw": kl,
+        "diag/mu_var_mean": float(variance.mean()),
+        **mse,
+        "diag/recon_delta_mu_vs_sampled": mse["diag/recon_sample_mse"] - mse["diag/recon_mu_mse"],
+        **{name: total / len(x) for name, total in quality.items()},
+    }
+    return LatentUse(loc, scale, numbers)
+
+
+def _blocks(n: int) -> Iterator[slice]:
+    for start in range(0, n, BLOCK):
+        yield slice(start, start + BLOCK)
+
+
+def _count(sums: dict[str, float], name: str, values: Tensor) -> None:
+    sums[name] = sums.get(name, 0.0) + float(values.sum())
+
+
+def _device(model: VolumeVAE) -> torch.device:
+    return next(model.parameters()).device
+
+
+class LatentDiary(Callback):
+    """Writes down, at every look, what the model does with its latents.
+
+    Args:
+        x: Validation volumes that are looked at, `(n, *signal_shape)`.
+        seed: Key of the draws; the same at every look.
+        channels: Names of the channels.
+        data_range: L of PSNR and SSIM.
+
+    Attributes:
+        rows: `(step, quantity, value)` in the order of the looks.
+    """
+
+    def __init__(self, x: Tensor, seed: int, channels: Sequence[str], data_range: float) -> None:
+        self.x, self.seed = x, seed
+        self.channels, self.data_range = list(channels), data_range
+        self.rows: list[tuple[int, str, float]] = []
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Diagnose, and add weights and means since the last look."""
+        assert isinstance(pl_module, StageModule)
+        model, step = pl_module.model, trainer.global_step
+        assert isinstance(model, VolumeVAE)
+        noise = NoiseStream(self.seed, Purpose.LATENT)
+        use = latent_use(model, self.x, noise, self.channels, self.data_range)
+        means = {
+            name.replace("train/", "train_epoch/").replace("val/", "val_epoch/"): value
+            for name, value in pl_module.means().items()
+        }
+        found = {**use.numbers, **model.schedule(max(step - 1, 0)), **means}
+        self.rows += [(step, name, value) for name, value in found.items()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The rows, for a run that is resumed."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore."""
+        self.rows = list(state_dict["rows"])

@@ -1,0 +1,174 @@
+"""`latens run growth --stage exp1|exp2|exp3` on tiny phantom subjects."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.numpy import load_file
+
+from latens.cli import main
+from latens.store import Outcome, Status, read_csv
+from latens.studies.configure import construct, load_layers, presets, resolve
+from latens.studies.volumes.command import LAYERS
+from latens.studies.volumes.study import VolumeStudy
+from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS, definition
+
+TINY = {
+    "data": {
+        "class_path": "latens.data.PhantomSubjects",
+        "init_args": {"size": [16, 16, 16], "count": 48},
+    },
+    "model": {"dim": 12, "width": 4, "coarse": 4, "features": 8},
+    "test_scans": 12,
+    "validation_scans": 8,
+    "seeds": 1,
+    "shown": 2,
+    "dip": {"start": 1, "ramp": 2},
+    "partition": {"start": 1, "ramp": 2},
+    "training": {
+        "max_steps": 6,
+        "batch_size": 8,
+        "warmup_steps": 1,
+        "kl_warmup_steps": 2,
+        "validate_every": 3,
+    },
+}
+KEYS = (
+    "diag/au_count",
+    "diag/au_frac",
+    "diag/kl_raw",
+    "diag/mu_var_mean",
+    "diag/recon_mu_mse",
+    "diag/recon_z0_mse",
+    "diag/recon_delta_mu_vs_sampled",
+    "sched/beta",
+    "sched/expected_kl_floor",
+    "train_epoch/loss",
+    "val_epoch/loss",
+    "val_epoch/psnr_t1c",
+    "val_epoch/ssim_t2w",
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("volumes") / "tiny.yaml"
+    path.write_text(yaml.safe_dump(TINY))
+    return path
+
+
+def command(tiny: Path, stage: str) -> list[str]:
+    out = str(tiny.parent / stage)
+    return ["run", "growth", "--stage", stage, "--config", str(tiny), "--out", out]
+
+
+@pytest.fixture(scope="module")
+def run(tiny: Path) -> Path:
+    assert main(command(tiny, "exp3")) in (0, 4)  # six steps may well fail the gate
+    return tiny.parent / "exp3"
+
+
+def test_tables_of_a_partitioned_run(run: Path) -> None:
+    metrics = read_csv(run / "tables" / "volume_metrics.csv", VOLUME_METRICS).set_index("metric")
+    named = {f"{kind}_{part}" for kind in ("aligned", "r2", "leak") for part in TARGET_PARTS}
+    assert set(metrics.index) >= {"au_count", "kl", "neg_elbo", "permuted_rest", *named}
+    for part in TARGET_PARTS:
+        both = [metrics.loc[f"leak_{part}_{kind}", "value"] for kind in ("ridge", "kernel")]
+        assert metrics.loc[f"leak_{part}", "value"] == max(both)
+    assert metrics.loc["kl", "subjects"] == 12
+    assert (metrics["lower"].isna() | (metrics["lower"] <= metrics["value"])).all()
+    assert all(definition(name) for name in ("leak_volume_ridge", "ablation_z0", "rest_units"))
+    history = read_csv(run / "tables" / "volume_history.csv", VOLUME_HISTORY)
+    assert set(history["step"]) == {3, 6}
+    assert set(history["quantity"]) >= {*KEYS, "train_epoch/supervised", "val_epoch/dependence"}
+
+
+TARGET_PARTS = ("volume", "location", "shape")
+
+
+def test_the_gate_is_loud(run: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (fit,) = json.loads((run / "units.json").read_text())["fits"].values()
+    outcome = Outcome.read(run / "fits" / fit)
+    code = main(command(tiny, "exp3"))
+    printed = capsys.readouterr()
+    assert "trained in" not in printed.err  # nothing is computed twice
+    assert "gate: seed 0" in printed.out
+    assert (code == 4) == (outcome.status == Status.COLLAPSED)
+    assert "au_count" in printed.out
+
+
+def test_report_and_pictures(run: Path) -> None:
+    page = (run / "report.html").read_text("utf-8")
+    assert "data:image/png;base64," in page
+    assert "default-src &#39;none&#39;" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert len(page) < 10e6
+    before = page
+    assert main(["report", str(run)]) == 0
+    assert (run / "report.html").read_text("utf-8") == before
+    (folder,) = (run / "evaluations").iterdir()
+    arrays = load_file(folder / "pictures.safetensors")
+    assert arrays["truth"].shape == arrays["std"].shape == (2, 4, 16, 16, 16)
+    assert (arrays["std"] > 0).all()
+    assert arrays["traversal"].shape == (8, 5, 4, 16, 16, 16)
+    assert np.isfinite(arrays["traversal"]).all()
+    assert {path.suffix for path in (run / "figures").iterdir()} == {".pdf"}
+
+
+def test_dip_with_a_broadcast_decoder(tiny: Path) -> None:
+    arguments = ["--model.decoder", "sbd", "--dip.estimator", "squares"]
+    assert main([*command(tiny, "exp2"), *arguments]) in (0, 4)
+    run = tiny.parent / "exp2"
+    history = read_csv(run / "tables" / "volume_history.csv", VOLUME_HISTORY)
+    found = history[history["step"] == 6].set_index("quantity")["value"]
+    assert found["sched/lambda_od"] == 10
+    assert found["sched/lambda_d"] == 5
+    assert "train_epoch/cov_penalty" in found.index
+    metrics = read_csv(run / "tables" / "volume_metrics.csv", VOLUME_METRICS)
+    assert not metrics["metric"].str.startswith("leak").any()
+
+
+@pytest.mark.parametrize("name", presets(LAYERS))
+def test_presets(name: str) -> None:
+    config = resolve(VolumeStudy, load_layers(LAYERS, [name], []), [])
+    assert resolve(VolumeStudy, [config], []) == config
+    study = construct(VolumeStudy, config)
+    assert study.stage == (name if name.startswith("exp") else "exp1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--stage=exp1", "--preset", "exp2"], "stage"),
+        (["--model.dim", "0"], "dim"),
+        (["--model.decoder", "linear"], "decoder"),
+        (["--dip.start", "999999", "--stage=exp2"], "schedules that end"),
+        (["--control.cycles", "4", "--control.cycle_steps", "1"], "kl_warmup_steps"),
+        (["--test_scans", "4000"], "test"),
+        (["--seeds", "0"], "seeds"),
+        (["--hardware.accumulate", "3"], "batch_size"),
+        (["--hardware.processes", "2"], "torchrun"),
+        (["--parts", "[volume,volume]"], "parts"),
+        (["--data.count", "0"], "count"),
+        (["--colour", "red"], "colour"),
+        (["--jobs", "2"], "jobs"),
+    ],
+)
+def test_bad_settings(
+    tiny: Path,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stage = "exp2" if "--stage=exp2" in arguments else "exp1"
+    rest = [word for word in arguments if word != "--stage=exp2"]
+    out = tmp_path / "run"
+    head = ["run", "growth", "--stage", stage, "--config", str(tiny), "--out", str(out)]
+    assert main([*head, *rest]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert not list(out.glob("fits/*"))

@@ -1,0 +1,107 @@
+"""Assessment of a VAE of volumes whose latents are known."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributions import Independent
+
+from latens.distributions import NoiseStream, diagonal_normal
+from latens.evaluation.volumes import Sample, assess_volumes
+from latens.models.partitioned import PartitionedVAE
+from latens.nets import Architecture
+from latens.nets.patches import Patches
+
+SHAPE = (1, 2, 2, 2)
+LATENTS = 8
+
+
+class Reading(nn.Module):
+    """Latents are the voxels; `leaking` is how much of the first ends up in the last."""
+
+    def __init__(self, leaking: float) -> None:
+        super().__init__()
+        self.leaking = nn.Parameter(torch.tensor(leaking))
+
+    def forward(self, x: Tensor) -> Independent:
+        z = x.flatten(1)
+        last = (1 - self.leaking) * z[:, -1:] + self.leaking * z[:, :1]
+        loc = torch.cat([z[:, :-1], last], 1)
+        return diagonal_normal(loc, torch.full_like(loc, 0.1), 1)
+
+
+class Writing(nn.Module):
+    """Voxels are the latents, with σ = .1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = Patches(SHAPE, 1)
+
+    def forward(self, z: Tensor) -> Independent:
+        loc = z.reshape(*z.shape[:-1], *SHAPE)
+        return diagonal_normal(loc, torch.full_like(loc, 0.1), 4)
+
+    def log_prob(self, z: Tensor, x: Tensor) -> Tensor:
+        return self(z).log_prob(x)
+
+
+@dataclass
+class Exact(Architecture):
+    """Networks without anything to learn."""
+
+    leaking: float
+
+    def posterior(self, shapes, dim, signal_shape) -> nn.Module:
+        return Reading(self.leaking)
+
+    def decoder(self, dim, shape, scale, context=None):
+        return Writing()
+
+
+def assessed(leaking: float):
+    model = PartitionedVAE(SHAPE, {"volume": 1, "shape": 2}, dim=8, architecture=Exact(leaking))
+    x = NoiseStream(0, 0).normal((400, *SHAPE))
+    flat = x.flatten(1)
+    targets = {"volume": 5 + 2 * flat[:, :1], "shape": flat[:, 1:3]}
+    model.target_loc[0], model.target_scale[0] = 5.0, 2.0
+    unknown = targets["volume"].clone()
+    unknown[:3] = float("-inf")  # no lesion
+    sample = Sample(
+        x[:300],
+        {"volume": unknown[:300], "shape": targets["shape"][:300]},
+        x[300:],
+        {name: values[300:] for name, values in targets.items()},
+        [str(i // 2) for i in range(100)],
+        ("only",),
+        6.0,
+    )
+    return assess_volumes(model, sample).values
+
+
+def test_a_model_that_keeps_its_parts_apart():
+    found = assessed(0.0)
+    for part in ("volume", "shape"):
+        assert found[f"aligned_{part}"].value == pytest.approx(1, abs=1e-6)
+        assert found[f"r2_{part}"].value > 0.95
+        assert found[f"leak_{part}"].value < 0.05
+        assert abs(found[f"dependence_{part}"].value) < 0.05
+    assert found["kl"].groups == 50
+    assert found["mse"].value < 1e-10
+    assert found["neg_elbo"].value < 3
+
+
+def test_a_leak_is_found_and_named():
+    found = assessed(0.7)
+    assert found["leak_volume_ridge"].value > 0.7
+    assert found["leak_volume"].value >= found["leak_volume_ridge"].value
+    assert found["leak_shape"].value < 0.05
+    assert found["dependence_volume"].value > 0.1
+    lower, upper = found["leak_volume"].lower, found["leak_volume"].upper
+    assert lower < found["leak_volume"].value < upper < 1
+
+
+def test_ablations_are_ratios_of_errors():
+    found = assessed(0.7)
+    assert found["ablation_z0"].value > found["permuted_rest"].value / 2 > 2
+    assert found["ablation_permuted"].value > found["permuted_rest"].value

@@ -1,0 +1,222 @@
+"""The VAE of volumes and its partitioned form: terms against their equations."""
+
+from dataclasses import replace
+from math import log, pi
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from latens.distributions import NoiseStream, draw
+from latens.errors import ConfigError, DataError
+from latens.models.partitioned import Partition, PartitionedVAE
+from latens.models.volume_vae import VolumeVAE
+from latens.nets import Linear, Volumetric
+from latens.objectives import reduce_terms
+from latens.objectives.covariance import squares
+from latens.objectives.dependence import distance_correlation
+from latens.objectives.dip import Dip
+from latens.objectives.kl_control import KLControl
+
+SHAPE = (2, 6, 8, 6)
+NETS = Volumetric(4, features=8, coarse=4)
+X = 1.5 + 2 * NoiseStream(0, 0).normal((6, *SHAPE))
+Y = torch.stack([torch.arange(6.0), torch.arange(6.0).square(), torch.arange(6.0).cos()], 1)
+PARTS = {"volume": 1, "place": 2}
+
+
+def noise() -> NoiseStream:
+    return NoiseStream(0, 1)
+
+
+def made(model: VolumeVAE) -> VolumeVAE:
+    model.fit_units(X, Y)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def fixed_weights():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
+
+
+def test_the_bound_of_a_plain_vae():
+    model = made(VolumeVAE(SHAPE, dim=5, architecture=NETS))
+    terms = model.terms("elbo", X, Y, noise(), None)
+    q = model.encode(X)
+    z = draw(q, noise().normal((6, 5)))
+    p = model.decode(z)
+    scale = p.stddev
+    by_hand = Normal(p.mean, scale).log_prob(X).flatten(1).sum(1)
+    torch.testing.assert_close(terms.log_likelihood, by_hand)
+    prior = Normal(torch.zeros(6, 5), torch.ones(6, 5))
+    torch.testing.assert_close(terms.kl, kl_divergence(q.base_dist, prior).sum(1))
+    assert scale[:, 0].unique().numel() == 1
+    torch.testing.assert_close(scale[0, 0, 0, 0, 0], 0.5 * X.std())  # the start, in data units
+    trained = model.training_terms("elbo", X, Y, noise(), None, 0)
+    torch.testing.assert_close(reduce_terms(trained, 288), reduce_terms(terms, 288))
+
+
+def test_dip_is_the_penalty_of_the_encoder_and_ramps():
+    dip = Dip(3.0, 2.0, start=10, ramp=4, estimator="squares")
+    model = made(VolumeVAE(SHAPE, dim=5, architecture=NETS, dip=dip))
+    plain = -model.terms("elbo", X, Y, noise(), None).elbo.mean() / 288
+    q = model.encode(X)
+    found = squares(q.mean, q.variance)
+    for step, share in ((0, 0.0), (9, 0.0), (10, 0.25), (13, 1.0), (99, 1.0)):
+        terms = model.training_terms("elbo", X, Y, noise(), None, step)
+        expected = plain + share * (3 * found.off_diagonal + 2 * found.diagonal)
+        torch.testing.assert_close(reduce_terms(terms, 288), expected)
+        assert model.schedule(step)["sched/lambda_od"] == pytest.approx(3 * share)
+        assert model.schedule(step)["sched/lambda_d"] == pytest.approx(2 * share)
+        cost = share * (3 * found.off_diagonal + 2 * found.diagonal)
+        assert model.watched(terms)["cov_penalty"] == pytest.approx(float(cost.detach()), abs=1e-6)
+    final = model.terms("elbo", X, Y, noise(), None)
+    torch.testing.assert_close(reduce_terms(final, 288), expected)
+
+
+def test_the_buffer_belongs_to_the_weights_and_rests_outside_training():
+    model = made(VolumeVAE(SHAPE, dim=3, architecture=NETS, dip=Dip()))
+    model.terms("elbo", X, Y, noise(), None)
+    state = model.state_dict()
+    assert state["dip.buffer.weight"] > 0
+    model.eval()
+    before = state["dip.buffer.average"].clone()
+    model.terms("elbo", X + 1, Y, noise(), None)
+    assert torch.equal(model.state_dict()["dip.buffer.average"], before)
+
+
+def test_control_is_for_training_alone():
+    control = KLControl(free_bits=2.0, cycles=2, cycle_steps=10)
+    model = made(VolumeVAE(SHAPE, dim=5, architecture=NETS, control=control))
+    terms = model.terms("elbo", X, Y, noise(), None)
+    trained = model.training_terms("elbo", X, Y, noise(), None, 0)
+    assert trained.weights["kl"] == pytest.approx(0.2)
+    torch.testing.assert_close(trained.kl, torch.full((6,), 10.0))  # all below the floor
+    torch.testing.assert_close(trained.extras["kl_raw"], terms.kl)
+    assert trained.weights["kl_raw"] == 0
+    assert model.schedule(0)["sched/expected_kl_floor"] == 10
+    assert model.schedule_steps == 20
+
+
+def test_autocast_keeps_the_sums_in_float32():
+    model = made(VolumeVAE(SHAPE, dim=5, architecture=NETS, dip=Dip(estimator="squares")))
+    exact = model.terms("elbo", X, Y, noise(), None)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = model.terms("elbo", X, Y, noise(), None)
+    for value in (mixed.log_likelihood, mixed.kl, *mixed.extras.values()):
+        assert value.dtype == torch.float32
+    torch.testing.assert_close(mixed.log_likelihood, exact.log_likelihood, rtol=0.02, atol=1)
+    assert not torch.equal(mixed.log_likelihood, exact.log_likelihood)
+
+
+def partitioned(**settings) -> PartitionedVAE:
+    model = PartitionedVAE(SHAPE, PARTS, dim=6, architecture=NETS, **settings)
+    made(model)
+    return model
+
+
+def test_parts_are_slices_of_the_latents():
+    model = partitioned()
+    z = torch.arange(12.0).reshape(2, 6)
+    assert model.part("volume", z).tolist() == [[0], [6]]
+    assert model.part("place", z).tolist() == [[1, 2], [7, 8]]
+    assert model.part("rest", z).tolist() == [[3, 4, 5], [9, 10, 11]]
+    with pytest.raises(ConfigError, match="volume, place, rest"):
+        model.part("shape", z)
+    units = model.standard_targets(Y)
+    torch.testing.assert_close(units.mean(0), torch.zeros(3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(units.std(0), torch.ones(3))
+    back = model.predicted_targets(torch.cat([units, z[:1].expand(6, 6)[:, 3:]], 1))
+    torch.testing.assert_close(back, Y)
+
+
+def test_terms_of_the_partition():
+    model = partitioned(partition=Partition(2.0, 3.0))
+    y = Y.clone()
+    y[0, 0], y[1, 2] = float("-inf"), float("nan")
+    terms = model.terms("elbo", X, y, noise(), None)
+    q = model.encode(X)
+    z = draw(q, noise().normal((6, 6)))
+    s = model.target_spread.value
+    t = (y - Y.mean(0)) / Y.std(0)
+    nats = -Normal(z[:, :3], s).log_prob(torch.nan_to_num(t, 0, 0, 0))
+    nats[0, 0] = nats[1, 2] = 0.0  # not known
+    torch.testing.assert_close(terms.extras["supervised"], nats.sum(1))
+    assert nats[2, 0] > log(2 * pi) / 2 + log(0.5) - 1e-6
+    expected = sum(
+        distance_correlation(q.mean[:, 3:], q.mean[:, part]) for part in (slice(0, 1), slice(1, 3))
+    )
+    torch.testing.assert_close(terms.extras["dependence"], expected.expand(6))
+    loss = -terms.elbo.mean() / 288 + 2 * nats.sum(1).mean() + 3 * expected
+    torch.testing.assert_close(reduce_terms(terms, 288), loss)
+
+
+def test_the_partition_ramps_in():
+    model = partitioned(partition=Partition(2.0, 3.0, start=10, ramp=4))
+    for step, share in ((9, 0.0), (10, 0.25), (13, 1.0)):
+        terms = model.training_terms("elbo", X, Y, noise(), None, step)
+        assert terms.weights["supervised"] == pytest.approx(2 * share)
+        assert model.schedule(step)["sched/dependence"] == pytest.approx(3 * share)
+    assert model.terms("elbo", X, Y, noise(), None).weights["supervised"] == 2
+    assert model.schedule_steps == 14
+
+
+def test_independence_moves_the_rest_alone():
+    model = partitioned()
+    terms = model.terms("elbo", X, Y, noise(), None)
+    head = model.encoder_net.head
+    (gradient,) = torch.autograd.grad(terms.extras["dependence"].mean(), head.bias)
+    assert torch.equal(gradient[:3], torch.zeros(3))
+    (gradient,) = torch.autograd.grad(
+        model.terms("elbo", X, Y, noise(), None).extras["dependence"].mean(), head.weight
+    )
+    assert torch.equal(gradient[:3], torch.zeros_like(gradient[:3]))
+    assert (gradient[3:6].abs().sum(1) > 0).all()
+
+
+def test_unknown_everything_costs_nothing_and_gives_no_nan():
+    model = partitioned(partition=Partition(1.0, 0.0))
+    terms = model.terms("elbo", X, torch.full_like(Y, torch.nan), noise(), None)
+    assert torch.equal(terms.extras["supervised"], torch.zeros(6))
+    reduce_terms(terms, 288).backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VolumeVAE(SHAPE, dim=0),
+        lambda: PartitionedVAE(SHAPE, {"rest": 1}, dim=4),
+        lambda: PartitionedVAE(SHAPE, {"volume": 4}, dim=4),
+        lambda: PartitionedVAE(SHAPE, {}, dim=4),
+        lambda: Partition(supervised=-1.0),
+        lambda: Dip(off_diagonal=-1.0),
+        lambda: Dip(decay=1.0),
+        lambda: Dip(start=-1),
+    ],
+)
+def test_contradictions(make):
+    with pytest.raises(ConfigError):
+        make()
+
+
+def test_quantities_that_nobody_knows():
+    model = PartitionedVAE(SHAPE, PARTS, dim=6, architecture=NETS)
+    unknown = Y.clone()
+    unknown[1:, 1] = torch.nan
+    with pytest.raises(DataError, match="1 of quantity 1"):
+        model.fit_units(X, unknown)
+
+
+def test_other_networks_work_too():
+    """Probabilistic PCA as a VAE of volumes: the scale is one number."""
+    model = made(VolumeVAE(SHAPE, dim=2, architecture=Linear(), control=KLControl(free_bits=0.1)))
+    terms = model.training_terms("elbo", X, Y, noise(), None, 0)
+    z = draw(model.encode(X), noise().normal((6, 2)))
+    torch.testing.assert_close(terms.log_likelihood, model.decode(z).log_prob(X))
+
+
+def test_settings_are_plain_data():
+    assert replace(Dip(), ramp=7).steps == 7

@@ -1,0 +1,94 @@
+"""The report of exp1 to exp3 from tables alone."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from latens.errors import DataError
+from latens.reporting import write_figures, write_report
+from latens.reporting.volumes import answers, read_volumes, shown_metrics, volume_summary_text
+from latens.store import RunFolder, from_rows, write_csv, write_json
+from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
+
+VALUES = {
+    "au_count": (40.0, 9.0),
+    "kl": (80.5, 31.0),
+    "ablation_z0": (6.0, 5.0),
+    "leak_volume": (0.031, 0.012),
+    "leak_volume_ridge": (0.031, 0.012),
+    "leak_shape": (0.2, 0.01),
+    "r2_shape": (0.7, 0.6),
+    "recon_mu_mse": (0.1, 0.1),
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    data = {
+        "name": "heads & <b>tails</b>",
+        "channels": ["t1c"],
+        "train": 100,
+        "validation": 20,
+        "test": 30,
+    }
+    config = {"stage": "exp3", "model": {"dim": 64}}
+    folder = RunFolder.create(
+        tmp_path / "run",
+        {"study": "growth", "name": "a & b", "config": config, "data": data, "result_version": 1},
+    )
+    metrics, history = [], []
+    for seed in (0, 1):
+        for metric, values in VALUES.items():
+            value = values[seed]
+            row = {"stage": "exp3", "seed": seed, "metric": metric, "value": value}
+            row |= {"lower": value - 0.01, "upper": value + 0.01, "level": 0.95}
+            metrics.append({**row, "scans": 30, "subjects": 30, "status": "converged"})
+        for step in (10, 20):
+            for quantity in ("train_epoch/loss", "val_epoch/loss", "diag/kl_raw"):
+                row = {"stage": "exp3", "seed": seed, "step": step, "quantity": quantity}
+                history.append({**row, "value": 1.0 / step})
+    write_csv(
+        folder.tables / "volume_metrics.csv", VOLUME_METRICS, from_rows(metrics, VOLUME_METRICS)
+    )
+    write_csv(
+        folder.tables / "volume_history.csv", VOLUME_HISTORY, from_rows(history, VOLUME_HISTORY)
+    )
+    write_json(folder.units_file, {"fits": {}, "evaluations": {}})
+    return folder
+
+
+def test_the_page_holds_the_numbers_and_escapes_names(run: RunFolder) -> None:
+    page = write_report(run).read_text("utf-8")
+    for text in ("80.5", "0.031", "a &amp; b", "model.dim", "heads &amp; &lt;b&gt;"):
+        assert text in page
+    assert "<script" not in page
+    assert page == write_report(run).read_text("utf-8")
+
+
+def test_every_gate_and_leak_is_named_with_the_worst_seed(run: RunFolder) -> None:
+    found = answers(read_volumes(run))
+    text = "\n".join(found)
+    assert "1 of 2 seeds pass (more than 10)." in text
+    assert "2 of 2 seeds pass (more than 10 nats)" in text
+    assert "The rest tells 0.031 of the variance of volume at most: no more than" in text
+    assert "The rest tells 0.200 of the variance of shape at most: more than" in text
+    results = read_volumes(run)
+    results.metrics.loc[0, "status"] = "collapsed"
+    assert "collapsed" in answers(results)[0]
+
+
+def test_the_summary_leaves_single_probes_out(run: RunFolder) -> None:
+    shown = shown_metrics(set(VALUES))
+    assert shown == ["au_count", "kl", "ablation_z0", "r2_shape", "leak_shape", "leak_volume"]
+    text = volume_summary_text(read_volumes(run).metrics)
+    assert "seed 1" in text
+    assert "leak_volume_ridge" not in text
+    assert not math.isnan(float(text.splitlines()[1].split()[1]))
+
+
+def test_figures_and_missing_tables(run: RunFolder) -> None:
+    assert [path.name for path in write_figures(run)] == ["dashboard.pdf"]
+    (run.tables / "volume_history.csv").unlink()
+    with pytest.raises(DataError, match="volume_history"):
+        write_report(run)

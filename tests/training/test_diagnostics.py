@@ -1,0 +1,136 @@
+"""What is written down of a VAE of volumes: numbers against their definitions, and resuming."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+
+from latens.distributions import NoiseStream
+from latens.metrics.collapse import kl_per_unit
+from latens.models.volume_vae import VolumeVAE
+from latens.nets import Volumetric
+from latens.objectives.dip import Dip
+from latens.training import Training, fit_model
+from latens.training.diagnostics import BLOCK, LatentDiary, encoded, latent_use
+from latens.training.hardware import Hardware
+from latens.training.volumes import VolumeData
+
+SHAPE = (2, 12, 12, 12)
+CHANNELS = ("first", "second")
+X = NoiseStream(0, 0).normal((BLOCK + 5, *SHAPE)).cumsum(2) / 3
+
+
+def made() -> VolumeVAE:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = Volumetric(4, features=8, coarse=4)
+        model = VolumeVAE(SHAPE, dim=4, architecture=nets, dip=Dip(0.1, 0.1))
+    model.fit_units(X, X)
+    return model
+
+
+def test_every_number_is_what_its_name_says():
+    model = made().eval()
+    use = latent_use(model, X, NoiseStream(0, 1), CHANNELS, 6.0)
+    found = use.numbers
+    with torch.no_grad():
+        q = model.encode(X)
+        torch.testing.assert_close(use.loc, q.mean, rtol=1e-4, atol=1e-5)
+        kl = kl_per_unit(q.mean, q.stddev).sum(1).mean()
+        assert found["diag/kl_raw"] == pytest.approx(float(kl), rel=1e-4)
+        variance = q.mean.var(0)
+        assert found["diag/au_count"] == int((variance >= 0.01).sum())
+        assert found["diag/au_frac"] == found["diag/au_count"] / 4
+        assert found["diag/mu_var_mean"] == pytest.approx(float(variance.mean()), rel=1e-4)
+        noise = NoiseStream(0, 1).normal((len(X), 4))
+        codes = {
+            "mu": q.mean,
+            "sample": q.mean + q.stddev * noise,
+            "z0": torch.zeros_like(q.mean),
+            "permuted": q.mean.roll(-1, 0),
+        }
+        errors = {n: (model.decode(z).mean - X).square().mean() for n, z in codes.items()}
+        for name, error in errors.items():
+            assert found[f"diag/recon_{name}_mse"] == pytest.approx(float(error), rel=1e-4)
+        gap = float(errors["sample"] - errors["mu"])
+        assert found["diag/recon_delta_mu_vs_sampled"] == pytest.approx(gap, abs=1e-6)
+        channel = (model.decode(q.mean).mean - X)[:, 1].square().flatten(1).mean(1)
+        decibel = float((10 * torch.log10(36 / channel)).mean())
+        assert found["val_epoch/psnr_second"] == pytest.approx(decibel, rel=1e-4)
+        assert -1 < found["val_epoch/ssim_first"] < 1
+    ratio = float(errors["z0"] / errors["mu"])
+    assert use.diagnosis.ablation_ratio == pytest.approx(ratio, rel=1e-4)
+
+
+def test_blocks_do_not_matter():
+    model = made().eval()
+    with torch.no_grad():
+        loc, scale = encoded(model, X)
+        one = torch.cat([model.encode(x[None]).mean for x in X])
+    torch.testing.assert_close(loc, one, rtol=1e-4, atol=1e-5)
+    assert scale.shape == loc.shape
+
+
+class Interruption(Exception):
+    """Stands for the end of the process."""
+
+
+class Interrupter(Callback):
+    """Ends a fit at a step."""
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if trainer.global_step == 5:
+            raise Interruption
+
+
+def fit(diary: LatentDiary, resume: Path | None, *watchers: Callback, parts: int = 1):
+    model = made()
+    settings = Training(
+        max_steps=6, batch_size=8, warmup_steps=1, kl_warmup_steps=2, validate_every=2
+    )
+    pair = X[:16], X[:16].flatten(1)[:, :1]
+    result = fit_model(
+        model,
+        pair,
+        (X[16:], X[16:].flatten(1)[:, :1]),
+        settings,
+        3,
+        resume=resume,
+        make_data=partial(VolumeData, parts=parts),
+        hardware=Hardware(accumulate=parts),
+        watchers=[diary, *watchers],
+    )
+    return model, result
+
+
+def diary() -> LatentDiary:
+    return LatentDiary(X[16:], 3, CHANNELS, 6.0)
+
+
+def test_a_resumed_fit_ends_with_the_same_diary_and_buffer(tmp_path):
+    whole = diary()
+    model, _ = fit(whole, None)
+    with pytest.raises(Interruption):
+        fit(diary(), tmp_path, Interrupter())
+    resumed = diary()
+    again, _ = fit(resumed, tmp_path)
+    assert resumed.rows == whole.rows
+    assert {step for step, _, _ in whole.rows} == {2, 4, 6}
+    state = again.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, state[name]), name
+    assert state["dip.buffer.weight"] > 0
+
+
+def test_accumulated_parts_have_noise_of_their_own():
+    """Two parts of four rows train with other draws than one batch of eight, but as many steps."""
+    whole, halves = diary(), diary()
+    fit(whole, None)
+    fit(halves, None, parts=2)
+    steps = [{step for step, _, _ in d.rows} for d in (whole, halves)]
+    assert steps[0] == steps[1] == {2, 4, 6}
+    last = [{name: value for _, name, value in d.rows} for d in (whole, halves)]
+    assert last[0]["train_epoch/loss"] != last[1]["train_epoch/loss"]
+    assert last[0]["train_epoch/loss"] == pytest.approx(last[1]["train_epoch/loss"], rel=0.1)
