@@ -153,6 +153,19 @@ def test_rounds_of_active_learning(finished, capsys):
     assert starts[0] == starts[1]
 
 
+@pytest.mark.parametrize("name", ["ablation", "objectives", "collapse"])
+def test_presets_of_models(name):
+    config = with_twins(resolve(Semisup, load_layers("semisup", [name], []), []))
+    study = construct(Semisup, config)
+    study.check_applicable()
+    assert len(study.models) >= 4
+    fits, evaluations = units_of(study, config)
+    assert {unit.solver for unit in evaluations} <= set(study.models)
+    if name == "objectives":  # the same twin stands beside all three
+        assert len({fit.hash for fit in fits}) == len(fits) == 4
+        assert len(evaluations) == 6
+
+
 @pytest.mark.parametrize(
     ("array", "words"),
     [
