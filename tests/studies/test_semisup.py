@@ -88,6 +88,13 @@ def test_the_report_names_what_was_measured(finished):
     page = (finished / "report.html").read_text()
     for words in ("Effective components", "Classes covered", "Information in z"):
         assert words in page
+    for words in ("Decoded, and its images", "How certain?", "Does σ know the error?", "labels N"):
+        assert words in page
+    for words in ("Trust card", "Scaling laws", "How stable?", "raining samples", "operator"):
+        assert words not in page
+    assert page.count('class="montage"') == 20  # ten components of the model and of its twin
+    for name in ("components", "latent_maps", "reliability", "certainty", "sigma_of_class"):
+        assert (finished / "figures" / f"{name}.svg").stat().st_size > 1000
 
 
 def test_labels_never_reach_the_images_that_are_not_drawn(finished):
