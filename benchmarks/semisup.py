@@ -5,7 +5,8 @@
 FOLDER holds `mnist/`, `fashion_mnist/` and `medmnist/`. Parts are independent; each is made of
 fits that are kept under RUNS, so that a part that was stopped goes on where it was, and one that
 is finished costs seconds. `--list` says what each part measures and what it takes of one core.
-Rows go to `benchmarks/data/semisup.json`, wall minutes of their fits and evaluations beside them.
+Rows go to `benchmarks/data/semisup.json`, beside them wall minutes: of all fits and evaluations,
+or of the call for `beliefs`, `binary`, `binary_flow` and `sigma`.
 `--steps` and `--draws` shorten a part; the row says so.
 """
 
@@ -101,7 +102,7 @@ class Options:
         return part.steps if self.steps is None else self.steps
 
 
-class Silent:
+class Printer:
     """Prints what a study announces, and each finished unit."""
 
     def start(self, estimate: Estimate, units: int) -> None:
@@ -120,7 +121,7 @@ def study_rows(options: Options, part: Part, name: str) -> tuple[list[Row], floa
     settings = dict(part.settings)
     if "breastmnist" in presets:
         settings["data.path"] = str(options.data / "medmnist" / "BreastMNIST.npz")
-    else:
+    elif "mnist" in presets:
         mnist = options.data / "mnist"
         settings["data.images"] = str(mnist / "train-images-idx3-ubyte.gz")
         settings["test.images"] = str(mnist / "t10k-images-idx3-ubyte.gz")
@@ -135,7 +136,7 @@ def study_rows(options: Options, part: Part, name: str) -> tuple[list[Row], floa
         settings["data_seeds"] = str(options.draws)
     overrides = [f"--{key}={value}" for key, value in settings.items()]
     config = resolve(Semisup, load_layers("semisup", presets, []), overrides)
-    finished = run_semisup(config, out, name, 1, Silent())
+    finished = run_semisup(config, out, name, 1, Printer())
     for place, outcome in finished.failures:
         print(f"  {outcome.status}: {place}: {outcome.message}")
     minutes = float(finished.run.read_costs()["seconds"].sum()) / 60
@@ -352,23 +353,37 @@ def sigma(options: Options, part: Part) -> list[Row]:
 FASHION = ("mnist", "fashion")
 PARTS: dict[str, Part] = {
     "beliefs": Part("what the graph alone says of the images", 2, measure=beliefs),
+    "digits_objectives": Part(
+        "nll, β-NLL and faithful against their twin on 8 × 8 digits, two draws",
+        8,
+        ("objectives",),
+        {"data_seeds": "2", "twin_draws": "2"},
+        1500,
+    ),
+    "digits_collapse": Part(
+        "the published losses, their rescalings and the exact likelihood on 8 × 8 digits",
+        6,
+        ("collapse",),
+        {"data_seeds": "2"},
+        800,
+    ),
     "objectives": Part(
         "nll, β-NLL and faithful against their twin, dense encoders, one draw",
-        10,
+        14,
         (*FASHION, "objectives"),
         steps=1500,
     ),
     "collapse": Part(
         "the published losses, their rescalings, and the exact likelihood",
-        6,
+        10,
         ("mnist", "collapse"),
         steps=400,
     ),
     "twins": Part(
-        "the recipe against its twin, 50 labels, two draws, strange images",
-        25,
+        "the recipe against its twin, 50 labels, strange images, one draw (--draws 5 for more)",
+        16,
         FASHION,
-        {"labels": "[50]", "data_seeds": "2", "twin_draws": "2"},
+        {"labels": "[50]", "data_seeds": "1", "twin_draws": "5"},
         1500,
     ),
     "fifty": Part(
@@ -386,13 +401,13 @@ PARTS: dict[str, Part] = {
         400,
     ),
     "active": Part(
-        "five chains of 20, 35, 50 labels chosen by BALD, beside 50 and 100 random ones",
+        "five chains of 25 and 50 labels, the latter chosen by BALD, beside 50 and 100 random ones",
         25,
         ("mnist",),
         {
             "labels": "[50, 100]",
             "draw": "random",
-            "rounds": "[20, 35, 50]",
+            "rounds": "[25, 50]",
             "acquisitions": "[bald]",
             "twin_draws": "0",
         },

@@ -85,7 +85,8 @@ class MixtureVAE(Model):
         jitter: The change T of an image that leaves its class as it is.
         encoders: One network for q(c | x) and q(z | x, c), or one each.
         encoder: Convolutions, or hidden layers of units.
-        width: Channels of the encoders on the finest grid, or a twelfth of the hidden units.
+        width: Channels of the encoders on the finest grid; dense encoders have 12 hidden units
+            for each.
         features: Width of the vector between convolutions and heads.
         decay: ρ, share of the counts that a step keeps.
         prior_count: α₀; the counts of a component are 1 on average.

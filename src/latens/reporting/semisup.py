@@ -34,7 +34,7 @@ FILE = "views.safetensors"
 SPEAKS = 0.15
 """τ from which a component speaks for a class."""
 
-MAPPED = 4
+MAPPED = 3
 """Models with pictures of their own; more would only make the page heavy."""
 
 _COLOURS = [pair[0] for pair in HUES.values()] + ["#4b5d16", "#d4a5c9", "#1b2a6b", "#c9c46b"]
