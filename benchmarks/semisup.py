@@ -401,7 +401,7 @@ PARTS: dict[str, Part] = {
         400,
     ),
     "active": Part(
-        "five chains of 25 and 50 labels, the latter chosen by BALD, beside 50 and 100 random ones",
+        "five draws: 25 labels and 25 more chosen by BALD, beside 50 and 100 random ones",
         25,
         ("mnist",),
         {
