@@ -20,7 +20,9 @@ SHAPE, K, Y = (1, 8, 8), 4, 3
 PRIORS = {
     "standard": Prior(),
     "learned": Prior("learned", "learned"),
-    "shared": Prior("learned", "learned", "shared"),
+    "shared": Prior("learned", "learned", posterior="shared"),
+    "full": Prior("learned", "learned", "full"),
+    "flow": Prior(latents="flow", couplings=2),
     "gumbel": Prior(inference="gumbel"),
     "gumbel-learned": Prior("learned", "learned", inference="gumbel"),
     "curriculum": Prior(unlocked=2, unlock_every=3),
@@ -79,7 +81,7 @@ def test_the_bound_component_by_component(prior, component, decoder):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("prior", ["standard", "learned", "shared"])
+@pytest.mark.parametrize("prior", ["standard", "learned", "shared", "full"])
 def test_the_bound_lies_below_the_evidence_by_quadrature(prior):
     """With one latent p(x) is an integral; importance sampling finds it, the bound stays below."""
     model = make(prior, dim=1, decoder=Decoder(likelihood="fixed", start=0.4, width=8))
@@ -89,7 +91,7 @@ def test_the_bound_lies_below_the_evidence_by_quadrature(prior):
     p_z = model.latent_prior()
     for c in range(K):
         of_prior = min(c, len(p_z.mean) - 1)
-        normal = torch.distributions.Normal(p_z.mean[of_prior, 0], p_z.stddev[of_prior, 0])
+        normal = torch.distributions.Normal(p_z.mean[of_prior, 0, 0], p_z.stddev[of_prior, 0, 0])
         one = torch.eye(K, dtype=torch.float64)[c].expand(len(grid), K)
         decoded = model.decoder(grid, one)
         density = torch.stack([decoded.log_prob(image) for image in x], 1)  # (G, 3)
@@ -121,7 +123,7 @@ def test_a_gumbel_draw_has_the_bound_as_its_mean():
 
 
 @pytest.mark.parametrize("prior", list(PRIORS))
-@pytest.mark.parametrize("likelihood", ["nll", "beta_nll", "faithful"])
+@pytest.mark.parametrize("likelihood", ["nll", "beta_nll", "faithful", "legacy"])
 def test_every_parameter_learns(prior, likelihood):
     terms = Terms(
         likelihood, supervised=1, invariance=1, pseudo_label=1, threshold=0, usage_weight=1
@@ -251,7 +253,7 @@ def test_images_outside_the_range():
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
-        ({"components": 1}, "components"),
+        ({"components": 0}, "components"),
         ({"dim": 0}, "dim"),
         ({"decay": 1.0}, "decay"),
         ({"prior_count": 0.0}, "prior_count"),
@@ -261,6 +263,7 @@ def test_images_outside_the_range():
             {"terms": Terms("faithful"), "decoder": Decoder(likelihood="bernoulli")},
             "likelihood",
         ),
+        ({"terms": Terms("legacy"), "decoder": Decoder(likelihood="per_pixel")}, "likelihood"),
     ],
 )
 def test_settings_that_do_not_fit(settings, name):
@@ -268,3 +271,5 @@ def test_settings_that_do_not_fit(settings, name):
         MixtureVAE(SHAPE, Y, **settings)
     with pytest.raises(ConfigError, match="invariance"):
         Terms(invariance=-1.0)
+    with pytest.raises(ConfigError, match="covariance"):
+        Prior(covariance="full")

@@ -89,6 +89,13 @@ def test_the_report_names_what_was_measured(finished):
     page = (finished / "report.html").read_text()
     for words in ("Effective components", "Classes covered", "Information in z"):
         assert words in page
+    for words in ("Decoded, and its images", "How certain?", "Does σ know the error?", "labels N"):
+        assert words in page
+    for words in ("Trust card", "Scaling laws", "How stable?", "raining samples", "operator"):
+        assert words not in page
+    assert page.count('class="montage"') == 20  # ten components of the model and of its twin
+    for name in ("components", "latent_maps", "reliability", "certainty", "sigma_of_class"):
+        assert (finished / "figures" / f"{name}.svg").stat().st_size > 1000
 
 
 def test_labels_never_reach_the_images_that_are_not_drawn(finished):
@@ -156,6 +163,19 @@ def test_rounds_of_active_learning(finished, capsys):
             seen = set(labelled)
     starts = [accuracy.loc[(f"per_image {a}", 10, 0)]["value"] for a in ("random", "bald")]
     assert starts[0] == starts[1]
+
+
+@pytest.mark.parametrize("name", ["ablation", "objectives", "collapse"])
+def test_presets_of_models(name):
+    config = with_twins(resolve(Semisup, load_layers("semisup", [name], []), []))
+    study = construct(Semisup, config)
+    study.check_applicable()
+    assert len(study.models) >= 4
+    fits, evaluations = units_of(study, config)
+    assert {unit.solver for unit in evaluations} <= set(study.models)
+    if name == "objectives":  # the same twin stands beside all three
+        assert len({fit.hash for fit in fits}) == len(fits) == 4
+        assert len(evaluations) == 6
 
 
 @pytest.mark.parametrize(

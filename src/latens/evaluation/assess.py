@@ -82,10 +82,14 @@ class Assessment:
     Attributes:
         rows: Rows of every metric that applies.
         usual: Scores of strangeness of the usual images, `(m, J)`; see `strangeness`.
+        component: q(c | x) of the test images, `(n, K)`.
+        probability: p(y | x) of the test images, `(n, Y)`.
     """
 
     rows: Rows
     usual: Array
+    component: Array
+    probability: Array
 
 
 def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) -> Assessment:
@@ -116,7 +120,7 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
     if sample.strange is not None:
         strange = strangeness(read(model, sample.strange), tau)
         rows |= _strangeness_rows(strangeness(found, tau), usual, strange)
-    return Assessment(rows, table_of(usual))
+    return Assessment(rows, table_of(usual), component, probability)
 
 
 def _class_rows(probability: Array, y: NDArray[np.int64]) -> Rows:

@@ -79,8 +79,7 @@ def _read_block(model: MixtureVAE, x: Tensor, seed: int, first: int) -> tuple[Te
     noise = row_noise((seed, Purpose.LATENT), keys, (1, model.dim), x.dtype, x.device)
     z = draw(posterior, noise.expand(*posterior.batch_shape, model.dim))
     log_likelihood = (q * model.decoder(z, eye).log_prob(x)).sum(0)  # (B,)
-    kl = torch.distributions.kl_divergence(posterior, model.latent_prior())
-    latent_kl = (q * kl).sum(0)
+    latent_kl = (q * model.latent_prior.kl(posterior, z)).sum(0)
     ratio = torch.where(q > 0, log_q.T - model.log_weights[:, None], 0.0)
     elbo = log_likelihood - latent_kl - (q * ratio).sum(0)
 

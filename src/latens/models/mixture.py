@@ -1,7 +1,7 @@
 """Mixture VAE for few labels: components, latents, and a decoder that says how sure it is.
 
     c ~ Cat(π)                                  component, π learned or uniform
-    z | c ~ N(μ_c, diag σ_c²)  or  N(0, I)      latents
+    z | c ~ N(μ_c, Σ_c), N(0, I) or a flow      latents, Σ_c diagonal or full
     x | z, c ~ N(m(z, c), σ(z, c)²)  or Bernoulli
     q(c | x), q(z | x, c) = N(·, ·)             encoders, q(z | x, c) shared or per component
     p(y | x) = Σ_c q(c | x) τ_cy                classes, from soft counts of labelled images
@@ -26,7 +26,7 @@ of the likelihood: they decide what the components mean, the likelihood how imag
 |---|---|---|
 | q(c ∣ x) | `log_component` | (B, *signal) → (B, K), logarithms |
 | q(z ∣ x, c) | `latent_posterior` | (B, *signal) → batch (K or 1, B), event (dim,) |
-| p(z ∣ c) | `latent_prior` | batch (K or 1, 1), event (dim,) |
+| p(z ∣ c) | `latent_prior()` | batch (K or 1, 1), event (dim,) |
 | log π | `log_weights` | (K,) |
 | p(x ∣ z, c) | `decoder` | (…, dim), (…, K) → batch (…), event (*signal) |
 | τ | `class_given_component` | (K, Y) |
@@ -51,12 +51,13 @@ from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.errors import DataError
 from latens.models.base import Model
 from latens.models.mixture_settings import Prior, Terms, check_settings
-from latens.nets.components import Decoder, Embedding
+from latens.nets.components import Decoder, DenseEncoder, Embedding
 from latens.nets.conv import Trunk
 from latens.nets.jitter import NUMBERS, Jitter
 from latens.nets.scale import SharedScale
-from latens.objectives import LossTerms, kl_divergence
+from latens.objectives import LossTerms
 from latens.objectives.heteroscedastic import beta_nll, faithful
+from latens.objectives.legacy import legacy, legacy_mean
 from latens.objectives.mixture import (
     component_kl,
     invariance_loss,
@@ -76,14 +77,16 @@ class MixtureVAE(Model):
     Args:
         signal_shape: `(C, *spatial)` of images with values in [0, 1].
         classes: Y, number of classes.
-        components: K.
+        components: K; 1 makes an ordinary VAE.
         dim: Number of latents.
         decoder: Settings of p(x | z, c).
         prior: Settings of p(c) p(z | c) and of the encoders.
         terms: Likelihood objective and task terms.
         jitter: The change T of an image that leaves its class as it is.
         encoders: One network for q(c | x) and q(z | x, c), or one each.
-        width: Channels of the encoders on the finest grid.
+        encoder: Convolutions, or hidden layers of units.
+        width: Channels of the encoders on the finest grid; dense encoders have 12 hidden units
+            for each.
         features: Width of the vector between convolutions and heads.
         decay: ρ, share of the counts that a step keeps.
         prior_count: α₀; the counts of a component are 1 on average.
@@ -103,6 +106,7 @@ class MixtureVAE(Model):
         terms: Terms = Terms(),  # noqa: B008
         jitter: Jitter | None = None,
         encoders: Literal["shared", "separate"] = "separate",
+        encoder: Literal["conv", "dense"] = "conv",
         width: int = 24,
         features: int = 128,
         decay: float = 0.97,
@@ -115,12 +119,13 @@ class MixtureVAE(Model):
         self.decay, self.prior_count = decay, prior_count
         self.jitter = Jitter() if jitter is None else jitter
 
-        self.latent_trunk = Trunk([self.signal_shape], width, features, 2)
-        self.component_trunk = (
-            self.latent_trunk
-            if encoders == "shared"
-            else Trunk([self.signal_shape], width, features, 2)
-        )
+        def trunk() -> nn.Module:
+            if encoder == "dense":
+                return DenseEncoder(self.signal_shape, 12 * width, features)
+            return Trunk([self.signal_shape], width, features, 2)
+
+        self.latent_trunk = trunk()
+        self.component_trunk = self.latent_trunk if encoders == "shared" else trunk()
         self.component_head = nn.Linear(features, components)
         per_component = prior.posterior == "per_component"
         self.condition = Embedding(components, features) if per_component else None
@@ -129,9 +134,7 @@ class MixtureVAE(Model):
         nn.init.normal_(self.latent_head.weight, std=0.1 / features**0.5)
         nn.init.zeros_(self.latent_head.bias)
 
-        if prior.latents == "learned":
-            self.prior_loc = nn.Parameter(0.5 * torch.randn(components, dim))
-            self.prior_log_scale = nn.Parameter(torch.zeros(components, dim))
+        self.latent_prior = prior.build(dim, components)
         if prior.weights == "learned":
             self.weight_logits = nn.Parameter(torch.zeros(components))
         self.decoder = decoder.build(dim, components, self.signal_shape)
@@ -192,6 +195,8 @@ class MixtureVAE(Model):
 
     def log_component(self, x: Tensor) -> Tensor:
         """log q(c | x), `(B, K)`."""
+        if self.components == 1:
+            return x.new_zeros(len(x), 1)
         return self._unlocked(self.component_head(self.component_trunk(x))).log_softmax(1)
 
     def log_class(self, log_component: Tensor) -> Tensor:
@@ -212,13 +217,6 @@ class MixtureVAE(Model):
         loc, free = self.latent_head(nn.functional.silu(h)).chunk(2, dim=-1)
         scale = (-6 + nn.functional.softplus(free + 6)).exp()
         return diagonal_normal(loc, scale, 1)
-
-    def latent_prior(self) -> Independent:
-        """p(z | c), batch `(K, 1)`, or `(1, 1)` for N(0, I)."""
-        if self.prior.latents == "learned":
-            return diagonal_normal(self.prior_loc[:, None], self.prior_log_scale.exp()[:, None], 1)
-        zeros = self.counts.new_zeros(1, 1, self.dim)
-        return diagonal_normal(zeros, torch.ones_like(zeros), 1)
 
     def terms(
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None
@@ -245,7 +243,7 @@ class MixtureVAE(Model):
         z = draw(posterior, eps.expand(*posterior.batch_shape, self.dim))  # (K or 1, B, dim)
         eye = torch.eye(self.components, dtype=x.dtype, device=x.device)[:, None]  # (K, 1, K)
         log_likelihood, scale_part = self._log_likelihood(x, z, eye)  # (K or 1, B)
-        kl = kl_divergence(posterior, self.latent_prior())  # (K or 1, B)
+        kl = self.latent_prior.kl(posterior, z)  # (K or 1, B)
         terms = summed_out_terms(log_likelihood, kl, log_component, self.log_weights)
         if scale_part is None:
             return terms
@@ -262,10 +260,8 @@ class MixtureVAE(Model):
         posterior = self._latents(self.latent_trunk(x), weights)
         z = draw(posterior, noise.normal((len(x), self.dim), x.dtype))  # (B, dim)
         log_likelihood, scale_part = self._log_likelihood(x, z, weights)  # (B,)
-        prior = self.latent_prior()
-        kl = kl_divergence(
-            Independent(posterior.base_dist.expand((1, len(x), self.dim)), 1), prior
-        )  # (K or 1, B)
+        alone = Independent(posterior.base_dist.expand((1, len(x), self.dim)), 1)
+        kl = self.latent_prior.kl(alone, z)  # (K or 1, B)
         latent_kl = (weights.T * kl).sum(0)
         terms = LossTerms(
             log_likelihood, latent_kl + component_kl(log_component, self.log_weights)
@@ -284,6 +280,10 @@ class MixtureVAE(Model):
             beta = self.settings.beta
             level = (decoded.stddev.detach() ** (2 * beta)).mean()
             return beta_nll(x, decoded, beta) / level, None
+        if self.settings.likelihood == "legacy":
+            return legacy(x, decoded, self.settings.legacy), None
+        if self.settings.likelihood == "legacy_mean":
+            return legacy_mean(x, decoded, self.settings.legacy), None
         return decoded.log_prob(x), None
 
     def _with_scale(self, terms: LossTerms, scale_part: Tensor) -> LossTerms:

@@ -5,7 +5,12 @@ from math import inf
 from typing import Literal
 
 from latens.errors import ConfigError
+from latens.models.mixture_prior import DiagonalPrior, FlowPrior, FullPrior, StandardPrior
 from latens.nets.components import Decoder
+from latens.objectives.legacy import Weights
+
+FLOW_WIDTH = 96
+"""Width of the hidden layers of a flow prior."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +19,10 @@ class Prior:
 
     Args:
         weights: π, uniform or learned.
-        latents: p(z | c): N(0, I), or a learned mean and scale per component.
+        latents: p(z | c): N(0, I), a learned mean and covariance per component, or one
+            normalising flow for all components.
+        covariance: Of a learned p(z | c): diagonal or full.
+        couplings: Couplings of the flow.
         posterior: q(z | x, c): one for all components, or one for each.
         inference: The sum over c exactly, or one straight-through Gumbel draw of c.
         temperature: Of the Gumbel draw.
@@ -23,12 +31,37 @@ class Prior:
     """
 
     weights: Literal["uniform", "learned"] = "uniform"
-    latents: Literal["standard", "learned"] = "standard"
+    latents: Literal["standard", "learned", "flow"] = "standard"
+    covariance: Literal["diagonal", "full"] = "diagonal"
+    couplings: int = 6
     posterior: Literal["shared", "per_component"] = "per_component"
     inference: Literal["exact", "gumbel"] = "exact"
     temperature: float = 0.5
     unlocked: int = 0
     unlock_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.covariance == "full" and self.latents != "learned":
+            raise ConfigError(
+                "prior.covariance",
+                "'diagonal' unless `prior.latents` is 'learned'",
+                repr(self.covariance),
+                "Add `latents: learned`.",
+            )
+
+    def build(self, dim: int, components: int) -> StandardPrior:
+        """The module of p(z | c).
+
+        Args:
+            dim: Number of latents.
+            components: K.
+        """
+        if self.latents == "standard":
+            return StandardPrior(dim)
+        if self.latents == "flow":
+            return FlowPrior(dim, self.couplings, FLOW_WIDTH)
+        full = self.covariance == "full"
+        return FullPrior(dim, components) if full else DiagonalPrior(dim, components)
 
 
 @dataclass(frozen=True)
@@ -36,7 +69,8 @@ class Terms:
     """Likelihood objective and weights of the task terms; a weight of 0 leaves a term out.
 
     Args:
-        likelihood: How mean and variance are trained together.
+        likelihood: How mean and variance are trained together. The last two are published losses
+            with weights in place of a likelihood, kept to reproduce their collapses.
         beta: β of `beta_nll`; the weights ⌊σ^{2β}⌋ are divided by their batch mean, so that the
             balance with the KL stays.
         supervised: Weight of −log p(y | T x).
@@ -46,9 +80,10 @@ class Terms:
         usage: Regulariser of the mean usage.
         usage_weight: Its weight.
         concentration: α of the Dirichlet regulariser.
+        legacy: Weights of `legacy` and `legacy_mean`.
     """
 
-    likelihood: Literal["nll", "beta_nll", "faithful"] = "nll"
+    likelihood: Literal["nll", "beta_nll", "faithful", "legacy", "legacy_mean"] = "nll"
     beta: float = 0.5
     supervised: float = 1.0
     invariance: float = 1.0
@@ -57,6 +92,7 @@ class Terms:
     usage: Literal["entropy", "dirichlet"] = "entropy"
     usage_weight: float = 0.0
     concentration: float = 2.0
+    legacy: Weights = Weights()  # noqa: RUF009
 
     def __post_init__(self) -> None:
         for name in ("supervised", "invariance", "pseudo_label", "usage_weight"):
@@ -81,7 +117,7 @@ def check_settings(
     """
     for name, value, least in (
         ("classes", classes, 2),
-        ("components", components, 2),
+        ("components", components, 1),
         ("dim", dim, 1),
         ("prior.unlock_every", prior.unlock_every, 1),
     ):
@@ -97,6 +133,13 @@ def check_settings(
         raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.98.")
     if not prior_count > 0:
         raise ConfigError("prior_count", "above 0", prior_count, "Use 0.002.")
+    if terms.likelihood == "legacy" and decoder.likelihood in ("fixed", "per_pixel"):
+        raise ConfigError(
+            "terms.likelihood",
+            "another objective than 'legacy', which has one learned σ per image",
+            f"decoder.likelihood {decoder.likelihood!r}",
+            "Choose `decoder.likelihood: per_image`.",
+        )
     if terms.likelihood != "nll" and decoder.likelihood == "bernoulli":
         raise ConfigError(
             "terms.likelihood",

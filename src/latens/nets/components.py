@@ -91,6 +91,26 @@ class Ignored(nn.Module):
         return h
 
 
+class DenseEncoder(nn.Module):
+    """An image to one feature vector by two hidden layers, without convolutions.
+
+    Args:
+        shape: Shape of the image.
+        width: Width of the hidden layer.
+        features: Length of the vector.
+    """
+
+    def __init__(self, shape: Shape, width: int, features: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(prod(shape), width), nn.SiLU(), nn.Linear(width, features)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(N, features)`."""
+        return F.silu(self.layers(x))
+
+
 def _conditions(
     component: ComponentKind, components: int, sizes: tuple[int, ...]
 ) -> nn.ModuleList:

@@ -35,6 +35,9 @@ PANEL = (3.5, 2.5)
 DODGE = 0.045
 """Distance between neighbouring solvers at one N, in factors of two."""
 
+SAMPLES = "training samples"
+"""What N counts, where a study does not say otherwise."""
+
 NO_NOTES: Mapping[str, str] = MappingProxyType({})
 
 TITLE = {"fontsize": 8.5, "fontweight": "bold"}
@@ -49,6 +52,7 @@ def learning_curves(
     definitions: Mapping[str, Definition],
     metrics: Sequence[str],
     notes: Mapping[str, str] = NO_NOTES,
+    counted: str = SAMPLES,
 ) -> "Figure":
     """Small multiples: one panel per metric against the training size N.
 
@@ -62,6 +66,7 @@ def learning_curves(
         definitions: By metric: label, unit, direction, target.
         metrics: Which metrics to draw, in this order.
         notes: By solver: a remark for the legend, for example "not a posterior".
+        counted: What N counts.
 
     Returns:
         A figure three panels wide, with one legend for all.
@@ -73,7 +78,7 @@ def learning_curves(
     with drawing_style():
         for ax, metric in zip(axes, metrics, strict=False):
             definition = definitions.get(metric, Definition(metric, metric))
-            draw_learning_curve(ax, curves, scaling_band, definition, solvers)
+            draw_learning_curve(ax, curves, scaling_band, definition, solvers, counted)
             ax.set_title(plain(definition.title), loc="left", pad=15, **TITLE)
         for ax in axes[len(metrics) :]:
             ax.set_axis_off()
@@ -86,11 +91,12 @@ def learning_curve(
     scaling_band: pd.DataFrame,
     definition: Definition,
     solvers: Sequence[str],
+    counted: str = SAMPLES,
 ) -> "Figure":
     """One panel of `learning_curves`, without title and legend: the web page sets its own."""
     figure, axes = canvas(1, 1)
     with drawing_style():
-        draw_learning_curve(axes[0], curves, scaling_band, definition, solvers)
+        draw_learning_curve(axes[0], curves, scaling_band, definition, solvers, counted)
     return figure
 
 
@@ -100,6 +106,7 @@ def draw_learning_curve(
     scaling_band: pd.DataFrame,
     definition: Definition,
     solvers: Sequence[str],
+    counted: str = SAMPLES,
 ) -> None:
     """Draws one metric of all solvers into an axis.
 
@@ -112,6 +119,7 @@ def draw_learning_curve(
         scaling_band: Table SCALING_BAND, possibly empty.
         definition: Of the metric to draw.
         solvers: All solvers of the run; their order fixes the small horizontal offsets.
+        counted: What N counts.
     """
     rows = select(curves, "metric", definition.metric)
     band = select(scaling_band, "metric", definition.metric)
@@ -126,7 +134,7 @@ def draw_learning_curve(
         ax.axhline(definition.aim, color=MUTED, linewidth=0.8, dashes=(4, 3), zorder=1)
         beside = {"xy": (1.01, definition.aim), "xycoords": ax.get_yaxis_transform()}
         ax.annotate(f"{definition.aim:g}", **beside, va="center", color=MUTED, fontsize=7)
-    size_axis(ax, sorted({int(n) for n in curves["n"] if n > 0}))
+    size_axis(ax, sorted({int(n) for n in curves["n"] if n > 0}), counted)
     _value_axis(ax, limits, definition)
 
 
@@ -230,10 +238,10 @@ def marker(style: SolverStyle) -> dict[str, Any]:
     }
 
 
-def size_axis(ax: "Axes", sizes: Sequence[int]) -> None:
+def size_axis(ax: "Axes", sizes: Sequence[int], counted: str = SAMPLES) -> None:
     """Log axis whose ticks are the sizes that were measured."""
     ax.set_xscale("log", base=2)
-    ax.set_xlabel("training samples N", color=MUTED, fontsize=7.5)
+    ax.set_xlabel(f"{counted} N", color=MUTED, fontsize=7.5)
     ax.minorticks_off()
     if not sizes:
         ax.set_xticks([])
@@ -281,7 +289,7 @@ def _vertical_limits(
     reach = max(0.35 * (high - low), 1e-3 * max(abs(high), abs(low)), 1e-12)
     bottom = max(low - reach, ends.min(initial=low))
     top = min(high + reach, ends.max(initial=high))
-    room = 0.06 * (top - bottom) + 1e-12
+    room = 0.06 * (top - bottom) or 0.05 * max(abs(top), 1e-9)
     return _Limits(bottom - room, top + room, log=False)
 
 

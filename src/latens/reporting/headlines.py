@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latens.reporting.figures import SAMPLES
 from latens.reporting.results import Definition, Results, records, select
 from latens.reporting.tables import failures, format_interval, format_value, meets_target
 
@@ -48,6 +49,11 @@ def question(results: Results) -> str:
     return QUESTIONS.get(str(results.run.get("study")), QUESTION)
 
 
+def counted(results: Results) -> str:
+    """What N counts."""
+    return COUNTED.get(str(results.run.get("study")), SAMPLES)
+
+
 def asked(results: Results) -> str:
     """One paragraph: what was measured, on what, with how many repetitions."""
     c = results.curves
@@ -71,9 +77,8 @@ def asked(results: Results) -> str:
     done = f"{count} solvers were compared" if count > 1 else "One solver was evaluated"
     if sizes == [0]:
         return f"{done}{name}, on {_plural(images, 'test image')}."
-    counted = COUNTED.get(str(results.run.get("study")), "training samples")
     return (
-        f"{done}{name} at {span} {counted}, with "
+        f"{done}{name} at {span} {counted(results)}, with "
         f"up to {_plural(seeds, 'data seed')} and {_plural(fits, 'cell')} per size{test}."
     )
 
@@ -96,7 +101,7 @@ def caveats(results: Results) -> list[str]:
     """What a reader must know before using the answers."""
     notes = []
     if len(results.sizes) == 1:
-        notes.append("Only one training size was measured, so nothing is said about other N.")
+        notes.append("Only one N was measured, so nothing is said about others.")
     bad = [f for f in failures(results) if f.unit == "fit"]
     if bad:
         words = _list(

@@ -20,6 +20,7 @@ from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
 from latens.reporting.sections import drawings, picture_sets
+from latens.reporting.semisup import galleries, gallery_figure, is_semisup, read_views
 from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
 from latens.reporting.trust_figure import trust_figure
@@ -133,6 +134,7 @@ def write_figures(run: RunFolder) -> list[Path]:
             results.definitions,
             results.measured,
             results.notes,
+            headlines.counted(results),
         )
     chosen = choose_examples(results)
     ends = {n for n in chosen if n in (min(chosen), max(chosen))}
@@ -142,6 +144,8 @@ def write_figures(run: RunFolder) -> list[Path]:
         drawn["training_history"] = training_history(histories, results.notes)
     drawn |= {d.name: paper_figure(d, results.notes) for d in drawings(results) if d.panels}
     drawn |= {pictures.name: picture_figure(pictures) for pictures in picture_sets(results)}
+    if is_semisup(results) and (components := gallery_figure(read_views(results))):
+        drawn["components"] = components
     if heat := awareness.heat_tables(results):
         drawn["auroc"] = awareness.heat_figure(heat)
     if card := read_trust(results):
@@ -178,6 +182,9 @@ def render(results: Results) -> str:
         style=Markup(style),
         script=Markup(script),
         policy=security_policy(style, script),
+        few_labels=is_semisup(results),
+        galleries=galleries(read_views(results)) if is_semisup(results) else {},
+        counted=headlines.counted(results),
         question=headlines.question(results),
         asked=headlines.asked(results),
         answers=headlines.answers(results),
@@ -209,14 +216,16 @@ def _pictures(results: Results) -> Mapping[str, Any]:
     """Inline figures; their markup was escaped when it was made."""
     from markupsafe import Markup
 
-    panels = {}
+    panels, counted = {}, headlines.counted(results)
     for i, metric in enumerate(results.measured):
         definition = results.definitions[metric]
-        figure = learning_curve(results.curves, results.scaling_band, definition, results.solvers)
-        words = f"{definition.label} against the number of training samples, for each solver"
+        figure = learning_curve(
+            results.curves, results.scaling_band, definition, results.solvers, counted
+        )
+        words = f"{definition.label} against the number of {counted}, for each solver"
         panels[metric] = Panel(definition, Markup(inline_svg(figure, f"m{i}", words)))
     histories = read_histories(results)
-    words = "Training history of one fit per solver at the largest training size"
+    words = "Training history of one fit per solver at the largest N"
     drawn = training_history(histories, results.notes) if histories else None
     history = Markup(inline_svg(drawn, "hist", words)) if drawn else None
     shown = {p.name: Shown(p, strips(p)) for p in picture_sets(results)}

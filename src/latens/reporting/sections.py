@@ -1,4 +1,4 @@
-"""All figures of the deep checks, in the order of the page."""
+"""All figures made of panels, in the order of the page."""
 
 from latens.reporting.awareness import shift_drawing
 from latens.reporting.calibration import SOURCES, coverage_drawing
@@ -9,12 +9,16 @@ from latens.reporting.promises import gap_drawing, promise_drawing
 from latens.reporting.ranks import rank_drawing
 from latens.reporting.refusal import risk_drawing
 from latens.reporting.results import Results
+from latens.reporting.semisup import drawings as few_label_drawings
+from latens.reporting.semisup import is_semisup
 from latens.reporting.stability import stability_drawing
 from latens.reporting.worst_cases import worst_pictures
 
 
 def drawings(results: Results) -> list[Drawing]:
     """Figures made of panels; those for which the run has no data have none."""
+    if is_semisup(results):
+        return few_label_drawings(results)
     return [
         stability_drawing(results),
         split_drawing(results),

@@ -91,7 +91,7 @@ function choose(examples) {
   };
   const controls = element("div", { class: "choices" });
   controls.append(
-    choice("Training samples N", sizes.map((size) => size.dataset.n), n, (value) => {
+    choice(`${examples.dataset.counted} N`, sizes.map((size) => size.dataset.n), n, (value) => {
       n = value;
       apply();
     }),

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import save_file as save_arrays
 
 from latens.evaluation.assess import Assessment, Sample, assess, metric_rows
 from latens.evaluation.mixture import read, reconstruct
+from latens.evaluation.views import views_of
 from latens.metrics.components import effective_components
 from latens.models.mixture import MixtureVAE
 from latens.store import (
@@ -32,6 +34,9 @@ from latens.training.labelled import LabelledData
 
 USUAL = "usual.npy"
 """Scores of strangeness of usual images, that new ones are compared with."""
+
+VIEWS = "views.safetensors"
+"""Arrays behind the pictures of a model in the report."""
 
 EXAMPLES = 8
 
@@ -134,6 +139,7 @@ def _evaluate(study: Semisup, run: RunFolder, unit: EvaluationUnit, target: Path
         write_array(temporary / "tau.npy", tau)
         write_array(temporary / USUAL, found.usual)
         _write_examples(model, study, temporary / "examples")
+        save_arrays(views_of(model, sample_of(study), found).arrays(), temporary / VIEWS)
 
 
 def _write_examples(model: MixtureVAE, study: Semisup, folder: Path) -> None:
