@@ -40,16 +40,16 @@ def test_tables_and_report(run):
     for (solver, metric), part in fields.groupby(["solver", "metric"]):
         row = table[(table["solver"] == solver) & (table["metric"] == metric)].iloc[0]
         assert row["mean"] == pytest.approx(part["value"].mean())
-        assert row["fields"] == 3
+        assert row["fields"] == (2 if solver in ("corrected", "solver") else 3)
     errors = table[table["metric"] == "relative_l2"].set_index("solver")["mean"]
     assert errors.between(0.01, 1).all()  # a model of 30 steps knows about the mean field
     points = {"descent", "map"}
     assert set(table[table["metric"] == "coverage_95"]["solver"]).isdisjoint(points)
     page = (run / "report.html").read_text("utf-8")
     assert "Accuracy, calibration and time" in page
-    assert page.count("<img") == 3  # one per posterior
+    assert page.count("<img") == 7  # two per posterior, and ranks
     assert "default-src 'none'" in html.unescape(page)
-    assert len(list((run / "figures").glob("*.pdf"))) == 3
+    assert len(list((run / "figures").glob("*.pdf"))) == 7
 
 
 def test_pictures_are_those_of_the_posterior(run):
@@ -57,7 +57,7 @@ def test_pictures_are_those_of_the_posterior(run):
     arrays = load_file(evaluation / "pictures.safetensors")
     assert arrays["truth"].shape == (3, 1, 9, 9)
     assert (arrays["laplace/lower"] <= arrays["laplace/upper"]).all()
-    assert arrays["laplace/draws"].shape == (4, 3, 1, 9, 9)
+    assert arrays["laplace/draws"].shape == (8, 2, 1, 9, 9)  # of the first block
     assert arrays["laplace/std"].min() > 0
 
 
