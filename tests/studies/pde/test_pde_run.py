@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from latens.cli import main
 from latens.errors import ConfigError
 from latens.reporting.pde import DEFINITIONS
+from latens.store.hdf5 import read_hdf5
 from latens.studies.configure import construct, load_layers, presets, resolve
 from latens.studies.pde.study import Inversion, Pde
 from latens.studies.pde.tables import expected_calibration_error
@@ -96,6 +97,13 @@ def test_reconstruct_from_other_sensors(run, readings, noise, capsys):
     assert (lower <= mean).mean() > 0.9
     assert (mean <= upper).mean() > 0.9
     assert np.load(out / "draws.npy").shape == (39, 9, 9)
+    whole = read_hdf5(out / "posterior.h5", ["mean", "map", "draws", "predicted", "correlation"])
+    np.testing.assert_allclose(whole["mean"][0, 0], mean, rtol=1e-6)
+    np.testing.assert_array_equal(whole["map"][0, 0], np.load(out / "map.npy"))
+    assert whole["predicted"].shape == (3, 1, 20)
+    assert whole["correlation"].shape == (1, 3, 9, 9)
+    np.testing.assert_allclose(whole["correlation"][0, 0, 4, 4], 1, rtol=1e-5)  # the middle
+    assert {f.name for f in out.glob("*.svg")} == {"field.svg", "closer.svg"}
     numbers = json.loads((out / "reconstruction.json").read_text())
     if noise[:1] == ["--sigma"]:
         assert numbers["sigma"] == pytest.approx(0.003)

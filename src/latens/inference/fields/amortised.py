@@ -5,7 +5,7 @@
 
 Its optimum over all q is the posterior itself, whatever network simulated the readings. P y are
 principal scores of simulated readings in units of their spread, down to directions that hold
-nothing but noise. Every batch is new, since a simulation costs as much as a step.
+nothing but noise. Every batch is new: simulations are cheap, thousands at a time.
 
 Draws are as good as the network, and how good that is says the importance weight against the
 density it was trained for (`latens.inference.fields.FieldImportance` with this solver as its
@@ -43,8 +43,9 @@ from latens.store import Status
 SCORES = 64
 """Largest number of principal scores of readings that the network sees."""
 FIRST = 4096
-"""Simulated readings from which units and directions are taken."""
+"""Readings that are simulated at a time; from the first, units and directions are taken."""
 _BATCH = 256
+"""Readings per step, a divisor of `FIRST`."""
 _LOG_SPREAD = 8.0
 """Bound of |log s|; it starts at 0, the width of the prior."""
 
@@ -120,9 +121,13 @@ def train_amortised(
         torch.manual_seed(seed)
         net = ReadingsPosterior(dim, y.double(), scale.double(), flow or AffineFlow(), width)
     net = net.float()
+    ready: list[tuple[Tensor, ...]] = []
 
     def loss() -> Tensor:
-        z, y, scale = (part.float() for part in declared.simulate(_BATCH, stream))
+        if not ready:
+            parts = (part.float().split(_BATCH) for part in declared.simulate(FIRST, stream))
+            ready.extend(zip(*parts, strict=True))
+        z, y, scale = ready.pop()
         return -net(y, scale).log_prob(z).mean() / dim
 
     descend(list(net.parameters()), loss, steps, rate)

@@ -1,6 +1,6 @@
 """Readings by a network fitted to what some fixed sensors read of fields.
 
-    G(w) = ȳ + k(tanh w) X,    k a network of a few layers and 1,    w ~ q(w | a)
+    G(w) = ȳ + k(tanh w, w) X,    k a network of a few layers and 1,    w ~ q(w | a)
 
 Where sensors do not read the decoded solution, as fluxes through a boundary do not (they are
 products of the coefficient with a derivative of the solution), the alternative is a solve for
@@ -41,13 +41,13 @@ class FittedSensors(nn.Module):
     def __init__(self, dim: int, size: int, width: int) -> None:
         super().__init__()
         self.size = size
-        self.hidden = layers([dim, width, width, width])
+        self.hidden = layers([2 * dim, width, width, width])
         self.register_buffer("mixing", torch.zeros(width + 1, size))
         self.register_buffer("offset", torch.zeros(size))
 
     def features(self, w: Tensor) -> Tensor:
         """k, `(C, width + 1)`, of latents `(C, dim)`."""
-        k = self.hidden(torch.tanh(w))
+        k = self.hidden(torch.cat([torch.tanh(w), w], -1))
         return torch.cat([k, torch.ones_like(k[..., :1])], -1)
 
     @property

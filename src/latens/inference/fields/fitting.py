@@ -59,5 +59,8 @@ def layers(sizes: Sequence[int]) -> nn.Sequential:
         torch.manual_seed(sum(sizes))
         made: list[nn.Module] = []
         for wide, narrow in pairwise(sizes):
-            made += [nn.Linear(wide, narrow), nn.SiLU()]
+            linear = nn.Linear(wide, narrow)
+            # torch's own start shrinks a signal by half a layer, and features start all alike.
+            nn.init.kaiming_normal_(linear.weight, nonlinearity="relu")
+            made += [linear, nn.SiLU()]
         return nn.Sequential(*made)
