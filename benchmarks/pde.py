@@ -1,84 +1,155 @@
-"""`pde` against its bars, on the study's own fields and on the public ones.
+"""`pde` against its bars, from a finished run, and on the public fields.
 
-    python benchmarks/pde.py RUN [--public FILE] [--sensors 100] [--snr 50] [--fields 200]
+    python benchmarks/pde.py RUN [--name NAME]
+    python benchmarks/pde.py RUN --public FILE [--snr 50] [--fields 200] [--name NAME]
 
-RUN is a finished `latens run pde`; nothing is trained. With a public file the published
-coefficients and pressures stand in the place of the family's: `smh_inverse_coe.mat` with its own
-sensors, `pwc_test_in.mat` with the study's. Numbers are means, medians and worst over fields.
+RUN is a finished `latens run pde`; nothing is trained but what belongs to a set of sensors. The
+first form reads the tables of the run. In the second the published coefficients stand in the
+place of the family's: `smh_inverse_coe.mat` with its own sensors, `pwc_test_in.mat` with the
+study's, both with the published pressures; `inverse_EIT_in.mat` and `problem_EIT.mat` with fluxes
+of our own solver on a mesh twice as fine, since the files hold none. Rows go to
+`benchmarks/data/pde_NAME.json`.
 """
 
 import argparse
+import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from latens.data import read_darcy_case, read_darcy_fields
-from latens.inference import DEFAULT_DRAWS
-from latens.metrics.uniformity import ecdf_test
-from latens.problems.pde import Grid
-from latens.store import RunFolder, content_hash
+from latens.data.pde_fields import read_eit_fields
+from latens.problems.pde import EIT, Grid
+from latens.store import RunFolder, content_hash, read_json
 from latens.studies.configure import construct
-from latens.studies.pde.fit import operator_errors, trained
-from latens.studies.pde.invert import evaluate
+from latens.studies.pde.cell import evaluate
+from latens.studies.pde.fit import trained
 from latens.studies.pde.run import fit_identity
 from latens.studies.pde.study import Pde
-from latens.studies.pde.systems import in_blocks
 from latens.training import one_thread
+
+DATA = Path(__file__).resolve().parent / "data"
+METRICS = ("relative_l2", "coverage_95", "i_corr", "dice", "ece", "interval_score", "trusted")
 
 
 def public(file: Path, study: Pde, count: int) -> tuple[torch.Tensor, ...]:
     """Truth, sensors and clean readings of a public file."""
+    if "EIT" in file.name:
+        truth = read_eit_fields(file).coefficient[None].double()
+        return truth, study.system.sensors(0, 0), EIT((1, 32, 32), refine=2)(truth).flatten(1)
     case = file.name.startswith("smh")
     data = read_darcy_case(file) if case else read_darcy_fields(file)
     sensors = data.sensors if case else study.system.sensors(study.sensors[0], study.seed)
+    assert sensors is not None
     matrix = torch.from_numpy(Grid(*study.system.grid).interpolation(sensors).toarray())
     clean = data.solution[:count].flatten(1).double() @ matrix.mT
     return data.coefficient[:count].double(), sensors, clean
 
 
+def on_public_fields(run: RunFolder, options: argparse.Namespace) -> dict:
+    """Numbers of the ways on published coefficients."""
+    study = construct(Pde, run.description["config"])
+    model = trained(study, run.fit(content_hash(fit_identity(run.description["config"]))))
+    with one_thread():
+        truth, sensors, clean = public(options.public, study, options.fields)
+        keys = list(range(len(truth)))
+        found = evaluate(study, model, sensors, options.snr, truth, clean, keys)
+    return {
+        "file": options.public.name,
+        "ways": ways(pd.DataFrame(found.rows)),
+        "seconds": seconds(pd.DataFrame(found.seconds)),
+    }
+
+
+def on_own_fields(run: RunFolder) -> dict:
+    """Numbers of a finished run."""
+    fields = pd.read_csv(run.tables / "pde_fields.csv")
+    times = pd.read_csv(run.tables / "pde_seconds.csv")
+    places = []
+    for (sensors, snr), part in fields.groupby(["sensors", "snr"], sort=False):
+        mine = times[(times["sensors"] == sensors) & (times["snr"] == snr)]
+        operator = part[part["solver"] == "igno"].groupby("metric")["value"]
+        places.append(
+            {
+                "sensors": int(sensors),
+                "snr": float(snr),
+                "operator": {
+                    name: {"mean": rounded(v.mean()), "median": rounded(v.median())}
+                    for name, v in operator
+                },
+                "ways": ways(part[part["solver"] != "igno"]),
+                "seconds": seconds(mine),
+            }
+        )
+    calibration = {}
+    for unit in read_json(run.units_file)["evaluations"]:
+        tests = pd.read_csv(run.evaluation(unit) / "tests.csv")
+        tests["source"] = tests["test"].str.partition(": ")[0]
+        for (source, way), part in tests.groupby(["source", "solver"], sort=False):
+            worst = part.loc[part["p_adjusted"].idxmin()]
+            calibration.setdefault(source, {})[way] = {
+                "fields": int(worst["images"]),
+                "smallest_p": float(f"{worst['p_adjusted']:.2g}"),
+                "in": str(worst["quantity"]),
+            }
+    costs = pd.read_csv(run.path / "cost.csv") if (run.path / "cost.csv").exists() else None
+    spent = None if costs is None else rounded(float(costs["seconds"].sum()) / 60)
+    return {"cells": places, "calibration": calibration, "minutes": spent}
+
+
+def ways(rows: pd.DataFrame) -> dict:
+    """Mean, median and largest value of every metric; the ratio to the twin on common fields."""
+    table = {}
+    errors = rows[rows["metric"] == "relative_l2"].pivot(
+        index="field", columns="solver", values="value"
+    )
+    for way, part in rows.groupby("solver", sort=False):
+        mine = {"fields": int(part["field"][part["field"] >= 0].nunique())}
+        for metric in METRICS:
+            v = part[part["metric"] == metric]["value"]
+            if len(v):
+                mine[metric] = {
+                    "mean": rounded(v.mean()),
+                    "median": rounded(v.median()),
+                    "largest": rounded(v.max()),
+                }
+        if "solver" in errors and way != "solver":
+            both = errors[[way, "solver"]].dropna()
+            mine["ratio_to_twin"] = {
+                "fields": len(both),
+                "ratio": rounded(both[way].mean() / both["solver"].mean()),
+            }
+        table[str(way)] = mine
+    return table
+
+
+def seconds(rows: pd.DataFrame) -> dict[str, float]:
+    """Seconds per field of every way, and in all of what is done once."""
+    total = rows.groupby("solver", sort=False)[["seconds", "fields"]].sum()
+    return {str(way): rounded(row["seconds"] / row["fields"]) for way, row in total.iterrows()}
+
+
+def rounded(value: float) -> float:
+    """Four significant digits."""
+    return float(f"{value:.4g}")
+
+
 def main() -> None:
+    """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run")
+    parser.add_argument("run", type=Path)
     parser.add_argument("--public", type=Path)
-    parser.add_argument("--sensors", type=int, default=100)
     parser.add_argument("--snr", type=float, default=50.0)
     parser.add_argument("--fields", type=int, default=200)
+    parser.add_argument("--name")
     options = parser.parse_args()
     run = RunFolder.open(options.run)
-    config = run.description["config"]
-    config["test_fields"] = options.fields
-    study = construct(Pde, config)
-    model = trained(study, run.fit(content_hash(fit_identity(config))))
-    with one_thread():
-        if options.public:
-            truth, sensors, clean = public(options.public, study, options.fields)
-        else:
-            fields = study.tested_fields
-            truth, sensors = (
-                fields.coarse.double(),
-                study.system.sensors(options.sensors, study.seed),
-            )
-            clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
-            for name, values in operator_errors(model, fields.fine, truth, study).items():
-                print(f"{name}: mean {values.mean():.5f}, median {values.median():.5f}")
-        keys = list(range(len(truth)))
-        rows, _, seconds = evaluate(study, model, sensors, options.snr, truth, clean, keys)
-    table = pd.DataFrame(rows).pivot_table(
-        index="metric", columns="solver", values="value", sort=False, aggfunc=["mean", "median"]
-    )
-    with pd.option_context("display.width", 200, "display.float_format", "{:.5f}".format):
-        print(table)
-    times = pd.DataFrame(seconds).groupby("solver", sort=False).sum()
-    print((times["seconds"] / times["fields"]).rename("seconds per field").round(4))
-    ranks = pd.DataFrame(rows).query("metric == 'rank_mean'")
-    for solver, part in ranks.groupby("solver", sort=False):
-        p = ecdf_test(part["value"].to_numpy().astype(int)[:, None], DEFAULT_DRAWS)[1]
-        print(f"{solver}: ranks of the field's mean uniform, p = {float(np.ravel(p)[0]):.3f}")
-    worst = pd.DataFrame(rows).query("metric == 'relative_l2'").groupby("solver")["value"].max()
-    print(worst.rename("largest relative_l2"))
-    print(f"fields {len(truth)}, {np.unique([r['field'] for r in rows]).size} distinct")
+    found = on_public_fields(run, options) if options.public else on_own_fields(run)
+    name = options.name or (options.public.stem if options.public else options.run.name)
+    text = json.dumps(found, indent=1) + "\n"
+    (DATA / f"pde_{name}.json").write_text(text)
+    print(text)
 
 
 if __name__ == "__main__":

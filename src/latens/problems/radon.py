@@ -1,7 +1,6 @@
 """Parallel-beam tomography with exact integrals over detector strips."""
 
 import math
-import warnings
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from latens.problems.constants import Constants
 from latens.problems.linear_map import linear_map
 from latens.problems.linear_operator import SPECTRUM_LIMIT, LinearOperator
 from latens.problems.operator import event_shape, require_event
+from latens.problems.sparse_tensor import csr_tensor
 from latens.types import Shape
 
 ENTRY_LIMIT = 2**25
@@ -96,8 +96,8 @@ class Radon(LinearOperator):
         size = int(next_fast_len(2 * count - 1, real=True) or 2 * count - 1)
         self._constants = Constants(
             {
-                "matrix": _sparse(matrix),
-                "transpose": _sparse(csr_array(matrix.T)),
+                "matrix": csr_tensor(matrix),
+                "transpose": csr_tensor(csr_array(matrix.T)),
                 "filter": _ram_lak(size, spacing),
                 "weights": torch.from_numpy(_angle_weights(degrees))[:, None],
             }
@@ -226,19 +226,6 @@ def _trapezoid_integral(t: np.ndarray, sides: np.ndarray) -> np.ndarray:
         return 0.5 + np.sign(t) * np.minimum(u / wide, 0.5)
     slope = (half - u) ** 2 / (2 * narrow * wide)
     return 0.5 + np.sign(t) * np.where(u <= flat, u / wide, 0.5 - slope)
-
-
-def _sparse(matrix: csr_array) -> Tensor:
-    matrix.sort_indices()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            check_invariants=True,
-        )
 
 
 def _ram_lak(size: int, spacing: float) -> Tensor:

@@ -12,8 +12,10 @@ import pandas as pd
 
 from latens.reporting import facts
 from latens.reporting.page import security_policy, style_sheet, templates
-from latens.reporting.palette import INK, MUTED, solver_style
+from latens.reporting.pde_figures import closer_figure, field_figure, rank_figure
+from latens.reporting.ranks import rank_curve
 from latens.reporting.rendering import drawing_style, figure_pdf
+from latens.reporting.results import select
 from latens.store import RunFolder, read_json, write_bytes, write_text
 
 if TYPE_CHECKING:
@@ -27,9 +29,18 @@ HEADLINES = (
     "coverage_mean_95",
     "width_95",
     "brier",
+    "ece",
     "trusted",
 )
 PICTURES = "pictures.safetensors"
+TESTS_FILE = "tests.csv"
+CURVES_FILE = "rank_curves.csv"
+REJECTS = 0.05
+"""Adjusted p-values of at most this reject."""
+SOURCES = {
+    "data": "test fields, solved by finite elements (model and way together)",
+    "model": "fields simulated from the model's own prior (the way alone)",
+}
 
 DEFINITIONS: dict[str, str] = {
     "operator_error": "‖û − u‖/‖u‖ of the decoded solution, from the encoded coefficient",
@@ -47,6 +58,7 @@ DEFINITIONS: dict[str, str] = {
     "i_corr": "⟨χ, χ̂⟩/(‖χ‖ ‖χ̂‖) of the indicator of the upper class, probability over one half",
     "dice": "2|A ∩ B|/(|A| + |B|) of the same",
     "brier": "mean square of class probability less class",
+    "ece": "|frequency − probability| of the upper class over 20 bins, all fields together",
     "trusted": "share of fields whose own diagnosis passed",
     "weights_k": "Pareto k̂ of the weights; below .7 they can be believed",
     "weights_size": "effective number of weighted draws",
@@ -62,12 +74,14 @@ class CellTable:
         metrics: Columns.
         rows: Solver and its texts, one per column.
         seconds: Seconds per field of each solver.
+        once: Seconds of what is done once for all fields.
     """
 
     title: str
     metrics: list[str]
     rows: list[tuple[str, list[str]]]
     seconds: Mapping[str, str]
+    once: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -93,10 +107,13 @@ def write_pde_report(run: RunFolder) -> Path:
     table = pd.read_csv(run.tables / "pde.csv")
     seconds = pd.read_csv(run.tables / "pde_seconds.csv")
     units = read_json(run.units_file)["evaluations"]
-    pictures = []
+    pictures, calibration = [], []
     for number, hash in enumerate(units):
-        for name, figure in cell_figures(run.evaluation(hash)).items():
-            write_bytes(run.figures / f"cell{number}_{name}.pdf", figure_pdf(figure))
+        folder = run.evaluation(hash)
+        calibration += calibration_tables(pd.read_csv(folder / TESTS_FILE))
+        for name, figure in cell_figures(folder).items():
+            file = f"cell{number}_{name.replace(' ', '_')}.pdf"
+            write_bytes(run.figures / file, figure_pdf(figure))
             pictures.append(Picture(_uri(figure), f"{name}, cell {number + 1}"))
     description = run.description
     style = style_sheet()
@@ -110,7 +127,9 @@ def write_pde_report(run: RunFolder) -> Path:
             policy=security_policy(style, ""),
             operator=_operator(table),
             cells=cell_tables(table, seconds),
-            pictures=pictures,
+            calibration=calibration,
+            pictures=[p for p in pictures if not p.words.startswith("ranks")],
+            ranks=[p for p in pictures if p.words.startswith("ranks")],
             definitions={m: text for m, text in DEFINITIONS.items() if m in set(table["metric"])},
             problem=list(facts.flat(description["config"])),
             provenance=list(facts.flat(description["provenance"])),
@@ -134,7 +153,13 @@ def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
             solver: f"{group['seconds'].sum() / group['fields'].sum():.3g}"
             for solver, group in mine.groupby("solver", sort=False)
         }
-        made.append(CellTable(f"{sensors} readings, {snr:g} dB", metrics, rows, times))
+        ways = {solver for solver, _ in rows}
+        once = {
+            name: f"{part['seconds'].sum():.0f}"
+            for name, part in mine.groupby("solver", sort=False)
+            if name not in ways
+        }
+        made.append(CellTable(f"{sensors} readings, {snr:g} dB", metrics, rows, times, once))
     return made
 
 
@@ -176,7 +201,7 @@ def _text(of_solver: pd.DataFrame, metric: str) -> str:
 
 
 def cell_figures(folder: Path) -> dict[str, "Figure"]:
-    """Pictures of the first fields of a cell, by solver."""
+    """Pictures of the first fields of a cell, two for each posterior, and ranks."""
     from safetensors.numpy import load_file
 
     arrays = load_file(folder / PICTURES)
@@ -184,67 +209,70 @@ def cell_figures(folder: Path) -> dict[str, "Figure"]:
     by_solver: dict[str, dict[str, np.ndarray]] = {}
     for key, array in arrays.items():
         solver, _, name = key.partition("/")
-        by_solver.setdefault(solver, {})[name] = array
-    draw = _lines if truth.ndim == 3 else _images
-    return {
-        solver: draw(truth, found, solver) for solver, found in by_solver.items() if "std" in found
-    }
+        if name:
+            by_solver.setdefault(solver, {})[name] = array
+    highest = by_solver.get("map", {}).get("mean")
+    figures: dict[str, Figure] = {}
+    for solver, found in by_solver.items():
+        if "std" in found:
+            shown = found if highest is None else found | {"map": highest}
+            figures[solver] = field_figure(truth[: len(found["mean"])], shown, solver)
+            figures[f"{solver} closer"] = closer_figure(truth, found, solver)
+    return figures | rank_figures(pd.read_csv(folder / CURVES_FILE))
 
 
-def _images(truth: np.ndarray, found: Mapping[str, np.ndarray], solver: str) -> "Figure":
-    """Truth, mean, error, standard deviation and two draws of every field."""
-    from matplotlib.figure import Figure
-
-    columns = ["truth", "mean", "|error|", "std", "draw 1", "draw 2"]
-    with drawing_style():
-        figure = Figure(figsize=(1.5 * len(columns), 1.6 * len(truth)), layout="constrained")
-        axes = figure.subplots(len(truth), len(columns), squeeze=False)
-        for row, field in zip(axes, range(len(truth)), strict=True):
-            true, mean, std = truth[field, 0], found["mean"][field, 0], found["std"][field, 0]
-            error = np.abs(mean - true)
-            top = max(error.max(), std.max(), 1e-12)
-            shown = [true, mean, error, std, *found["draws"][:2, field, 0]]
-            for ax, name, picture in zip(row, columns, shown, strict=True):
-                spread = name in ("|error|", "std")
-                low, high = (0, top) if spread else (true.min(), true.max())
-                colours = "magma" if spread else "viridis"
-                ax.imshow(picture, origin="lower", cmap=colours, vmin=low, vmax=high)
-                ax.set_xticks([])
-                ax.set_yticks([])
-                if field == 0:
-                    ax.set_title(name, fontsize=8, color=INK)
-            row[0].set_ylabel(f"{true.min():.3g} … {true.max():.3g}", fontsize=7, color=MUTED)
-            row[3].set_xlabel(f"0 … {top:.2g}", fontsize=7, color=MUTED)
-        figure.suptitle(solver, fontsize=9, fontweight="bold", color=INK)
-    return figure
+def rank_figures(curves: pd.DataFrame) -> dict[str, "Figure"]:
+    """Ranks on held-out fields and on simulated ones, where there are any."""
+    figures: dict[str, Figure] = {}
+    for source, words in SOURCES.items():
+        mine = select(curves, "source", source)
+        if not len(mine):
+            continue
+        panels = {
+            quantity: [
+                rank_curve(str(solver), rows)
+                for solver, rows in of_quantity.groupby("solver", sort=False)
+            ]
+            for quantity, of_quantity in mine.groupby("quantity", sort=False)
+        }
+        figures[f"ranks {source}"] = rank_figure(panels, f"Ranks: {words}")
+    return figures
 
 
-def _lines(truth: np.ndarray, found: Mapping[str, np.ndarray], solver: str) -> "Figure":
-    """Truth, mean, band and two draws of every field on a line."""
-    from matplotlib.figure import Figure
+@dataclass(frozen=True)
+class CalibrationTable:
+    """Smallest p-values of a source of pairs.
 
-    colour = solver_style(solver).colour
-    with drawing_style():
-        figure = Figure(figsize=(9, 2.2 * ((len(truth) + 1) // 2)), layout="constrained")
-        axes = figure.subplots((len(truth) + 1) // 2, 2, squeeze=False).ravel()
-        for ax in axes[len(truth) :]:
-            ax.set_axis_off()
-        for field, ax in zip(range(len(truth)), axes, strict=False):
-            x = np.arange(truth.shape[-1]) / truth.shape[-1]
-            ax.fill_between(
-                x,
-                found["lower"][field, 0],
-                found["upper"][field, 0],
-                color=colour,
-                alpha=0.25,
-                lw=0,
-            )
-            for draw in found["draws"][:2, field, 0]:
-                ax.plot(x, draw, color=colour, lw=0.5, alpha=0.6)
-            ax.plot(x, found["mean"][field, 0], color=colour, lw=1.2)
-            ax.plot(x, truth[field, 0], color=INK, lw=0.9, ls="--")
-        figure.suptitle(f"{solver}: mean, 95 % band, two draws; truth dashed", fontsize=9)
-    return figure
+    Args:
+        title: What the pairs are.
+        quantities: Columns.
+        rows: Way, number of fields, and its texts, one per column.
+    """
+
+    title: str
+    quantities: list[str]
+    rows: list[tuple[str, int, list[str]]]
+
+
+def calibration_tables(tests: pd.DataFrame) -> list[CalibrationTable]:
+    """The smaller p-value of both tests of every quantity, after Holm's rule over all of a way."""
+    made = []
+    for source, words in SOURCES.items():
+        mine = tests[tests["test"].str.startswith(f"{source}: ")]
+        quantities = list(dict.fromkeys(mine["quantity"]))
+        rows = []
+        for way, of_way in mine.groupby("solver", sort=False):
+            smallest = of_way.groupby("quantity")["p_adjusted"].min()
+            texts = [
+                f"{smallest[q]:.2g}{' ✗' if smallest[q] <= REJECTS else ''}"
+                if q in smallest
+                else "–"
+                for q in quantities
+            ]
+            rows.append((str(way), int(of_way["images"].iloc[0]), texts))
+        if rows:
+            made.append(CalibrationTable(words, quantities, rows))
+    return made
 
 
 def _uri(figure: "Figure") -> str:

@@ -65,13 +65,14 @@ def rank_curves(results: Results, source: str) -> dict[str, list[RankCurve]]:
     for quantity in in_order(table["quantity"]):
         of_quantity = select(table, "quantity", quantity)
         found[quantity] = [
-            _rank_curve(solver, select(of_quantity, "solver", solver))
+            rank_curve(solver, select(of_quantity, "solver", solver))
             for solver in ordered(of_quantity["solver"])
         ]
     return found
 
 
-def _rank_curve(solver: str, rows: pd.DataFrame) -> RankCurve:
+def rank_curve(solver: str, rows: pd.DataFrame) -> RankCurve:
+    """Curve of a solver from its rows of `RANK_CURVES`."""
     rows = rows.sort_values("below")
     first = records(rows)[0]
 
@@ -112,7 +113,7 @@ def rank_drawing(results: Results, source: str) -> Drawing:
             f"{quantity[:1].upper()}{quantity[1:]}" if quantity[:3] != "log" else quantity,
             f"Difference of the ECDF of ranks of {quantity} from uniform on {SOURCES[source]}. "
             + _outside(curves),
-            partial(_draw_ranks, curves=curves),
+            partial(draw_ranks, curves=curves),
         )
         for quantity, curves in found.items()
     ]
@@ -131,7 +132,8 @@ def _outside(curves: Sequence[RankCurve]) -> str:
     return f"{text[:1].upper()}{text[1:]}"
 
 
-def _draw_ranks(ax: "Axes", curves: Sequence[RankCurve]) -> None:
+def draw_ranks(ax: "Axes", curves: Sequence[RankCurve]) -> None:
+    """Draw the curves of one quantity with their band."""
     bands = {(c.images, c.members, len(c.place)): c for c in curves}
     for curve in bands.values():
         area = ax.fill_between(curve.place, *curve.band, color=RULE, alpha=0.75, zorder=1)

@@ -1,9 +1,10 @@
-"""Reading HDF5 files from strangers, MATLAB 7.3 among them: plain numeric arrays alone."""
+"""HDF5: files from strangers, MATLAB 7.3 among them, and our own; plain numeric arrays alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from latens.store.atomic import explained
 from latens.store.safe import _readable
 from latens.types import PathLike
 
@@ -70,3 +71,21 @@ def _native(array: "npt.NDArray[Any]") -> "np.ndarray[Any, Any]":
 
     plain = np.asarray(array)
     return plain.astype(plain.dtype.newbyteorder("="), copy=False)
+
+
+def write_hdf5(path: PathLike, arrays: "Mapping[str, npt.NDArray[Any]]") -> None:
+    """Write arrays, `GROUP/NAME`, packed; the same arrays make the same bytes.
+
+    Args:
+        path: New file.
+        arrays: By name.
+
+    Raises:
+        DataError: If the file cannot be written.
+    """
+    import h5py
+
+    with explained(path), h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            packing = {"compression": "gzip", "shuffle": True} if array.ndim else {}
+            file.create_dataset(name, data=array, track_times=False, **packing)

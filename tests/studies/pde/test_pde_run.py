@@ -13,6 +13,7 @@ from safetensors.numpy import load_file
 from latens.cli import main
 from latens.errors import ConfigError
 from latens.reporting.pde import DEFINITIONS
+from latens.store.hdf5 import read_hdf5
 from latens.studies.configure import construct, load_layers, presets, resolve
 from latens.studies.pde.study import Inversion, Pde
 from latens.studies.pde.tables import expected_calibration_error
@@ -40,16 +41,16 @@ def test_tables_and_report(run):
     for (solver, metric), part in fields.groupby(["solver", "metric"]):
         row = table[(table["solver"] == solver) & (table["metric"] == metric)].iloc[0]
         assert row["mean"] == pytest.approx(part["value"].mean())
-        assert row["fields"] == 3
+        assert row["fields"] == (2 if solver in ("corrected", "solver") else 3)
     errors = table[table["metric"] == "relative_l2"].set_index("solver")["mean"]
     assert errors.between(0.01, 1).all()  # a model of 30 steps knows about the mean field
     points = {"descent", "map"}
     assert set(table[table["metric"] == "coverage_95"]["solver"]).isdisjoint(points)
     page = (run / "report.html").read_text("utf-8")
     assert "Accuracy, calibration and time" in page
-    assert page.count("<img") == 3  # one per posterior
+    assert page.count("<img") == 7  # two per posterior, and ranks
     assert "default-src 'none'" in html.unescape(page)
-    assert len(list((run / "figures").glob("*.pdf"))) == 3
+    assert len(list((run / "figures").glob("*.pdf"))) == 7
 
 
 def test_pictures_are_those_of_the_posterior(run):
@@ -57,7 +58,7 @@ def test_pictures_are_those_of_the_posterior(run):
     arrays = load_file(evaluation / "pictures.safetensors")
     assert arrays["truth"].shape == (3, 1, 9, 9)
     assert (arrays["laplace/lower"] <= arrays["laplace/upper"]).all()
-    assert arrays["laplace/draws"].shape == (4, 3, 1, 9, 9)
+    assert arrays["laplace/draws"].shape == (8, 2, 1, 9, 9)  # of the first block
     assert arrays["laplace/std"].min() > 0
 
 
@@ -96,6 +97,13 @@ def test_reconstruct_from_other_sensors(run, readings, noise, capsys):
     assert (lower <= mean).mean() > 0.9
     assert (mean <= upper).mean() > 0.9
     assert np.load(out / "draws.npy").shape == (39, 9, 9)
+    whole = read_hdf5(out / "posterior.h5", ["mean", "map", "draws", "predicted", "correlation"])
+    np.testing.assert_allclose(whole["mean"][0, 0], mean, rtol=1e-6)
+    np.testing.assert_array_equal(whole["map"][0, 0], np.load(out / "map.npy"))
+    assert whole["predicted"].shape == (3, 1, 20)
+    assert whole["correlation"].shape == (1, 3, 9, 9)
+    np.testing.assert_allclose(whole["correlation"][0, 0, 4, 4], 1, rtol=1e-5)  # the middle
+    assert {f.name for f in out.glob("*.svg")} == {"field.svg", "closer.svg"}
     numbers = json.loads((out / "reconstruction.json").read_text())
     if noise[:1] == ["--sigma"]:
         assert numbers["sigma"] == pytest.approx(0.003)

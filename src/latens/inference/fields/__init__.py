@@ -1,6 +1,13 @@
 """Inversion of neural operators: from readings of sensors to posteriors of coefficient fields."""
 
+from latens.inference.fields.amortised import (
+    FieldAmortised,
+    ReadingsPosterior,
+    train_amortised,
+)
+from latens.inference.fields.declared import DeclaredReadings
 from latens.inference.fields.errors import HeldOutErrors, held_out_errors
+from latens.inference.fields.fitted import FittedSensors, fit_sensors
 from latens.inference.fields.posterior import FieldPosterior
 from latens.inference.fields.sensors import DecodedSensors, Predictor, SolvedSensors
 from latens.inference.fields.solvers import (
@@ -15,17 +22,23 @@ from latens.inference.fields.target import FieldTarget, NoiseLevel
 
 __all__ = [
     "ChainPosterior",
+    "DeclaredReadings",
     "DecodedSensors",
+    "FieldAmortised",
     "FieldChains",
     "FieldImportance",
     "FieldLaplace",
     "FieldMAP",
     "FieldPosterior",
     "FieldTarget",
+    "FittedSensors",
     "HeldOutErrors",
     "NoiseLevel",
     "Predictor",
+    "ReadingsPosterior",
     "SolvedSensors",
     "WeightedPosterior",
+    "fit_sensors",
     "held_out_errors",
+    "train_amortised",
 ]

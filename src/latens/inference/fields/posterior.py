@@ -55,7 +55,7 @@ class FieldPosterior(Posterior):
         Returns:
             Nats, `(B, S)`; here that of the target.
         """
-        return self.target.rows(v.shape[1])(v.flatten(0, 1)).unflatten(0, v.shape[:2])
+        return self.target.of_positions(v)
 
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:

@@ -3,12 +3,15 @@
 | predictor | reading | cost per latent vector |
 |---|---|---|
 | `DecodedSensors` | decoded solution at the sensors | branch network and one product |
+| `FittedSensors` | a network fitted to what these sensors read | the same |
 | `SolvedSensors` | finite elements for the decoded coefficient | one solve |
 
-Both are differentiable in the latents, the second by an adjoint solve.
+All are differentiable in the latents, the last by an adjoint solve. `FittedSensors` are in
+`latens.inference.fields.fitted`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Protocol
 
@@ -26,6 +29,25 @@ BLOCK = 64
 """Coefficients that are solved at once: factors of a mesh of 57 × 57 nodes take 1.4 MB each."""
 
 
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """Readings that are linear in few features, G(w) = offset + k(w) basis.
+
+    Args:
+        features: k, `(C, dim)` → `(C, K)`.
+        basis: `(K, m)`.
+        offset: `(m,)`.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    basis: Tensor
+    offset: Tensor
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """Readings `(C, m)`."""
+        return self.offset + self.features(w) @ self.basis
+
+
 class Predictor(Protocol):
     """Readings of m sensors as a function of w.
 
@@ -34,6 +56,11 @@ class Predictor(Protocol):
     """
 
     size: int
+
+    @property
+    def linear(self) -> Linear | None:
+        """The same as a linear map of few features; None where there are none."""
+        ...
 
     def __call__(self, w: Tensor) -> Tensor:
         """Readings `(C, m)` at latents w, `(C, dim)`."""
@@ -63,6 +90,12 @@ class DecodedSensors:
             self.basis = net.mixing @ basis  # (features, m)
         self.offset = offset.reshape(-1, len(self.points))  # (patterns, m)
         self.size = model.equation.patterns * len(self.points)
+        self.linear = None
+        if model.equation.patterns == 1:
+            self.linear = Linear(self._features, self.basis, self.offset[0])
+
+    def _features(self, w: Tensor) -> Tensor:
+        return self.model.solution_features(w)[..., 0, :]
 
     def __call__(self, w: Tensor) -> Tensor:
         """Readings, pattern after pattern, `(C, patterns · m)`."""
@@ -88,6 +121,7 @@ class SolvedSensors:
         if floor is not None and not floor > 0:
             raise ConfigError("floor", "a positive number, or None", floor, "Use 0.01.")
         self.model, self.operator, self.floor = model, operator, floor
+        self.linear = None
         self.size = prod(operator.measurement_shape)
         self._points = model.equation.coefficient_points(operator.signal_shape)
 

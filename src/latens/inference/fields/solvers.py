@@ -9,6 +9,7 @@ All fields of a batch move in lockstep.
 """
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ from latens.inference.samplers.maximise import Maxima, gaussian_root, hessian, m
 from latens.inference.samplers.metric import Shape as MetricShape
 from latens.inference.solver import Solver
 from latens.store import Status
+
+if TYPE_CHECKING:
+    from latens.inference.fields.amortised import FieldAmortised
 
 Target = Callable[[Tensor], FieldTarget]
 """Density of the latents of readings `(B, m)`."""
@@ -239,7 +243,11 @@ class FieldImportance(Solver):
     """
 
     def __init__(
-        self, proposal: FieldLaplace | FieldChains, exact: Target, *, draws: int = 200
+        self,
+        proposal: "FieldLaplace | FieldChains | FieldAmortised",
+        exact: Target,
+        *,
+        draws: int = 200,
     ) -> None:
         self.proposal, self.exact, self.draws = proposal, exact, draws
 
@@ -253,8 +261,7 @@ class FieldImportance(Solver):
         keys, seed = posterior.keys, posterior.seed
         exact = self.exact(posterior.target.y)
         v = posterior.positions(self.draws).transpose(0, 1)  # (B, S, dim)
-        density = exact.rows(self.draws)(v.flatten(0, 1)).unflatten(0, v.shape[:2])
-        log_weights = density - posterior.log_density(v)
+        log_weights = exact.of_positions(v) - posterior.log_density(v)
         return WeightedPosterior(exact, v, log_weights.mT, keys, seed, posterior.status)
 
 

@@ -23,11 +23,14 @@ from torch import Tensor
 
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.inference.fields.errors import HeldOutErrors
-from latens.inference.fields.sensors import DecodedSensors, Predictor
+from latens.inference.fields.sensors import Linear, Predictor
 from latens.inference.samplers import LogDensity, RowsOfProblems
 from latens.models.igno import IGNO
 
 Coordinates = Literal["z", "beta"]
+
+ROWS = 20000
+"""Positions whose density is asked for at once; each holds the features of all networks."""
 
 
 @dataclass(frozen=True)
@@ -150,19 +153,29 @@ class FieldTarget:
         self.equation_weight = equation_weight
         discs = model.equation.discs
         self._discs = torch.linspace(0, discs - 1, min(equation_points, discs)).round().long()
-        span, offset = None, 0.0
-        if isinstance(predict, DecodedSensors) and model.equation.patterns == 1:
-            span, offset = predict.basis.mT, predict.offset[0]
+        linear, span, offset = predict.linear, None, 0.0
+        if linear is not None:
+            span, offset = linear.basis.mT, linear.offset
         bias = 0.0 if errors is None else errors.bias
         self.readings = Readings(y - bias, errors, span, offset)
         self._compressed = None
-        if isinstance(predict, DecodedSensors) and self.readings.frame is not None:
-            self._compressed = predict.basis @ self.readings.frame  # (features, k)
+        if linear is not None and self.readings.frame is not None:
+            basis = linear.basis @ self.readings.frame  # (features, k)
+            self._compressed = Linear(linear.features, basis, basis.new_zeros(()))
 
     def rows(self, chains: int) -> LogDensity:
         """Density of B · `chains` rows; the chains of a measurement stand together."""
         data = [self.readings.y, self.readings.rest, self.scale]
         return RowsOfProblems(self._log_density, data, chains)
+
+    def of_positions(self, v: Tensor) -> Tensor:
+        """Log-density at positions `(B, S, dim)`, `(B, S)` nats, a few thousand at a time."""
+        several = max(1, ROWS // len(v))
+        parts = [
+            self.rows(part.shape[1])(part.flatten(0, 1)).unflatten(0, part.shape[:2])
+            for part in v.split(several, 1)
+        ]
+        return torch.cat(parts, 1)
 
     def _log_density(self, v: Tensor, y: Tensor, rest: Tensor, scale: Tensor) -> Tensor:
         free, level = v[:, : self.model.dim], v[:, self.model.dim :]
@@ -191,7 +204,7 @@ class FieldTarget:
         """Prediction in the coordinates of the compressed readings."""
         if self._compressed is None:
             return self.predict(w)
-        return self.model.solution_features(w)[..., 0, :] @ self._compressed
+        return self._compressed(w)
 
     def latents(self, v: Tensor) -> Tensor:
         """w of positions `(..., dim)`."""

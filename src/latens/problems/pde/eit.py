@@ -7,18 +7,15 @@ import torch
 from torch import Tensor
 
 from latens.errors import ConfigError
-from latens.problems.operator import Operator, require_event
 from latens.problems.pde.assembly import Coefficient
-from latens.problems.pde.darcy import field_shape, flat_coefficients, sensor_map
-from latens.problems.pde.diffusion import Diffusion
-from latens.problems.pde.grid import sensor_points
+from latens.problems.pde.measured import DiffusionOperator
 from latens.types import Shape
 
 PATTERNS = 20
 """Number of published boundary patterns."""
 
 
-class EIT(Operator):
+class EIT(DiffusionOperator):
     """Boundary currents or inner potentials of a conductivity a on the unit square.
 
         −∇·(a ∇u_l) = 0,    u_l = cos(2π(x cos θ_l + y sin θ_l)) on the boundary,   θ_l = πl/20
@@ -50,48 +47,35 @@ class EIT(Operator):
         coefficient: Coefficient = "nodal",
         refine: int = 1,
     ) -> None:
-        diffusion = Diffusion(field_shape(signal_shape), coefficient, refine)
         numbers = _pattern_numbers(patterns)
-        points = None if sensors is None else sensor_points(sensors)
-        measured = len(diffusion.grid.boundary()) if points is None else len(points)
-        super().__init__(signal_shape, (len(numbers), measured))
-        self.diffusion = diffusion
+        super().__init__(
+            signal_shape,
+            (len(numbers),),
+            lambda grid: (len(numbers), len(grid.boundary())),
+            sensors,
+            coefficient,
+            refine,
+        )
         self.patterns = numbers
+        diffusion = self.diffusion
         rim = diffusion.fine.points()[diffusion.fine.boundary()]
         self._boundary = diffusion.scatter_boundary(boundary_values(numbers, rim))
         self._boundary_load = diffusion.boundary_load(self._boundary)
-        self._sample = None if points is None else sensor_map(diffusion.fine, points)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Fluxes through the boundary, or potentials at the sensors, `(..., patterns, m)`.
+    def solution(self, a: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DiffusionOperator.solution`; one potential per pattern."""
+        entries, fine = self.diffusion.entries(a), self.diffusion.fine
+        inner = (len(self.patterns), fine.height - 2, fine.width - 2)
+        load = self._boundary_load(a).unflatten(-1, inner)
+        return entries, self.diffusion.solve(entries, load) + self._boundary.to(a.device)
 
-        Args:
-            x: Conductivity, `(..., *signal_shape)`, positive.
-
-        Raises:
-            ShapeError: If `x` does not fit the operator.
-            DataError: If a conductivity is not finite and positive.
-        """
-        entries, u = self._solution(x)
-        if self._sample is None:
-            y = self.diffusion.boundary_flux(entries, u)
-        else:
-            y = self._sample(u.flatten(-2))
-        return y.reshape(*x.shape[:-3], *self.measurement_shape).to(x)
+    def unsampled(self, entries: Tensor, u: Tensor) -> Tensor:
+        """Fluxes through the boundary."""
+        return self.diffusion.boundary_flux(entries, u)
 
     def potential(self, x: Tensor) -> Tensor:
         """Potentials on the nodes of the coefficient's grid, `(..., patterns, height, width)`."""
-        u = self.diffusion.coarse(self._solution(x)[1])
-        return u.reshape(*x.shape[:-3], *u.shape[1:]).to(x)
-
-    def _solution(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        require_event("x", x, self.signal_shape)
-        a = flat_coefficients(x)
-        entries = self.diffusion.entries(a)
-        fine = self.diffusion.fine
-        inner = (len(self.patterns), fine.height - 2, fine.width - 2)
-        load = self._boundary_load(a).unflatten(-1, inner)
-        return entries, self.diffusion.solve(entries, load) + self._boundary.to(x.device)
+        return self.on_nodes(x)
 
 
 def boundary_values(patterns: Sequence[int], points: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
 """Fixed sparse matrices as differentiable maps of batches."""
 
 import math
-import warnings
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
 from latens.problems.constants import Constants
 from latens.problems.linear_map import linear_map
+from latens.problems.sparse_tensor import csr_tensor
 
 
 class SparseMap:
@@ -20,8 +19,10 @@ class SparseMap:
     """
 
     def __init__(self, matrix: csr_array) -> None:
-        transpose = csr_array(matrix.T)
-        self._constants = Constants({"matrix": _sparse(matrix), "transpose": _sparse(transpose)})
+        plain = csr_array(matrix, dtype=np.float64)
+        self._constants = Constants(
+            {"matrix": csr_tensor(plain), "transpose": csr_tensor(csr_array(plain.T))}
+        )
 
     def __call__(self, x: Tensor) -> Tensor:
         """Map `(..., n)` to `(..., m)`."""
@@ -37,17 +38,3 @@ class SparseMap:
         matrix = self._constants.on(name, value)
         rows = value.reshape(math.prod(value.shape[:-1]), value.shape[-1])
         return (matrix @ rows.mT).mT.reshape(*value.shape[:-1], matrix.shape[0])
-
-
-def _sparse(matrix: csr_array) -> Tensor:
-    matrix = csr_array(matrix, dtype=np.float64)
-    matrix.sum_duplicates()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            torch.from_numpy(matrix.data),
-            size=matrix.shape,
-            check_invariants=True,
-        )

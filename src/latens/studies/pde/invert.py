@@ -1,16 +1,19 @@
 """Invert the readings of test fields, and measure what comes out against the truth."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from latens.inference import Estimate, Posterior, Solver
+from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, Solver
 from latens.inference.fields import (
+    ChainPosterior,
+    DeclaredReadings,
     DecodedSensors,
+    FieldAmortised,
     FieldChains,
     FieldImportance,
     FieldLaplace,
@@ -20,8 +23,11 @@ from latens.inference.fields import (
     HeldOutErrors,
     NoiseLevel,
     Predictor,
+    ReadingsPosterior,
     SolvedSensors,
+    fit_sensors,
     held_out_errors,
+    train_amortised,
 )
 from latens.inference.fields.descent import FieldDescent
 from latens.inference.samplers import HMC, NUTS
@@ -33,6 +39,8 @@ from latens.studies.pde.study import InversionName, Pde
 from latens.studies.pde.systems import in_blocks
 
 LEVEL = 0.95
+PROPOSALS = 1000
+"""Draws of the amortised posterior that are weighted."""
 MAX_STEPS = 32
 """Bound on the steps of a trajectory: the metric is that of Laplace's Gaussian from the start."""
 Row = dict[str, Any]
@@ -44,36 +52,59 @@ class Instrument:
 
     Attributes:
         sensors: Positions, `(m, axes)`.
-        decoded: Readings by the decoder, with its errors; None where sensors do not read u.
+        decoded: Readings by the decoder, or by a network fitted to the readings where they are
+            not those of u; with its errors.
         solved: Readings by the solver for the decoded coefficient, with its errors.
     """
 
     sensors: Tensor
-    decoded: tuple[Predictor, HeldOutErrors] | None
+    decoded: tuple[Predictor, HeldOutErrors]
     solved: tuple[SolvedSensors, HeldOutErrors]
 
     def predictor(self, exact: bool) -> tuple[Predictor, HeldOutErrors]:
-        """The solver where it is asked for or there is nothing else, else the decoder."""
-        return self.solved if exact or self.decoded is None else self.decoded
+        """The solver where it is asked for, else the decoder."""
+        return self.solved if exact else self.decoded
 
 
 def instrument(study: Pde, model: IGNO, sensors: Tensor) -> Instrument:
     """Predictors of sensors, their errors estimated on the held-out pairs."""
     held, operator = study.held_out_fields, study.system.operator(sensors)
     clean, known = in_blocks(operator, held.fine).flatten(1), held.coarse.double()
-    solved = SolvedSensors(model, operator, study.system.floor)
-    decoded = None
     if study.system.anywhere:
-        predict = DecodedSensors(model, sensors)
-        decoded = predict, held_out_errors(model, predict, known, clean, study.seed)
-    errors = held_out_errors(model, solved, known, clean, study.seed)
-    return Instrument(sensors, decoded, (solved, errors))
+        predict: Predictor = DecodedSensors(model, sensors)
+    else:
+        fields = study.training_fields
+        readings = in_blocks(operator, fields.fine).flatten(1)
+        predict = fit_sensors(model, fields.coarse.double(), readings, study.seed)
+    solved = SolvedSensors(model, operator, study.system.floor)
+    parts = [
+        (predictor, held_out_errors(model, predictor, known, clean, study.seed))
+        for predictor in (predict, solved)
+    ]
+    return Instrument(sensors, parts[0], (solved, parts[1][1]))
+
+
+def amortised_network(
+    study: Pde, model: IGNO, made: Instrument, snr: float
+) -> ReadingsPosterior | None:
+    """Network of `amortised` and `refined` for some sensors; None where nobody asks for it."""
+    if not {"amortised", "refined"} & set(study.inversion.solvers):
+        return None
+    declared = DeclaredReadings(model, *made.predictor(False), 10 ** (-snr / 20))
+    return train_amortised(declared, study.seed, steps=study.inversion.amortised_steps)
 
 
 def inverted(
-    study: Pde, model: IGNO, made: Instrument, y: Tensor, scale: Tensor, keys: list[int]
+    study: Pde,
+    model: IGNO,
+    made: Instrument,
+    network: ReadingsPosterior | None,
+    y: Tensor,
+    scale: Tensor,
+    keys: list[int],
+    names: Sequence[InversionName],
 ) -> Iterator[tuple[InversionName, Estimate, float]]:
-    """Estimates of a block of readings by every way that the study names, with their seconds."""
+    """Estimates of a block of readings by every way that is named, with their seconds."""
     settings = study.inversion
     level = NoiseLevel(scale, settings.noise_spread)
 
@@ -86,7 +117,7 @@ def inverted(
     climbed, start = time.perf_counter() - begun, highest.position[:, None]
     laplace = FieldLaplace(target(False), start=start, adam_steps=0, draws=settings.draws)
     sampled: FieldPosterior | None = None
-    for name in settings.solvers:
+    for name in names:
         begun = time.perf_counter()
         if name == "descent":
             solver: Solver = FieldDescent(target(False), climbs=settings.climbs)
@@ -94,6 +125,11 @@ def inverted(
             solver = FieldMAP(target(False), start=start, adam_steps=0)
         elif name == "laplace":
             solver = laplace
+        elif name in ("amortised", "refined"):
+            assert network is not None
+            solver = FieldAmortised(network, target(False), draws=PROPOSALS)
+            if name == "refined":
+                solver = FieldImportance(solver, target(False), draws=PROPOSALS)
         elif name in ("hmc", "nuts"):
             solver = FieldChains(
                 target(False),
@@ -112,10 +148,25 @@ def inverted(
             estimate: Estimate = solver.correct(sampled)
         else:
             estimate = solver(y, keys=keys, seed=study.seed)
+        if isinstance(estimate, ChainPosterior):
+            fill_pools(estimate)
         if name in ("laplace", "hmc") and isinstance(estimate, FieldPosterior):
             sampled = estimate
         shared = 0.0 if name == "descent" else climbed
         yield name, estimate, time.perf_counter() - begun + shared
+
+
+def fill_pools(posterior: ChainPosterior) -> None:
+    """Give measurements whose chains are worth fewer than `DEFAULT_DRAWS` draws that many.
+
+    They are taken evenly from the chains and depend on each other; such measurements are not
+    trusted already.
+    """
+    for place, pool in enumerate(posterior.pool):
+        if len(pool) < DEFAULT_DRAWS:
+            every = posterior.chains.of_problems[:, :, place].flatten(0, 1)  # (S K, dim)
+            chosen = torch.linspace(0, len(every) - 1, DEFAULT_DRAWS).long()
+            posterior.pool[place] = every[chosen]
 
 
 def measured(
@@ -164,67 +215,3 @@ def _classes(estimate: Estimate, truth: Tensor, low: float, high: float) -> dict
         "dice": 2 * both / (sizes[0] + sizes[1]),
         "brier": (probability - chi).square().mean(1),
     }
-
-
-def evaluate(
-    study: Pde,
-    model: IGNO,
-    sensors: Tensor,
-    snr: float,
-    truth: Tensor,
-    clean: Tensor,
-    keys: list[int],
-) -> tuple[list[Row], dict[str, Tensor], list[Row]]:
-    """Invert noisy readings of some fields.
-
-    Args:
-        study: Settings.
-        model: Trained model.
-        sensors: Positions, `(m, axes)`.
-        snr: Signal-to-noise ratio, decibel.
-        truth: a on the model's grid, `(n, 1, *grid)`, float64.
-        clean: Readings without noise, `(n, m)`, float64.
-        keys: Number of each field, which names its noise.
-
-    Returns:
-        Rows (solver, field, metric, value); arrays of the first fields for pictures; and rows
-        (solver, fields, seconds) per block.
-    """
-    made = instrument(study, model, sensors)
-    y, scale = study.noise(clean, snr, keys)
-    rows: list[Row] = []
-    seconds: list[Row] = []
-    pictures: dict[str, Tensor] = {"truth": truth[:SHOWN]}
-    classes = None
-    if study.family.classes == 2:
-        classes = (float(model.classes[0]), float(model.classes[1]))
-    for start in range(0, len(y), study.inversion.block):
-        part = slice(start, start + study.inversion.block)
-        block = keys[part]
-        for name, estimate, took in inverted(study, model, made, y[part], scale[part], block):
-            seconds.append({"solver": name, "fields": len(block), "seconds": took})
-            for metric, values in measured(estimate, truth[part], classes).items():
-                rows += [
-                    {"solver": name, "field": key, "metric": metric, "value": float(value)}
-                    for key, value in zip(block, values, strict=True)
-                ]
-            if start == 0:
-                pictures |= _pictures(name, estimate)
-    return rows, pictures, seconds
-
-
-SHOWN = 4
-"""Fields that are kept for pictures."""
-
-
-def _pictures(name: str, estimate: Estimate) -> dict[str, Tensor]:
-    kept = {f"{name}/mean": estimate.mean[:SHOWN]}
-    if isinstance(estimate, Posterior):
-        interval = estimate.interval(LEVEL)
-        kept |= {
-            f"{name}/std": estimate.std[:SHOWN],
-            f"{name}/lower": interval.lower[:SHOWN],
-            f"{name}/upper": interval.upper[:SHOWN],
-            f"{name}/draws": estimate.sample()[:4, :SHOWN],
-        }
-    return {key: value.detach().float().contiguous() for key, value in kept.items()}

@@ -11,19 +11,41 @@ from torch import Tensor
 
 from latens.errors import ConfigError, DataError
 from latens.inference import DEFAULT_DRAWS
-from latens.inference.fields import FieldChains, FieldImportance, FieldLaplace, FieldPosterior
+from latens.inference.fields import (
+    FieldChains,
+    FieldImportance,
+    FieldLaplace,
+    FieldMAP,
+    FieldPosterior,
+)
+from latens.inference.fields.posterior import GaussianPositions
 from latens.inference.fields.target import FieldTarget, NoiseLevel
 from latens.inference.resampling import MAX_K
 from latens.inference.samplers import HMC
 from latens.models.igno import IGNO
-from latens.store import RunFolder, content_hash, new_folder, write_array, write_json
+from latens.reporting.pde_figures import closer_figure, field_figure
+from latens.reporting.rendering import figure_pdf, figure_svg
+from latens.store import (
+    RunFolder,
+    content_hash,
+    new_folder,
+    write_array,
+    write_bytes,
+    write_json,
+)
+from latens.store.hdf5 import write_hdf5
 from latens.studies.configure import construct
 from latens.studies.pde.fit import trained
 from latens.studies.pde.invert import LEVEL, MAX_STEPS, instrument
+from latens.studies.pde.outputs import GALLERY, described
 from latens.studies.pde.run import fit_identity
 from latens.studies.pde.study import Pde
 from latens.studies.pde.systems import EITSystem
 from latens.training import one_thread
+
+FILES = ("mean", "std", "map", "lower", "upper", "draws")
+"""Arrays that are saved as npy; the HDF5 file holds all."""
+HDF5 = "posterior.h5"
 
 UNKNOWN_NOISE = 1.5
 """Standard deviation of log σ where no noise level is given, around 1 % of the readings."""
@@ -55,17 +77,37 @@ def reconstruct_field(options: Namespace) -> int:
         model = trained(study, folder)
         arrays, numbers = invert_readings(study, model, sensors, y, level, options.level or LEVEL)
     with new_folder(out) as made:
-        for name, array in arrays.items():
-            write_array(made / f"{name}.npy", array)
+        write_results(made, arrays, sensors)
         write_json(made / "reconstruction.json", {"run": str(options.run), **numbers})
     print(f"{len(y[0])} readings, σ = {numbers['sigma']:.3g}")
     print(f"solver check: Pareto k̂ {numbers['k']:.2f}; used: {numbers['used']}")
     for doubt in numbers["doubts"]:
         print(f"  doubt: {doubt}")
-    print(f"wrote {', '.join(f'{name}.npy' for name in arrays)} to {out}")
+    print(f"wrote {', '.join(f'{name}.npy' for name in FILES)}, {HDF5} and figures to {out}")
     if options.gate and numbers["doubts"]:
         return 4
     return 0
+
+
+def write_results(folder: Path, arrays: dict[str, np.ndarray], sensors: Tensor) -> None:
+    """Files of one reconstructed field: npy, everything in one HDF5 file, and figures.
+
+    Args:
+        folder: Where they go.
+        arrays: Arrays of `latens.studies.pde.outputs` for one measurement, `map` and all draws.
+        sensors: Positions, `(m, axes)`.
+    """
+    for name in FILES:
+        array = arrays[name]
+        write_array(folder / f"{name}.npy", array[:, 0, 0] if name == "draws" else array[0, 0])
+    write_hdf5(folder / HDF5, arrays | {"sensors": sensors.numpy()})
+    figures = {
+        "field": field_figure(None, arrays, "reconstruction"),
+        "closer": closer_figure(None, arrays | {"draws": arrays["draws"][:GALLERY]}, "posterior"),
+    }
+    for name, figure in figures.items():
+        write_bytes(folder / f"{name}.pdf", figure_pdf(figure))
+        write_bytes(folder / f"{name}.svg", figure_svg(figure))
 
 
 def read_readings(file: Path, study: Pde) -> tuple[Tensor, Tensor]:
@@ -179,6 +221,7 @@ def invert_readings(
 
     laplace = FieldLaplace(target(False), climbs=settings.climbs)
     gaussian = laplace.solve(y, range(len(y)), study.seed)
+    assert isinstance(gaussian, GaussianPositions)
     weighting = FieldImportance(laplace, target(True), draws=settings.solved)
     corrected = weighting.correct(gaussian)
     doubts: list[str] = []
@@ -200,14 +243,11 @@ def invert_readings(
         enough = len(sampled.pool[0]) >= DEFAULT_DRAWS
         used, way = (sampled, "chains") if enough else (gaussian, "Laplace's Gaussian")
     interval = used.interval(level)
-    fields = {
-        "mean": used.mean,
-        "std": used.std,
-        "lower": interval.lower,
-        "upper": interval.upper,
+    best = FieldMAP(target(False), start=gaussian.mode[:, None], adam_steps=0)
+    arrays = described(used, level) | {
+        "map": best.solve(y, range(len(y)), study.seed).mean.numpy(force=True),
+        "draws": used.sample().numpy(force=True),
     }
-    arrays = {name: field[0, 0].numpy(force=True) for name, field in fields.items()}
-    arrays["draws"] = used.sample()[:, 0, 0].numpy(force=True)
     scales = used.target.scales(used.positions(39))
     predicted = used.replicates(min(200, len(used.pool[0])))
     chi2 = ((y - predicted.mean(0)).square() / predicted.var(0)).mean(1)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from latens.errors import SolverError
-from latens.reporting.pde import PICTURES, write_pde_report
+from latens.evaluation.calibration_outcome import CalibrationTests
+from latens.evaluation.evaluate import Cell
+from latens.reporting.pde import CURVES_FILE, PICTURES, TESTS_FILE, write_pde_report
 from latens.store import (
     Outcome,
     RunFolder,
@@ -23,16 +25,20 @@ from latens.store import (
     write_csv,
     write_json,
 )
+from latens.store.hdf5 import write_hdf5
+from latens.store.schemas import RANK_CURVES, TESTS
 from latens.studies.configure import construct
+from latens.studies.pde.cell import evaluate
 from latens.studies.pde.fit import fit, operator_errors, trained
-from latens.studies.pde.invert import evaluate
 from latens.studies.pde.study import Pde
 from latens.studies.pde.systems import in_blocks
 from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
+ARRAYS_FILE = "fields.h5"
+"""Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
 FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
 """Settings on which a fit depends."""
 
@@ -155,9 +161,8 @@ def _cell_unit(
     model, fields = trained(study, fit_folder), study.tested_fields
     sensors = study.system.sensors(count, study.seed)
     clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
-    rows, pictures, seconds = evaluate(
-        study, model, sensors, snr, fields.coarse.double(), clean, fields.keys
-    )
+    found = evaluate(study, model, sensors, snr, fields.coarse.double(), clean, fields.keys)
+    rows = found.rows
     for metric, values in operator_errors(model, fields.fine, fields.coarse, study).items():
         rows += [
             {"solver": "igno", "field": key, "metric": metric, "value": float(value)}
@@ -168,17 +173,34 @@ def _cell_unit(
         write_json(folder / "evaluation.json", description)
         Outcome.read(fit_folder).write(folder)
         write_csv(folder / "pde_fields.csv", FIELDS, from_rows([r | place for r in rows], FIELDS))
-        timed = from_rows([r | place for r in seconds], SECONDS)
+        timed = from_rows([r | place for r in found.seconds], SECONDS)
         write_csv(folder / "pde_seconds.csv", SECONDS, timed)
         write_csv(
             folder / "sensors.csv",
             sensor_schema(study.system.axes),
             pd.DataFrame(sensors.numpy(), columns=list("xy")[: study.system.axes]),
         )
-        save_file(pictures, folder / PICTURES)
+        _write_calibration(folder, study, hash, found.tests)
+        save_file(found.pictures | {"sensors": sensors.numpy()}, folder / PICTURES)
+        arrays = {"truth": fields.coarse.numpy(), "sensors": sensors.numpy()}
+        write_hdf5(folder / ARRAYS_FILE, arrays | found.fields)
     took = round(time.perf_counter() - start, 3)
     run.record_cost("evaluation", hash, "igno", study.pairs, 0, study.seed, took, float("nan"))
     return hash
+
+
+def _write_calibration(
+    folder: Path, study: Pde, hash: str, found: list[tuple[str, CalibrationTests]]
+) -> None:
+    """Tests of every way, and the curves of their ranks."""
+    places = [(tests, Cell(way, study.pairs, 0, study.seed, hash)) for way, tests in found]
+    tables = [tests.table(cell) for tests, cell in places]
+    curves = [tests.curves(cell) for tests, cell in places]
+    for name, schema, parts in (
+        (TESTS_FILE, TESTS, tables),
+        (CURVES_FILE, RANK_CURVES, curves),
+    ):
+        write_csv(folder / name, schema, pd.concat(parts) if parts else from_rows([], schema))
 
 
 def sensor_schema(axes: int) -> Schema:

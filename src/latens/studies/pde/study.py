@@ -15,9 +15,15 @@ from latens.nets import AffineFlow, Conv, Flow
 from latens.studies.pde.systems import System
 from latens.training import Training
 
-InversionName = Literal["descent", "map", "laplace", "hmc", "nuts", "corrected", "solver"]
-"""Ways to a field: published descent, maximum, Laplace, chains, the draws of the last of these
-weighted with the solver, and Laplace with the solver in place of the decoder, weighted too."""
+InversionName = Literal[
+    "descent", "map", "laplace", "amortised", "refined", "hmc", "nuts", "corrected", "solver"
+]
+"""Ways to a field: published descent, maximum, Laplace, a network trained for the sensors and the
+same weighted with the decoder's density, chains, draws of Laplace or chains weighted with the
+solver, and Laplace with the solver in place of the decoder, weighted too."""
+
+SOLVING = ("corrected", "solver")
+"""Ways that call the solver for every draw."""
 
 DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
 """Seed of the fields, and the numbers at which held-out and test fields begin."""
@@ -61,23 +67,43 @@ class Inversion:
         draws: Draws per chain.
         warmup: Transitions of warm-up.
         solved: Draws that are weighted with the solver.
+        solver_fields: Fields, the first ones, for which the solver is called: those of
+            `corrected` and `solver`.
+        amortised_steps: Steps of the training of `amortised`, for each set of sensors.
+        simulated: Fields that are simulated from the model itself, on which every way without a
+            solver is tested for calibration; 0 for no such test.
         noise_spread: Standard deviation of log σ; 0 where σ is known.
         block: Fields that move in lockstep.
     """
 
     solvers: list[InversionName] = field(
-        default_factory=lambda: ["descent", "map", "laplace", "hmc", "corrected", "solver"]
+        default_factory=lambda: [
+            "descent",
+            "map",
+            "laplace",
+            "amortised",
+            "refined",
+            "hmc",
+            "corrected",
+            "solver",
+        ]
     )
     climbs: int = 8
     chains: int = 4
     draws: int = 500
     warmup: int = 200
     solved: int = 100
+    solver_fields: int = 40
+    amortised_steps: int = 5000
+    simulated: int = 200
     noise_spread: float = 0.0
-    block: int = 50
+    block: int = 100
 
     def __post_init__(self) -> None:
-        for name in ("climbs", "chains", "draws", "warmup", "solved", "block"):
+        for name in (
+            *("climbs", "chains", "draws", "warmup", "solved", "solver_fields"),
+            *("amortised_steps", "block"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
         names = list(self.solvers)
@@ -89,6 +115,21 @@ class Inversion:
                 "`laplace` or `hmc` before `corrected`, which weights their draws",
                 names,
                 "Add one.",
+            )
+        if 0 != self.simulated < 20:
+            raise ConfigError(
+                "simulated", "20 or more, or 0", self.simulated, "Aim at 200, or leave it out."
+            )
+        if self.noise_spread > 0 and {"amortised", "refined"} & set(names):
+            raise ConfigError(
+                "solvers",
+                "no `amortised` and no `refined` where σ is sampled",
+                names,
+                "Leave them out, or set `noise_spread: 0`.",
+            )
+        if self.noise_spread > 0 and self.simulated:
+            raise ConfigError(
+                "simulated", "0 where σ is sampled", self.simulated, "Set `simulated: 0`."
             )
         if self.solved < 39:
             raise ConfigError("solved", "39 or more", self.solved, "Intervals need 39 draws.")
