@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from latens.data.folder import as_image, is_image_name, natural_key
+from latens.data.folder import as_image, is_image_name, natural_key, real_numbers
 from latens.data.volumes import Volume, is_volume_name, read_volume, volume_stem
 from latens.errors import DataError, ShapeError
 from latens.store.safe import npz_members, read_array, read_npz
@@ -111,33 +111,6 @@ def stored_array(path: str) -> np.ndarray:
             path, "one array", f"{len(members)}: {', '.join(members[:10])}", f"Name it, {named}."
         )
     return read_npz(path, members)[members[0]]
-
-
-def real_numbers(array: np.ndarray, place: str) -> np.ndarray:
-    """An array as float32.
-
-    Raises:
-        DataError: If it holds other than finite real numbers.
-    """
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            place,
-            "real numbers",
-            array.dtype,
-            "Save complex images as two channels: np.stack([z.real, z.imag], axis=1).",
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        values = array.astype(np.float32, copy=False)
-    broken = ~np.isfinite(values)
-    if broken.any():
-        first = tuple(np.argwhere(broken)[0].tolist())
-        raise DataError(
-            place,
-            "finite values within float32",
-            f"{int(broken.sum())} that are NaN, infinite or too large, the first at {first}",
-            "Repair these images, or leave them out everywhere.",
-        )
-    return values
 
 
 def _as_signal(volume: Volume) -> np.ndarray:

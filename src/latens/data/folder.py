@@ -152,13 +152,6 @@ def read_image(file: Path) -> np.ndarray:
 
 def as_image(array: np.ndarray, name: str) -> np.ndarray:
     """An array as an image `(C, *spatial)`, float32; see `read_image`."""
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            name,
-            "real numbers",
-            array.dtype,
-            "Save complex images as two channels: np.stack([z.real, z.imag]).",
-        )
     if array.ndim < 2 or array.size == 0:
         raise ShapeError(
             name,
@@ -166,17 +159,35 @@ def as_image(array: np.ndarray, name: str) -> np.ndarray:
             array.shape,
             "Save one image per file, with its axes.",
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        image = array.astype(np.float32)
-    broken = int((~np.isfinite(image)).sum())
-    if broken:
-        raise DataError(
-            name,
-            "finite values within float32",
-            f"{broken} values that are NaN, infinite or beyond 3.4e38",
-            "Repair the file, or leave it out.",
-        )
+    image = real_numbers(array, name)
     return image[None] if image.ndim == 2 else image
+
+
+def real_numbers(array: np.ndarray, place: str) -> np.ndarray:
+    """An array as float32.
+
+    Raises:
+        DataError: If it holds other than finite real numbers.
+    """
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            place,
+            "real numbers",
+            array.dtype,
+            "Save complex images as two channels: np.stack([z.real, z.imag], axis=1).",
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = array.astype(np.float32, copy=False)
+    broken = ~np.isfinite(values)
+    if broken.any():
+        first = tuple(np.argwhere(broken)[0].tolist())
+        raise DataError(
+            place,
+            "finite values within float32",
+            f"{int(broken.sum())} that are NaN, infinite or too large, the first at {first}",
+            "Repair these images, or leave them out everywhere.",
+        )
+    return values
 
 
 def check_pairs(folder: Path, x_names: list[str], y_names: list[str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latens.evaluation.evaluate import Cell
+from latens.evaluation.evaluate import Cell, metric_record
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.mixture import (
     Reading,
@@ -211,21 +211,8 @@ def metric_rows(rows: Rows, cell: Cell, outcome: Outcome) -> "pd.DataFrame":
             interval = metric_interval(metric, table, np.arange(len(table)), LEVEL, 500)
             lower, upper = interval.lower, interval.upper
         value = metric.value(table)
+        number = value, lower, upper, nan if isnan(lower) else LEVEL
         records.append(
-            {
-                "solver": cell.solver,
-                "n": cell.n,
-                "data_seed": cell.data_seed,
-                "init_seed": cell.init_seed,
-                "metric": metric.name,
-                "value": value,
-                "lower": lower,
-                "upper": upper,
-                "level": nan if isnan(lower) else LEVEL,
-                "images": len(table),
-                "groups": len(table),
-                "status": str(outcome.status),
-                "evaluation": cell.evaluation,
-            }
+            metric_record(cell, outcome, metric.name, number, images=len(table), groups=len(table))
         )
     return from_rows(records, METRICS)

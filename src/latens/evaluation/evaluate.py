@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -54,6 +54,41 @@ class Cell:
     evaluation: str = ""
 
 
+def metric_record(
+    cell: Cell,
+    outcome: Outcome,
+    metric: str,
+    number: tuple[float, float, float, float],
+    images: int,
+    groups: int,
+) -> dict[str, Any]:
+    """A row of METRICS.
+
+    Args:
+        cell: Place in the sweep.
+        outcome: Status of the solver.
+        metric: Name.
+        number: Value, ends of its interval and their level.
+        images, groups: How many it comes from.
+    """
+    value, lower, upper, level = number
+    return {
+        "solver": cell.solver,
+        "n": cell.n,
+        "data_seed": cell.data_seed,
+        "init_seed": cell.init_seed,
+        "metric": metric,
+        "value": value,
+        "lower": lower,
+        "upper": upper,
+        "level": level,
+        "images": images,
+        "groups": groups,
+        "status": str(outcome.status),
+        "evaluation": cell.evaluation,
+    }
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Numbers of one solver on one test set.
@@ -90,21 +125,14 @@ class Evaluation:
             rows = self.rows[metric.name]
             interval = metric_interval(metric, rows, self.groups, level=LEVEL)
             records.append(
-                {
-                    "solver": cell.solver,
-                    "n": cell.n,
-                    "data_seed": cell.data_seed,
-                    "init_seed": cell.init_seed,
-                    "metric": metric.name,
-                    "value": interval.value,
-                    "lower": interval.lower,
-                    "upper": interval.upper,
-                    "level": LEVEL,
-                    "images": len(rows),
-                    "groups": len(set(self.groups)),
-                    "status": str(self.outcome.status),
-                    "evaluation": cell.evaluation,
-                }
+                metric_record(
+                    cell,
+                    self.outcome,
+                    metric.name,
+                    (interval.value, interval.lower, interval.upper, LEVEL),
+                    images=len(rows),
+                    groups=len(set(self.groups)),
+                )
             )
         return from_rows(records, METRICS)
 

@@ -18,16 +18,14 @@ from latens.reporting.check_data import (
     size_of,
     solver_of,
 )
-from latens.reporting.figures import DODGE, size_axis
+from latens.reporting.figures import size_axis
 from latens.reporting.gallery import planes
 from latens.reporting.palette import ordered
 from latens.reporting.panels import (
     Drawing,
     Panel,
     Point,
-    apart,
-    draw_aside,
-    draw_points,
+    draw_pair,
     log_if_wide,
     say,
 )
@@ -38,7 +36,7 @@ from latens.reporting.pictures import (
     PictureSet,
     Scale,
     data_range,
-    image_numbers,
+    each_image,
     largest_magnitude,
     rms,
 )
@@ -138,7 +136,7 @@ def _draw_part(ax: "Axes", found: Sequence[Split], solvers: Sequence[str], part:
     for solver in solvers:
         mine = [split for split in found if split.solver == solver]
         variances = [split.variance[part] for split in mine if split.variance]
-        _draw_pair(ax, solvers, solver, [split.error[part] for split in mine], variances)
+        draw_pair(ax, solvers, solver, [split.error[part] for split in mine], variances)
     values = [p.value for s in found for p in (*s.error.values(), *s.variance.values())]
     finite = [v for v in values if math.isfinite(v)]
     is_log = log_if_wide(ax, finite)
@@ -154,26 +152,10 @@ def _draw_hallucinated(ax: "Axes", found: Sequence[Split], solvers: Sequence[str
     for solver in solvers:
         mine = [split for split in found if split.solver == solver]
         unflagged = [s.unflagged for s in mine if math.isfinite(s.unflagged.value)]
-        _draw_pair(ax, solvers, solver, [split.hallucinated for split in mine], unflagged)
+        draw_pair(ax, solvers, solver, [split.hallucinated for split in mine], unflagged)
     size_axis(ax, sorted({split.n for split in found if split.n > 0}))
     ax.set_ylim(bottom=0.0)
     say(ax, "share of pixels, lower is better")
-
-
-def _draw_pair(
-    ax: "Axes",
-    solvers: Sequence[str],
-    solver: str,
-    points: Sequence[Point],
-    beside: Sequence[Point],
-) -> None:
-    """Filled and open marks of a solver, a little apart from the others at each N."""
-    factor = 2.0 ** apart(solvers, solver, DODGE)
-    moved, aside = (
-        [Point(p.x * factor, p.value, p.lower, p.upper) for p in row] for row in (points, beside)
-    )
-    draw_aside(ax, solver, aside)
-    draw_points(ax, solver, moved)
 
 
 def hallucination_pictures(results: Results) -> PictureSet | None:
@@ -187,10 +169,8 @@ def hallucination_pictures(results: Results) -> PictureSet | None:
     error = largest_magnitude(arrays[u.name]["null_map"] for u in units)
     threshold = _threshold(units)
     rows = []
-    for unit in units:
-        for place, image in enumerate(image_numbers(unit, len(arrays[unit.name]["truth"]))):
-            own = {name: array[place] for name, array in arrays[unit.name].items()}
-            rows.append(PictureRow(solver_of(unit), image, _pictures(own, (low, high), error)))
+    for unit, image, own in each_image(units, arrays):
+        rows.append(PictureRow(solver_of(unit), image, _pictures(own, (low, high), error)))
     scales = [
         Scale("truth, estimate", "gray", low, high),
         Scale("error in the null space", "RdBu_r", -error, error),

@@ -2,12 +2,21 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latens.reporting.figures import NO_NOTES, TITLE, add_legend, canvas, marker, plain, tidy
+from latens.reporting.figures import (
+    DODGE,
+    NO_NOTES,
+    TITLE,
+    add_legend,
+    canvas,
+    marker,
+    plain,
+    tidy,
+)
 from latens.reporting.palette import MUTED, solver_style
 from latens.reporting.rendering import SERIES_ID, drawing_style
 
@@ -116,6 +125,19 @@ def draw_aside(ax: "Axes", solver: str, points: Sequence[Point]) -> None:
     open_marker["markeredgewidth"] = 0.9
     x, y = [p.x for p in shown], [p.value for p in shown]
     ax.plot(x, y, color=style.colour, linestyle=":", lw=1.0, gid=name, **open_marker)
+
+
+def draw_pair(
+    ax: "Axes",
+    solvers: Sequence[str],
+    solver: str,
+    points: Sequence[Point],
+    beside: Sequence[Point],
+) -> None:
+    """Filled and open marks of a solver, a little apart from those of the others at each N."""
+    factor = 2.0 ** apart(solvers, solver, DODGE)
+    draw_aside(ax, solver, [replace(p, x=p.x * factor) for p in beside])
+    draw_points(ax, solver, [replace(p, x=p.x * factor) for p in points])
 
 
 def draw_line(ax: "Axes", solver: str, x: np.ndarray, y: np.ndarray) -> None:

@@ -1,7 +1,7 @@
 """Pictures of the deep checks: strips of a solver for an image, on scales that all share."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -219,6 +219,20 @@ def image_numbers(unit: Unit, count: int) -> list[int]:
     """Places in the test set of the images that a check pictures, or 0, 1, … where not kept."""
     known = (unit.identity.get("facts") or {}).get("images") or []
     return [int(i) for i in known] if len(known) == count else list(range(count))
+
+
+def each_image(
+    units: Sequence[Unit], arrays: Mapping[str, Mapping[str, np.ndarray]]
+) -> Iterator[tuple[Unit, int, dict[str, np.ndarray]]]:
+    """Every pictured image of some checks, with its place in the test set and its own arrays.
+
+    Args:
+        units: Checks.
+        arrays: By name of the check: by name, `(n, ...)`, `truth` among them.
+    """
+    for unit in units:
+        for place, image in enumerate(image_numbers(unit, len(arrays[unit.name]["truth"]))):
+            yield unit, image, {name: array[place] for name, array in arrays[unit.name].items()}
 
 
 def data_range(results: Results, truths: Sequence[np.ndarray]) -> tuple[float, float]:

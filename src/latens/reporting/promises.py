@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from latens import store
 from latens.reporting.check_data import solver_of
-from latens.reporting.figures import DODGE, draw_learning_curve, size_axis
+from latens.reporting.figures import draw_learning_curve, size_axis
 from latens.reporting.palette import ordered
 from latens.reporting.panels import (
     Drawing,
     Panel,
     Point,
-    apart,
-    draw_aside,
-    draw_points,
+    draw_pair,
     draw_target,
     say,
 )
@@ -122,17 +120,12 @@ def promise_drawing(results: Results) -> Drawing:
 def _draw_promise(ax: "Axes", promise: Promise, solvers: Sequence[str]) -> None:
     sizes = set()
     for solver, points in promise.kept.items():
-        factor = 2.0 ** apart(solvers, solver, DODGE)
-        draw_aside(ax, solver, [_at(p, p.x * factor) for p in promise.own.get(solver, [])])
-        draw_points(ax, solver, [_at(p, p.x * factor) for p in points])
-        sizes |= {int(p.x) for p in (*points, *promise.own.get(solver, []))}
+        own = promise.own.get(solver, [])
+        draw_pair(ax, solvers, solver, points, own)
+        sizes |= {int(p.x) for p in (*points, *own)}
     draw_target(ax, promise.level)
     size_axis(ax, sorted(sizes))
     say(ax, PROMISES.get(promise.method, "share kept"))
-
-
-def _at(point: Point, x: float) -> Point:
-    return Point(x, point.value, point.lower, point.upper)
 
 
 @dataclass(frozen=True)
@@ -203,9 +196,7 @@ def _words(gap: Gap) -> str:
 
 def _draw_gaps(ax: "Axes", found: Sequence[Gap], solvers: Sequence[str]) -> None:
     for gap in found:
-        factor = 2.0 ** apart(solvers, gap.solver, DODGE)
-        draw_aside(ax, gap.solver, [_at(p, p.x * factor) for p in gap.amortised])
-        draw_points(ax, gap.solver, [_at(p, p.x * factor) for p in gap.sampled])
+        draw_pair(ax, solvers, gap.solver, gap.sampled, gap.amortised)
     draw_target(ax, OWN_LEVEL)
     size_axis(ax, sorted({int(p.x) for gap in found for p in gap.sampled}))
     say(ax, "share of the truth inside, target 0.95")

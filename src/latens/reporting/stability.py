@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,14 @@ from latens.reporting.check_data import (
     solver_of,
     table_point,
 )
-from latens.reporting.figures import DODGE, size_axis
+from latens.reporting.figures import size_axis
 from latens.reporting.palette import MUTED, ordered
 from latens.reporting.panels import (
     Drawing,
     Panel,
     Point,
-    apart,
     draw_aside,
+    draw_pair,
     draw_points,
     draw_target,
     log_if_wide,
@@ -207,12 +207,10 @@ def _draw_radius(ax: "Axes", curves: Sequence[NoiseCurve]) -> None:
 def _draw_sizes(ax: "Axes", curves: Sequence[NoiseCurve], solvers: Sequence[str]) -> None:
     every = []
     for solver in solvers:
-        factor = 2.0 ** apart(solvers, solver, DODGE)
         mine = [curve for curve in curves if curve.solver == solver]
-        worst = [_moved(p, c.n * factor) for c in mine for p in c.worst if p.x == 1]
-        random = [_moved(p, c.n * factor) for c in mine for p in c.random if p.x == 1]
-        draw_aside(ax, solver, random)
-        draw_points(ax, solver, worst)
+        worst = [replace(p, x=c.n) for c in mine for p in c.worst if p.x == 1]
+        random = [replace(p, x=c.n) for c in mine for p in c.random if p.x == 1]
+        draw_pair(ax, solvers, solver, worst, random)
         every += worst + random
     size_axis(ax, sorted({curve.n for curve in curves if curve.n > 0}))
     _error_axis(ax, every)
@@ -221,10 +219,8 @@ def _draw_sizes(ax: "Axes", curves: Sequence[NoiseCurve], solvers: Sequence[str]
 def _draw_beliefs(ax: "Axes", found: Sequence[Belief]) -> None:
     solvers = ordered(belief.solver for belief in found)
     for solver in solvers:
-        factor = 2.0 ** apart(solvers, solver, DODGE)
         mine = [belief for belief in found if belief.solver == solver]
-        draw_aside(ax, solver, [_moved(b.given, b.given.x * factor) for b in mine])
-        draw_points(ax, solver, [_moved(b.worst, b.worst.x * factor) for b in mine])
+        draw_pair(ax, solvers, solver, [b.worst for b in mine], [b.given for b in mine])
     draw_target(ax, LEVEL)
     size_axis(ax, sorted({int(b.worst.x) for b in found if b.worst.x > 0}))
     say(ax, f"region means inside the interval, target {LEVEL:g}")
@@ -235,7 +231,3 @@ def _error_axis(ax: "Axes", points: Sequence[Point]) -> None:
     say(ax, "relative error, lower is better" + (", log axis" if is_log else ""))
     if not is_log:
         ax.set_ylim(bottom=0.0)
-
-
-def _moved(point: Point, x: float) -> Point:
-    return Point(x, point.value, point.lower, point.upper)

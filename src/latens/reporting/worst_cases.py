@@ -18,7 +18,7 @@ from latens.reporting.pictures import (
     PictureSet,
     Scale,
     data_range,
-    image_numbers,
+    each_image,
     largest_magnitude,
     rms,
 )
@@ -37,12 +37,9 @@ def worst_pictures(results: Results) -> PictureSet | None:
     pushed = largest_magnitude(arrays[u.name]["disturbance"] for u in units)
     moved = largest_magnitude(arrays[u.name]["worst_mean"] - arrays[u.name]["mean"] for u in units)
     rows = []
-    for unit in units:
-        for place, image in enumerate(image_numbers(unit, len(arrays[unit.name]["truth"]))):
-            own = {name: array[place] for name, array in arrays[unit.name].items()}
-            rows.append(
-                PictureRow(solver_of(unit), image, _pictures(own, (low, high), pushed, moved))
-            )
+    for unit, image, own in each_image(units, arrays):
+        pictures = _pictures(own, (low, high), pushed, moved)
+        rows.append(PictureRow(solver_of(unit), image, pictures))
     scales = [
         Scale("truth, estimates", "gray", low, high),
         Scale("disturbance", "RdBu_r", -pushed, pushed),
