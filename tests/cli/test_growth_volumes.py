@@ -12,6 +12,7 @@ from latens.cli import main
 from latens.store import Outcome, Status, read_csv
 from latens.studies.configure import construct, load_layers, presets, resolve
 from latens.studies.volumes.command import LAYERS
+from latens.studies.volumes.run import WEAK
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS, definition
 
@@ -89,12 +90,14 @@ TARGET_PARTS = ("volume", "location", "shape")
 
 
 def test_the_gate_is_loud(run: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (fit,) = json.loads((run / "units.json").read_text())["fits"].values()
+    (fit,) = json.loads((run / "tables" / "units.json").read_text())["fits"].values()
     outcome = Outcome.read(run / "fits" / fit)
     code = main(command(tiny, "exp3"))
     printed = capsys.readouterr()
     assert "trained in" not in printed.err  # nothing is computed twice
-    assert "gate: seed 0" in printed.out
+    assert ("gate: seed 0" in printed.out) == (
+        outcome.status == Status.COLLAPSED or outcome.message.startswith(WEAK)
+    )
     assert (code == 4) == (outcome.status == Status.COLLAPSED)
     assert "au_count" in printed.out
 
@@ -105,14 +108,11 @@ def test_report_and_pictures(run: Path) -> None:
     assert "default-src &#39;none&#39;" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert len(page) < 10e6
-    before = page
-    assert main(["report", str(run)]) == 0
-    assert (run / "report.html").read_text("utf-8") == before
     (folder,) = (run / "evaluations").iterdir()
     arrays = load_file(folder / "pictures.safetensors")
     assert arrays["truth"].shape == arrays["std"].shape == (2, 4, 16, 16, 16)
     assert (arrays["std"] > 0).all()
-    assert arrays["traversal"].shape == (8, 5, 4, 16, 16, 16)
+    assert arrays["traversal"].shape == (6, 5, 4, 16, 16, 16)
     assert np.isfinite(arrays["traversal"]).all()
     assert {path.suffix for path in (run / "figures").iterdir()} == {".pdf"}
 

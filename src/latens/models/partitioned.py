@@ -52,15 +52,15 @@ class Partition:
 
     Args:
         supervised: w, of the log-likelihood of the known quantities, nats. Its weight against a
-            likelihood in nats per element is w D: at 1 it holds the encoder for hundreds of
-            steps in which nothing is learned of the volumes.
+            likelihood in nats per element is w D: at .1 or more it holds the encoder for a
+            hundred steps and more in which nothing is learned of the volumes.
         independent: v, of the squared distance correlation between `rest` and each part.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
     """
 
-    supervised: float = 0.1
-    independent: float = 0.1
+    supervised: float = 0.01
+    independent: float = 0.01
     start: int = 0
     ramp: int = 0
 

@@ -9,7 +9,7 @@ from latens.objectives.kl_control import kl_per_latent
 from latens.training.diagnostics import LatentUse
 
 DRAWS = 16
-TRAVERSED = 8
+TRAVERSED = 6
 POSITIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 """Values of a latent along its traversal, in standard deviations of the prior."""
 

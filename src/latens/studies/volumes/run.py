@@ -54,6 +54,7 @@ FIT_KEYS = (
     "hardware",
 )
 STAGE_KEYS = {"exp1": (), "exp2": ("dip",), "exp3": ("partition", "parts")}
+WEAK = "weak latents"
 WATCHED = 48
 """Validation scans that are diagnosed at every look."""
 
@@ -125,7 +126,7 @@ def run_volumes(
                     )
                 _fit(study, run, fit_hash, fit_identity, seed, say)
                 outcome = Outcome.read(run.fit(fit_hash))
-                if outcome.message:
+                if not outcome.usable or outcome.message.startswith(WEAK):
                     gates.append(f"seed {seed}: {outcome.status}: {outcome.message}")
                     say(gates[-1])
                 collapsed = collapsed or not outcome.usable
@@ -250,7 +251,7 @@ def judged(use: LatentUse, outcome: Outcome) -> Outcome:
     reasons = "; ".join(found.reasons)
     if found.verdict == "collapsed":
         return Outcome(Status.COLLAPSED, reasons, outcome.step, statistics)
-    message = f"weak latents: {reasons}" if found.verdict == "weak" else ""
+    message = f"{WEAK}: {reasons}" if found.verdict == "weak" else ""
     message = "; ".join(part for part in (message, outcome.message) if part)
     return Outcome(outcome.status, message, outcome.step, statistics)
 
@@ -271,7 +272,8 @@ def load_model(study: VolumeStudy, folder: Path) -> VolumeVAE:
             " ".join(str(error).split())[:200],
             "Delete the folder around it, and the next run trains it again.",
         ) from error
-    return model.eval().requires_grad_(False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return model.eval().requires_grad_(False).to(device)
 
 
 def _evaluate(
