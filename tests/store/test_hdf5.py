@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from latens.errors import DataError
-from latens.store.hdf5 import read_hdf5
+from latens.store.hdf5 import read_hdf5, write_hdf5
 
 
 def test_numbers_pass_as_they_are(tmp_path):
@@ -101,3 +101,20 @@ def test_truncated_and_missing_files(tmp_path):
         read_hdf5(path, ["x"])
     with pytest.raises(DataError, match="expected a file"):
         read_hdf5(tmp_path / "none.h5", ["x"])
+
+
+def test_written_arrays_come_back_and_bytes_are_stable(tmp_path):
+    arrays = {
+        "truth": np.linspace(0, 1, 600).reshape(20, 30).astype(np.float32),
+        "way/mean": np.arange(7),
+        "way/level": np.asarray(0.95),
+    }
+    for name in ("a.h5", "b.h5"):
+        write_hdf5(tmp_path / name, arrays)
+    found = read_hdf5(tmp_path / "a.h5", list(arrays))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    with pytest.raises(DataError):
+        write_hdf5(tmp_path / "missing" / "c.h5", arrays)

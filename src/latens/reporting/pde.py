@@ -16,7 +16,8 @@ from latens.reporting.pde_figures import closer_figure, field_figure, rank_figur
 from latens.reporting.ranks import rank_curve
 from latens.reporting.rendering import drawing_style, figure_pdf
 from latens.reporting.results import select
-from latens.store import RunFolder, read_json, write_bytes, write_text
+from latens.store import RunFolder, read_csv, read_json, write_bytes, write_text
+from latens.store.schemas import RANK_CURVES, TESTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,7 +111,7 @@ def write_pde_report(run: RunFolder) -> Path:
     pictures, calibration = [], []
     for number, hash in enumerate(units):
         folder = run.evaluation(hash)
-        calibration += calibration_tables(pd.read_csv(folder / TESTS_FILE))
+        calibration += calibration_tables(read_csv(folder / TESTS_FILE, TESTS))
         for name, figure in cell_figures(folder).items():
             file = f"cell{number}_{name.replace(' ', '_')}.pdf"
             write_bytes(run.figures / file, figure_pdf(figure))
@@ -218,7 +219,7 @@ def cell_figures(folder: Path) -> dict[str, "Figure"]:
             shown = found if highest is None else found | {"map": highest}
             figures[solver] = field_figure(truth[: len(found["mean"])], shown, solver)
             figures[f"{solver} closer"] = closer_figure(truth, found, solver)
-    return figures | rank_figures(pd.read_csv(folder / CURVES_FILE))
+    return figures | rank_figures(read_csv(folder / CURVES_FILE, RANK_CURVES))
 
 
 def rank_figures(curves: pd.DataFrame) -> dict[str, "Figure"]:

@@ -98,11 +98,11 @@ def test_density_is_that_of_the_draws():
     _, y, scale = declared.simulate(2, NoiseStream(9))
     target = lambda y: FieldTarget(model, predict, y, NoiseLevel(scale))  # noqa: E731
     posterior = FieldAmortised(network, target, draws=4000)(y, seed=1)
-    axis = torch.linspace(-9, 9, 361, dtype=torch.float64)
+    axis = torch.linspace(-7, 7, 141, dtype=torch.float64)
     grid = torch.cartesian_prod(axis, axis)
     density = posterior.log_density(grid.expand(2, -1, 2)).exp()
     mass = density.sum(1) * float(axis[1] - axis[0]) ** 2
-    torch.testing.assert_close(mass, torch.ones_like(mass), atol=2e-3, rtol=0)
+    torch.testing.assert_close(mass, torch.ones_like(mass), atol=5e-3, rtol=0)
     mean = (density[..., None] * grid).sum(1) / density.sum(1, keepdim=True)
     for row in range(2):
         pool = posterior.pool[row]

@@ -43,7 +43,9 @@ from latens.store import Status
 SCORES = 64
 """Largest number of principal scores of readings that the network sees."""
 FIRST = 4096
-"""Readings that are simulated at a time; from the first, units and directions are taken."""
+"""Readings that are simulated at a time; from the first, units are taken."""
+_SOME = 1000
+"""Of these, those from which directions are taken; there may be thousands of sensors."""
 _BATCH = 256
 """Readings per step, a divisor of `FIRST`."""
 _LOG_SPREAD = 8.0
@@ -68,8 +70,9 @@ class ReadingsPosterior(nn.Module):
     def __init__(self, dim: int, y: Tensor, scale: Tensor, flow: Flow, width: int) -> None:
         super().__init__()
         centre = y.mean(0)
-        _, singular, axes = torch.linalg.svd(y - centre, full_matrices=False)
-        spread = singular / len(y) ** 0.5
+        some = (y - centre)[:_SOME]
+        _, singular, axes = torch.linalg.svd(some, full_matrices=False)
+        spread = singular / len(some) ** 0.5
         kept = min(SCORES, int((spread > 1.1 * scale.mean()).sum()) + 2, len(spread))
         self.register_buffer("centre", centre)
         self.register_buffer("axes", (axes[:kept] / spread[:kept, None]).mT.contiguous())
@@ -97,7 +100,7 @@ def train_amortised(
     *,
     flow: Flow | None = None,
     width: int = 256,
-    steps: int = 5000,
+    steps: int = 3000,
     rate: float = 1e-3,
 ) -> ReadingsPosterior:
     """Train q(z | y, σ) for the sensors of a prediction.

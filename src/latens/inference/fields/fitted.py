@@ -22,6 +22,8 @@ from latens.models.igno import IGNO, RIDGES
 
 SCORES = 96
 """Largest number of principal scores that k is trained on."""
+_SOME = 400
+"""Readings from which principal directions are taken; there may be thousands of sensors."""
 _HELD = 0.15
 _BATCH = 256
 
@@ -91,7 +93,7 @@ def fit_sensors(
         loc, scale = posterior.mean.float(), posterior.stddev.float()
         offset = readings.mean(0)
         centred = (readings - offset).double()
-        axes = torch.linalg.svd(centred, full_matrices=False)[2][:SCORES]  # (r, m)
+        axes = torch.linalg.svd(centred[:_SOME], full_matrices=False)[2][:SCORES]  # (r, m)
         scores = (centred @ axes.mT).float()
         scores = scores / scores.square().sum(1).mean().sqrt()
     kept = count - round(_HELD * count)

@@ -30,9 +30,15 @@ def first_rows(posterior: FieldPosterior, count: int) -> FieldPosterior:
     whole = posterior.target
     noise = NoiseLevel(whole.scale[:count], whole.noise.spread)
     target = FieldTarget(
-        whole.model, whole.predict, whole.y[:count], noise, whole.errors, whole.coordinates
+        whole.model,
+        whole.predict,
+        whole.y[:count],
+        noise,
+        whole.errors,
+        whole.coordinates,
+        whole.equation_weight,
     )
-    kept = FieldPosterior(
+    return FieldPosterior(
         target,
         posterior.pool[:count],
         posterior.keys[:count],
@@ -40,7 +46,6 @@ def first_rows(posterior: FieldPosterior, count: int) -> FieldPosterior:
         posterior.status,
         posterior.diagnostics,
     )
-    return kept
 
 
 def place_nodes(shape: tuple[int, ...]) -> Tensor:

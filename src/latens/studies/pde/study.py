@@ -94,7 +94,7 @@ class Inversion:
     warmup: int = 200
     solved: int = 100
     solver_fields: int = 40
-    amortised_steps: int = 5000
+    amortised_steps: int = 3000
     simulated: int = 200
     noise_spread: float = 0.0
     block: int = 100
