@@ -6,7 +6,7 @@ runs `latens run scarcity --preset OPERATOR,DATA --config benchmarks/operators.y
 one after another, and finishes what was interrupted. Of finished runs the tables go to
 `benchmarks/data/operators/`, and `docs/operators.md` gets a figure and the trust card of each;
 `benchmarks/plan.py` tests what their first quarters foretell. FOLDER holds `medmnist/` and
-`mnist/`. Half an hour of two cores for each pair.
+`mnist/`. About an hour of one core for each pair.
 """
 
 import argparse
@@ -33,7 +33,7 @@ INTRODUCTION = """# Three operators, two sets of real images
 How reconstructions of breast ultrasound and of digits become accurate, stable and calibrated with
 the number N of training pairs. Six sizes, three data seeds, two initialisations, 250 steps per
 stage: a small budget, the same for every N, so that only the data differ. Intervals are 95 %.
-Deep checks: first seeds, three N, 16 images. Written by
+Deep checks: first seeds, three N, 24 images. Written by
 `python benchmarks/operators.py --data FOLDER`.
 """
 

@@ -70,6 +70,10 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "ensemble of nothing": (changed("ensembles", to=["cvae"]), "names of models (latent)"),
     "ensemble of one": (changed("init_seeds", to=1), "`init_seeds` of 2 or more"),
     "ensemble twice": (changed("ensembles", to=["latent", "latent"]), "twice"),
+    "too few images for a check": (
+        lambda tree: tree.update(checks=["calibration"], checked_images=19),
+        "20 or more for the check `calibration`",
+    ),
     "unknown baseline": (changed("baselines", to=["landweber"]), "baselines"),
     "baseline twice": (changed("baselines", to=["tikhonov", "tikhonov"]), "twice"),
     "operator alone": (changed("noise", to=None), "both or neither"),

@@ -16,6 +16,7 @@ from torch import Tensor
 from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import Check, fit_directions, simulate
+from latens.evaluation.calibration import LEAST_IMAGES
 from latens.inference import Method, Sampler
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
@@ -135,6 +136,14 @@ class Scarcity:
                 "positive sizes in ascending order, each once",
                 self.sizes,
                 "Write for example --sizes [32,64,128].",
+            )
+        images = min(self.checked_images, self.test_images)
+        if "calibration" in self.checks and images < LEAST_IMAGES:
+            raise ConfigError(
+                "checked_images, test_images",
+                f"{LEAST_IMAGES} or more for the check `calibration`",
+                images,
+                "Fewer cannot tell a calibrated posterior from another; aim at 500.",
             )
         for name in self.ensembles:
             if name not in self.models:
