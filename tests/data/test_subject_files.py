@@ -96,6 +96,14 @@ def test_patterns_with_visits_repeat_their_subject(tmp_path):
     assert [scan.name for scan in scans] == ["P1/v2", "P1/v10"]
 
 
+def test_a_mask_made_from_a_modality_is_a_mask(tmp_path):
+    names = ("t1", "t1c", "t2", "flair", "t1_brain_mask", "t1_seg")
+    (scan,) = find_scans(make(tmp_path, *(f"A/{name}.nii.gz" for name in names)), MODALITIES)
+    assert scan.files["brain"].name == "t1_brain_mask.nii.gz"
+    assert scan.files["seg"].name == "t1_seg.nii.gz"
+    assert scan.files["t1n"].name == "t1.nii.gz"
+
+
 @pytest.mark.parametrize(
     ("stem", "roles"),
     [
@@ -104,6 +112,9 @@ def test_patterns_with_visits_repeat_their_subject(tmp_path):
         ("t2_flair_bet", {"t2f"}),
         ("T1_to_T2", {"t1n", "t2w"}),
         ("x_brain_mask", {"brain"}),
+        ("x_T1_brain_mask", {"t1n", "brain"}),
+        ("lesion_mask", {"seg"}),
+        ("mask", set()),
         ("simple", set()),
         ("t1cx", set()),
     ],

@@ -26,8 +26,8 @@ WORDS = {
     "t1n": ("t1n", "t1", "t1w", "t1pre", "t1-pre"),
     "t2f": ("t2f", "flair", "fla", "t2flair", "t2-flair", "t2-fla"),
     "t2w": ("t2w", "t2"),
-    SEGMENTATION: ("seg", "segmentation", "tumormask", "tumor-mask", "lesion", "lesionmask"),
-    BRAIN: ("brainmask", "brain-mask", "bet-mask", "mask"),
+    SEGMENTATION: ("seg", "segmentation", "lesion", "lesion-mask", "tumor-mask", "tumour-mask"),
+    BRAIN: ("brainmask", "brain-mask", "bet-mask"),
 }
 """How the words of a file name tell its role; two words with a hyphen stand side by side."""
 
@@ -144,6 +144,7 @@ def _by_words(
     told: dict[Path, list[tuple[str, int, Path]]] = defaultdict(list)
     for file in files:
         found, start = role_of(volume_stem(file.name))
+        found = found & {SEGMENTATION, BRAIN} or found  # `t1_brain_mask` is a mask
         wanted = found & set(roles)
         if wanted and len(found) > 1:
             raise DataError(
