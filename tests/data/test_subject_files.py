@@ -56,9 +56,33 @@ def test_visits_of_one_subject(tmp_path):
     assert [(scan.subject, scan.name) for scan in scans] == [
         ("BraTS-GLI-00005", "BraTS-GLI-00005/000"),
         ("BraTS-GLI-00005", "BraTS-GLI-00005/001"),
-        ("sub-7", "sub-7/ses-1/anat"),
-        ("sub-7", "sub-7/ses-2/anat"),
+        ("sub-7", "sub-7/ses-1"),
+        ("sub-7", "sub-7/ses-2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("template", "subject", "name"),
+    [
+        ("train/ID{n}/ID{n}_{m}.nii", "ID{n}", "ID{n}"),
+        ("train/ID{n}_{m}.nii", "ID{n}", "ID{n}"),
+        (
+            "train/BraTS-MET-0000{n}-001/BraTS-MET-0000{n}-001-{m}.nii.gz",
+            "BraTS-MET-0000{n}",
+            None,
+        ),
+        ("ID{n}_visit2_{m}.nii", "ID{n}", "ID{n}/visit2"),
+        ("ID{n}/baseline/{m}.nii", "ID{n}", "ID{n}/baseline"),
+        ("site/ID{n}/week-12/x_{m}.nii", "ID{n}", "ID{n}/week-12"),
+    ],
+)
+def test_folders_around_subjects_are_no_subjects(tmp_path, template, subject, name):
+    """Scans of one subject must not count as several, nor those of several as one."""
+    files = (template.format(n=n, m=m) for n in (1, 2) for m in MODALITIES)
+    scans = find_scans(make(tmp_path, *files), MODALITIES)
+    assert [scan.subject for scan in scans] == [subject.format(n=n) for n in (1, 2)]
+    if name:
+        assert [scan.name for scan in scans] == [name.format(n=n) for n in (1, 2)]
 
 
 def test_patterns_say_what_words_do_not(tmp_path):
@@ -140,6 +164,7 @@ def test_words(stem, roles):
             DataError,
             "one file for t1c.*a_t1c.nii, A/a_t1ce.nii",
         ),
+        (["A/a_t1c.nii"], {"seg": "{subject}/s.nii"}, DataError, r"patterns\.seg.*A/a_t1c"),
         (["A/a_t1c.nii"], {"pet": "{subject}/p.nii"}, ConfigError, "got pet"),
         (["A/a_t1c.nii"], {"t1c": "a/t1c.nii"}, ConfigError, r"patterns\.t1c"),
         (["A/a_t1c.nii"], {"t1c": "{patient}/t1c.nii"}, ConfigError, r"patterns\.t1c"),

@@ -417,6 +417,13 @@ def test_inspection_says_what_the_source_would(tmp_path):
     assert "no t2w (only" in _said(tmp_path, "error")
 
 
+def test_inspection_tells_heads_from_brains(tmp_path):
+    subject(tmp_path, "a")
+    assert "nowhere zero" not in _said(tmp_path)
+    write(tmp_path / "a" / "a-t1c.nii.gz", head()[0][0] + 1)
+    assert "nowhere zero" in _said(tmp_path, "warning")
+
+
 def test_inspection_finds_copies(tmp_path):
     for name in ("a", "b"):
         subject(tmp_path, name)

@@ -7,7 +7,7 @@ import numpy as np
 
 from latens.data.findings import FolderCheck
 from latens.data.scan_preparation import check_scan
-from latens.data.subject_files import SEGMENTATION, find_scans, role_of
+from latens.data.subject_files import BRAIN, SEGMENTATION, find_scans, role_of
 from latens.data.subjects import MODALITIES
 from latens.data.visit_days import VISITS_FILE, read_days
 from latens.data.volumes import Volume, volume_stem
@@ -16,6 +16,9 @@ from latens.store.hashing import array_fingerprint
 
 FEWEST = 3
 """Modalities told by file names from which a folder is taken for one of subjects."""
+
+MOST_BRAIN = 0.9
+"""Share of voxels other than zero above which nobody has stripped the skull."""
 
 
 def told_modalities(files: Sequence[Path]) -> tuple[str, ...]:
@@ -52,6 +55,13 @@ def check_subjects(
         ranges.append((float(values.min()), float(values.max())))
         report.shape = report.shape or (len(modalities), *values.shape)
         places[scan.name] = Volume(np.empty(0), first.affine, first.axes, first.code, first.dtype)
+        if BRAIN not in scan.files and (values != 0).mean() > MOST_BRAIN:
+            report.add(
+                "warning",
+                folder / scan.name,
+                "is nowhere zero, so all of it counts as brain. Strip the skull, or add a mask "
+                "named …brain_mask.nii.gz.",
+            )
         twin = contents.setdefault(array_fingerprint(values), scan.name)
         if twin != scan.name:
             report.add(
