@@ -76,8 +76,9 @@ def test_tables_of_a_partitioned_run(run: Path) -> None:
     named = {f"{kind}_{part}" for kind in ("aligned", "r2", "leak") for part in TARGET_PARTS}
     assert set(metrics.index) >= {"au_count", "kl", "neg_elbo", "permuted_rest", *named}
     for part in TARGET_PARTS:
-        both = [metrics.loc[f"leak_{part}_{kind}", "value"] for kind in ("ridge", "kernel")]
-        assert metrics.loc[f"leak_{part}", "value"] == max(both)
+        kinds = ("ridge", "kernel", "ridge_within", "kernel_within")
+        each = [metrics.loc[f"leak_{part}_{kind}", "value"] for kind in kinds]
+        assert metrics.loc[f"leak_{part}", "value"] == max(each)
     assert metrics.loc["kl", "subjects"] == 12
     assert (metrics["lower"].isna() | (metrics["lower"] <= metrics["value"])).all()
     assert all(definition(name) for name in ("leak_volume_ridge", "ablation_z0", "rest_units"))
@@ -132,7 +133,8 @@ def test_dip_with_a_broadcast_decoder(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", presets(LAYERS))
 def test_presets(name: str) -> None:
-    config = resolve(VolumeStudy, load_layers(LAYERS, [name], []), [])
+    missing = ["--data.path", "x"] if name in ("adrenal", "folder") else []
+    config = resolve(VolumeStudy, load_layers(LAYERS, [name], []), missing)
     assert resolve(VolumeStudy, [config], []) == config
     study = construct(VolumeStudy, config)
     assert study.stage == (name if name.startswith("exp") else "exp1")

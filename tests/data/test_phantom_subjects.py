@@ -11,9 +11,9 @@ from scipy.special import elliprg
 from scipy.stats import kstest
 
 from latens.data import LesionGrowth, PhantomSubjects
+from latens.data.head_painting import HALF_FIELD, TISSUES, bias_field, paint_heads
 from latens.data.heads import ANATOMY, SCANNER, SIZE, draw_subjects, lesion_axes, true_targets
 from latens.data.lesion_shape import lesion_targets
-from latens.data.phantom_subjects import HALF_FIELD, TISSUES, _bias, _paint
 from latens.data.subjects import MODALITIES, PARTS, TARGETS
 from latens.errors import ConfigError, DataError
 
@@ -77,13 +77,13 @@ def test_every_factor_shows():
     middle = {kind.name: np.full(2 * n, (kind.low + kind.high) / 2) for kind in kinds}
     for k, kind in enumerate(kinds):
         middle[kind.name][2 * k : 2 * k + 2] = kind.low, kind.high
-    weights, _, _ = _paint(middle, SMALL)
+    weights, _, _ = paint_heads(middle, SMALL)
     levels = np.ones((2 * n, 4, len(TISSUES)))
     for t, tissue in enumerate(TISSUES[1:], start=1):
         for c, modality in enumerate(MODALITIES):
             levels[:, c, t] = middle[f"{tissue}_{modality}"]
     images = (levels @ weights.reshape(2 * n, len(TISSUES), -1)).reshape(2 * n, 4, *SMALL)
-    images = images * _bias(middle, SMALL)[:, None]
+    images = images * bias_field(middle, SMALL)[:, None]
     change = np.sqrt(((images[1::2] - images[::2]) ** 2).sum(axis=(1, 2, 3, 4)))
     for kind, size in zip(kinds, change, strict=True):
         assert size > 10 * SCANNER[-1].low, kind.name  # ten standard deviations of noise

@@ -56,9 +56,33 @@ def test_visits_of_one_subject(tmp_path):
     assert [(scan.subject, scan.name) for scan in scans] == [
         ("BraTS-GLI-00005", "BraTS-GLI-00005/000"),
         ("BraTS-GLI-00005", "BraTS-GLI-00005/001"),
-        ("sub-7", "sub-7/ses-1/anat"),
-        ("sub-7", "sub-7/ses-2/anat"),
+        ("sub-7", "sub-7/ses-1"),
+        ("sub-7", "sub-7/ses-2"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("template", "subject", "name"),
+    [
+        ("train/ID{n}/ID{n}_{m}.nii", "ID{n}", "ID{n}"),
+        ("train/ID{n}_{m}.nii", "ID{n}", "ID{n}"),
+        (
+            "train/BraTS-MET-0000{n}-001/BraTS-MET-0000{n}-001-{m}.nii.gz",
+            "BraTS-MET-0000{n}",
+            None,
+        ),
+        ("ID{n}_visit2_{m}.nii", "ID{n}", "ID{n}/visit2"),
+        ("ID{n}/baseline/{m}.nii", "ID{n}", "ID{n}/baseline"),
+        ("site/ID{n}/week-12/x_{m}.nii", "ID{n}", "ID{n}/week-12"),
+    ],
+)
+def test_folders_around_subjects_are_no_subjects(tmp_path, template, subject, name):
+    """Scans of one subject must not count as several, nor those of several as one."""
+    files = (template.format(n=n, m=m) for n in (1, 2) for m in MODALITIES)
+    scans = find_scans(make(tmp_path, *files), MODALITIES)
+    assert [scan.subject for scan in scans] == [subject.format(n=n) for n in (1, 2)]
+    if name:
+        assert [scan.name for scan in scans] == [name.format(n=n) for n in (1, 2)]
 
 
 def test_patterns_say_what_words_do_not(tmp_path):
@@ -96,6 +120,14 @@ def test_patterns_with_visits_repeat_their_subject(tmp_path):
     assert [scan.name for scan in scans] == ["P1/v2", "P1/v10"]
 
 
+def test_a_mask_made_from_a_modality_is_a_mask(tmp_path):
+    names = ("t1", "t1c", "t2", "flair", "t1_brain_mask", "t1_seg")
+    (scan,) = find_scans(make(tmp_path, *(f"A/{name}.nii.gz" for name in names)), MODALITIES)
+    assert scan.files["brain"].name == "t1_brain_mask.nii.gz"
+    assert scan.files["seg"].name == "t1_seg.nii.gz"
+    assert scan.files["t1n"].name == "t1.nii.gz"
+
+
 @pytest.mark.parametrize(
     ("stem", "roles"),
     [
@@ -104,6 +136,9 @@ def test_patterns_with_visits_repeat_their_subject(tmp_path):
         ("t2_flair_bet", {"t2f"}),
         ("T1_to_T2", {"t1n", "t2w"}),
         ("x_brain_mask", {"brain"}),
+        ("x_T1_brain_mask", {"t1n", "brain"}),
+        ("lesion_mask", {"seg"}),
+        ("mask", set()),
         ("simple", set()),
         ("t1cx", set()),
     ],
@@ -129,6 +164,7 @@ def test_words(stem, roles):
             DataError,
             "one file for t1c.*a_t1c.nii, A/a_t1ce.nii",
         ),
+        (["A/a_t1c.nii"], {"seg": "{subject}/s.nii"}, DataError, r"patterns\.seg.*A/a_t1c"),
         (["A/a_t1c.nii"], {"pet": "{subject}/p.nii"}, ConfigError, "got pet"),
         (["A/a_t1c.nii"], {"t1c": "a/t1c.nii"}, ConfigError, r"patterns\.t1c"),
         (["A/a_t1c.nii"], {"t1c": "{patient}/t1c.nii"}, ConfigError, r"patterns\.t1c"),

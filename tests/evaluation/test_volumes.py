@@ -14,7 +14,7 @@ from latens.nets import Architecture
 from latens.nets.patches import Patches
 
 SHAPE = (1, 2, 2, 2)
-LATENTS = 8
+ROWS = torch.arange(400)
 
 
 class Reading(nn.Module):
@@ -95,10 +95,29 @@ def test_a_leak_is_found_and_named():
     found = assessed(0.7)
     assert found["leak_volume_ridge"].value > 0.7
     assert found["leak_volume"].value >= found["leak_volume_ridge"].value
+    assert found["leak_volume_kernel_within"].value > 0.3
     assert found["leak_shape"].value < 0.05
     assert found["dependence_volume"].value > 0.1
     lower, upper = found["leak_volume"].lower, found["leak_volume"].upper
     assert lower < found["leak_volume"].value < upper < 1
+
+
+def test_a_leak_that_training_subjects_do_not_show():
+    """Where held-out subjects alone leak, the probes of training subjects see nothing."""
+    model = PartitionedVAE(SHAPE, {"volume": 1}, dim=8, architecture=Exact(0.0))
+    x = NoiseStream(0, 0).normal((400, *SHAPE))
+    x[300:, 0, 1, 1, 1] = x[300:, 0, 0, 0, 0]
+    targets = {"volume": x.flatten(1)[:, :1]}
+    there, here = ({n: t[rows] for n, t in targets.items()} for rows in (ROWS[:300], ROWS[300:]))
+    groups = [str(i // 2) for i in range(100)]
+    sample = Sample(x[:300], there, x[300:], here, groups, ("only",), 6.0)
+    found = assess_volumes(model, sample).values
+    assert found["leak_volume_ridge"].value < 0.1
+    assert found["leak_volume_ridge_within"].value > 0.95
+    assert found["leak_volume"].value == max(
+        found[f"leak_volume_{kind}"].value
+        for kind in ("ridge", "kernel", "ridge_within", "kernel_within")
+    )
 
 
 def test_ablations_are_ratios_of_errors():

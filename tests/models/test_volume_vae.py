@@ -149,6 +149,7 @@ def test_terms_of_the_partition():
         distance_correlation(q.mean[:, 3:], q.mean[:, part]) for part in (slice(0, 1), slice(1, 3))
     )
     torch.testing.assert_close(terms.extras["dependence"], expected.expand(6))
+    assert torch.equal(terms.extras["leak"], torch.zeros(6))  # the first batch of the probe
     loss = -terms.elbo.mean() / 288 + 2 * nats.sum(1).mean() + 3 * expected
     torch.testing.assert_close(reduce_terms(terms, 288), loss)
 
@@ -174,6 +175,18 @@ def test_independence_moves_the_rest_alone():
     )
     assert torch.equal(gradient[:3], torch.zeros_like(gradient[:3]))
     assert (gradient[3:6].abs().sum(1) > 0).all()
+
+
+def test_the_leak_is_read_from_the_rest_and_moves_it_alone():
+    model = partitioned()
+    model.terms("elbo", X, Y, noise(), None)
+    terms = model.eval().terms("elbo", X, Y, noise(), None)
+    rest = model.part("rest", model.encode(X).mean)
+    expected = model.leak(rest, model.standard_targets(Y))
+    torch.testing.assert_close(terms.extras["leak"], expected.expand(6))
+    assert terms.weights["leak"] == terms.weights["dependence"] == Partition().independent
+    (gradient,) = torch.autograd.grad(terms.extras["leak"].mean(), model.encoder_net.head.bias)
+    assert torch.equal(gradient[:3], torch.zeros(3))
 
 
 def test_unknown_everything_costs_nothing_and_gives_no_nan():

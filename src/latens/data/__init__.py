@@ -1,5 +1,6 @@
 """Where data come from: phantoms, readers, series, and subsets that keep groups whole."""
 
+from latens.data.augmentation import Augmentation
 from latens.data.check import check_folder
 from latens.data.digits import Digits
 from latens.data.findings import Finding, FolderCheck
@@ -24,13 +25,16 @@ from latens.data.phantoms import Phantoms
 from latens.data.random_fields import GaussianField, two_valued
 from latens.data.series import VolumeSeries, series_from_visits
 from latens.data.series_table import Columns, SeriesFile, read_series
+from latens.data.shape_file import ShapeFile
 from latens.data.sprite import Sprite
+from latens.data.subject_folder import SubjectFolder
 from latens.data.subjects import Scans, Subjects, SubjectSource
 from latens.data.subsets import Subset, hold_out, nested_subsets
 from latens.data.tiles import Tiles
 from latens.data.volumes import Volume, read_volume, write_volume
 
 __all__ = [
+    "Augmentation",
     "Columns",
     "DarcyFields",
     "Digits",
@@ -50,8 +54,10 @@ __all__ = [
     "Phantoms",
     "Scans",
     "SeriesFile",
+    "ShapeFile",
     "Source",
     "Sprite",
+    "SubjectFolder",
     "SubjectSource",
     "Subjects",
     "Subset",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from latens.data.check_subjects import check_subjects, told_modalities
 from latens.data.compare import Seen, compare, look_at, summarise
 from latens.data.findings import FolderCheck
 from latens.data.folder import as_image
@@ -21,6 +22,10 @@ def check_nifti(path: Path, report: FolderCheck) -> None:
     """Look at a NIfTI file, or at all of them in a folder and its sub-folders."""
     folder = path if path.is_dir() else path.parent
     files = list_volumes(folder, "**/*.nii*") if path.is_dir() else [path]
+    modalities = told_modalities(files) if path.is_dir() else ()
+    if modalities:
+        _note_axes(folder, check_subjects(folder, modalities, report), report)
+        return
     seen: list[Seen] = []
     volumes: dict[str, Volume] = {}
     for file in files:

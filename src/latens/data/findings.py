@@ -29,7 +29,8 @@ class FolderCheck:
     """What `check_folder` found.
 
     Attributes:
-        kind: `paired folder`, `npy folder`, `NIfTI`, `idx`, `MedMNIST` or `unknown`.
+        kind: `paired folder`, `npy folder`, `NIfTI`, `subjects`, `idx`,
+            `MedMNIST` or `unknown`.
         count: Number of readable images.
         shape: Shape of the first readable image, `(C, *spatial)`.
         data_range: Smallest and largest value of all readable images.

@@ -72,6 +72,23 @@ def fit_to_size(
     return fitted, starts
 
 
+def centred_affine(size: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
+    """Affine of a grid with axes towards S, P, L (head, back, left), its middle at the origin.
+
+    Args:
+        size: Voxels along D, H, W.
+        spacing: Millimetres between them.
+
+    Returns:
+        Millimetres (right, anterior, superior) of an index, `(4, 4)`.
+    """
+    affine = np.diag([0.0, 0.0, 0.0, 1.0])
+    for row, axis, sign in ((0, 2, -1), (1, 1, -1), (2, 0, 1)):  # R = −L, A = −P, S
+        affine[row, axis] = sign * spacing[axis]
+        affine[row, 3] = -sign * spacing[axis] * (size[axis] - 1) / 2
+    return affine
+
+
 def moved_affine(affine: np.ndarray, start: Sequence[float], step: Sequence[float]) -> np.ndarray:
     """Affine of a grid whose voxel i is the one at start + step · i of the old grid, `(4, 4)`."""
     inner = np.diag([*step, 1.0])

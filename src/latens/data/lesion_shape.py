@@ -25,7 +25,6 @@ import itertools
 import math
 
 import numpy as np
-from scipy.spatial import SphericalVoronoi
 
 from latens.data.subjects import TARGETS
 from latens.errors import ShapeError
@@ -99,6 +98,8 @@ def _shifted(
 @functools.lru_cache(maxsize=64)
 def _directions(spacing: tuple[float, ...]) -> list[tuple[tuple[int, ...], float]]:
     """Thirteen directions, one of each opposite pair, and the share that each stands for."""
+    from scipy.spatial import SphericalVoronoi
+
     steps = [k for k in itertools.product((-1, 0, 1), repeat=3) if any(k)]
     towards = np.asarray(steps) * np.asarray(spacing)
     towards /= np.linalg.norm(towards, axis=1, keepdims=True)

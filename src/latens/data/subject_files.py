@@ -26,13 +26,20 @@ WORDS = {
     "t1n": ("t1n", "t1", "t1w", "t1pre", "t1-pre"),
     "t2f": ("t2f", "flair", "fla", "t2flair", "t2-flair", "t2-fla"),
     "t2w": ("t2w", "t2"),
-    SEGMENTATION: ("seg", "segmentation", "tumormask", "tumor-mask", "lesion", "lesionmask"),
-    BRAIN: ("brainmask", "brain-mask", "bet-mask", "mask"),
+    SEGMENTATION: ("seg", "segmentation", "lesion", "lesion-mask", "tumor-mask", "tumour-mask"),
+    BRAIN: ("brainmask", "brain-mask", "bet-mask"),
 }
 """How the words of a file name tell its role; two words with a hyphen stand side by side."""
 
-_VISIT = re.compile(r"(?P<subject>BraTS-[A-Za-z]+-\d+)-(?P<visit>\d{3})")
-"""Names of BraTS since 2023: subject, then visit."""
+_WHEN = (
+    r"(?:ses|session|visit|v|tp|timepoint|time|scan|day|week|month)[-_ ]?\d+"
+    r"|baseline|follow-?up[-_ ]?\d*|pre|post"
+)
+_VISITS = (
+    re.compile(r"(?P<subject>BraTS-[A-Za-z]+-\d+)-(?P<visit>\d{3})"),  # BraTS since 2023
+    re.compile(rf"(?P<subject>.+?)[-_/ ](?P<visit>{_WHEN})", re.IGNORECASE),
+)
+"""How the name of a scan, or the two folders around it, tells subject and visit."""
 _FIELDS = ("subject", "visit")
 
 
@@ -80,8 +87,15 @@ def find_scans(
     found: dict[tuple[str, str], dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for role, pattern in patterns.items():
         matcher = _matcher(role, pattern)
-        for file in files:
-            match = matcher.fullmatch(relative_name(folder, file))
+        matches = [(file, matcher.fullmatch(relative_name(folder, file))) for file in files]
+        if not any(match for _, match in matches):
+            raise DataError(
+                f"patterns.{role}",
+                f"a file in {folder} that it matches",
+                pattern,
+                f"Files there: {shorten([relative_name(folder, file) for file in files])}.",
+            )
+        for file, match in matches:
             if match:
                 parts = match.groupdict()
                 found[parts["subject"], parts.get("visit") or ""][role].append(file)
@@ -144,6 +158,7 @@ def _by_words(
     told: dict[Path, list[tuple[str, int, Path]]] = defaultdict(list)
     for file in files:
         found, start = role_of(volume_stem(file.name))
+        found = found & {SEGMENTATION, BRAIN} or found  # `t1_brain_mask` is a mask
         wanted = found & set(roles)
         if wanted and len(found) > 1:
             raise DataError(
@@ -168,11 +183,13 @@ def _by_words(
 
 def _split(parts: Sequence[str]) -> tuple[str, str]:
     """Subject and visit of a scan from the folders, or the name, that it lies under."""
-    brats = _VISIT.fullmatch(parts[-1])
-    if brats:
-        return brats["subject"], brats["visit"]
-    inner = [part for part in parts[1:] if part != parts[0]]
-    return parts[0], "/".join(inner)
+    names = [part for part in parts if part.lower() != "anat"] or list(parts)
+    for told in (names[-1], "/".join(names[-2:])):
+        for visit in _VISITS:
+            match = visit.fullmatch(told)
+            if match:
+                return match["subject"], match["visit"]
+    return names[-1], ""
 
 
 def _complete(

@@ -8,15 +8,17 @@ the lesion. Collections may be larger than memory, so scans are read by position
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latens.data.series import VolumeSeries, series_from_visits
+from latens.data.volumes import Volume, write_volume
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.store.hashing import content_hash
-from latens.types import Shape
+from latens.types import PathLike, Shape
 
 MODALITIES = ("t1c", "t1n", "t2f", "t2w")
 """T1 with contrast agent, native T1, T2-FLAIR, T2: names and order of BraTS."""
@@ -87,6 +89,9 @@ class Subjects:
         affines: Millimetres (right, anterior, superior) of a voxel's index, `(N, 4, 4)`, float64.
         groups: Subject of each scan; scans of one subject are never split between roles. Every
             scan is its own subject by default.
+        axes: Directions of the axes of the files of each scan, which files written for it get;
+            left, back, head by default.
+        codes: NIfTI code of the space of each scan; 1, the scanner's, by default.
         times: Day of each scan, `(N,)`, float64, any origin; null where visits are not known.
         factors: True values behind made-up scans, `(N, F)`, float64.
         factor_names: Their F names.
@@ -106,6 +111,8 @@ class Subjects:
     targets: Tensor
     affines: np.ndarray
     groups: tuple[str, ...] = ()
+    axes: tuple[tuple[str, str, str], ...] = ()
+    codes: tuple[int, ...] = ()
     times: Tensor | None = None
     factors: Tensor = field(default_factory=lambda: torch.empty(0, 0, dtype=torch.float64))
     factor_names: tuple[str, ...] = ()
@@ -117,6 +124,10 @@ class Subjects:
         n = len(self.names)
         if not self.groups:
             object.__setattr__(self, "groups", self.names)
+        if not self.axes:
+            object.__setattr__(self, "axes", (("L", "P", "S"),) * n)
+        if not self.codes:
+            object.__setattr__(self, "codes", (1,) * n)
         if not self.factor_names:
             object.__setattr__(self, "factors", torch.empty(n, 0, dtype=torch.float64))
         expected = {
@@ -124,6 +135,8 @@ class Subjects:
             "targets": ((n, len(TARGETS)), tuple(self.targets.shape)),
             "affines": ((n, 4, 4), self.affines.shape),
             "groups": (n, len(self.groups)),
+            "axes": (n, len(self.axes)),
+            "codes": (n, len(self.codes)),
             "factors": ((n, len(self.factor_names)), tuple(self.factors.shape)),
         }
         if self.times is not None:
@@ -166,10 +179,39 @@ class Subjects:
             targets=self.targets[keep],
             affines=self.affines[keep],
             groups=tuple(self.groups[i] for i in keep),
+            axes=tuple(self.axes[i] for i in keep),
+            codes=tuple(self.codes[i] for i in keep),
             times=None if self.times is None else self.times[keep],
             factors=self.factors[keep],
             identity=content_hash([self.identity, keep]),
         )
+
+    def write(self, row: int, values: np.ndarray | Tensor, path: PathLike) -> Path:
+        """Write a map of a scan as NIfTI, at its place in space and turned like its files.
+
+        Args:
+            row: Position of the scan.
+            values: `(D, H, W)`, on the grid of the scan; stored as float32.
+            path: File to write; `.gz` at the end means gzip.
+
+        Returns:
+            The path written.
+
+        Raises:
+            ShapeError: If the map is not on the grid of the scan.
+            DataError: If the file cannot be written.
+        """
+        array = np.asarray(values)
+        if array.shape != tuple(self.shape[1:]):
+            raise ShapeError(
+                "values",
+                f"shape {tuple(self.shape[1:])}, the grid of the scan",
+                array.shape,
+                "Write one channel at a time.",
+            )
+        affine = self.affines[row]
+        place = Volume(array, affine, self.axes[row], self.codes[row], "float32")
+        return write_volume(path, array, affine, place)
 
     def target(self, *names: str) -> Tensor:
         """Columns of the targets by name, or those of parts (`PARTS`), `(N, k)`.

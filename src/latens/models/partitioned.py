@@ -6,7 +6,10 @@
 
     objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))                              over D
                 + w E_q[Σ_j log N(t_j; z_j, s_j²)]
-                − v Σ_parts dCor²(μ_rest, μ_part)  −  DIP                    after the division
+                − v [Σ_parts dCor²(μ_rest, μ_part) + leak(μ_rest, t)]  −  DIP    after the division
+
+`leak` is what a ridge probe of earlier batches reads of t in μ_rest, Σ of the R² of all
+quantities: see `latens.objectives.leakage`. Where t is not known, μ_part stands for it.
 
 A supervised latent is the standardised quantity itself, so a change of z_volume by one is a
 change of log V by one standard deviation. The independence term moves z_rest alone: gradients do
@@ -41,6 +44,7 @@ from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.distributed import gathered
 from latens.objectives.kl_control import KLControl, Ramp
+from latens.objectives.leakage import LinearLeak
 from latens.types import Shape
 
 REST = "rest"
@@ -54,7 +58,8 @@ class Partition:
         supervised: w, of the log-likelihood of the known quantities, nats. Its weight against a
             likelihood in nats per element is w D: at .1 or more it holds the encoder for a
             hundred steps and more in which nothing is learned of the volumes.
-        independent: v, of the squared distance correlation between `rest` and each part.
+        independent: v, of the squared distance correlation between `rest` and each part, and of
+            what a linear probe reads of the quantities in `rest`.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
     """
@@ -79,7 +84,12 @@ class Partition:
     def weights(self, step: int) -> dict[str, float]:
         """w and v at an optimiser step."""
         share = Ramp(self.start, self.ramp)(step)
-        return {"supervised": share * self.supervised, "dependence": share * self.independent}
+        independent = share * self.independent
+        return {
+            "supervised": share * self.supervised,
+            "dependence": independent,
+            "leak": independent,
+        }
 
 
 class PartitionedVAE(VolumeVAE):
@@ -131,6 +141,7 @@ class PartitionedVAE(VolumeVAE):
         for name, size in (*parts.items(), (REST, self.dim - count)):
             self.parts[name] = slice(first, first + size)
             first += size
+        self.leak = LinearLeak(self.dim - count, count)
         self.target_spread = PerChannelScale(count, lower=0.02, upper=3.0, start=0.5)
         self.register_buffer("target_loc", torch.zeros(count))
         self.register_buffer("target_scale", torch.ones(count))
@@ -189,6 +200,9 @@ class PartitionedVAE(VolumeVAE):
                     other = self.part(name, loc).detach()
                     total = total + distance_correlation(rest, other)
             found["dependence"] = total.expand(len(z))
+            aligned = torch.where(known, t, q.mean[:, : t.shape[1]].detach())
+            whole = gathered(aligned) if self.training else aligned
+            found["leak"] = self.leak(rest, whole).expand(len(z))
         return found
 
     def weights(self, step: int) -> dict[str, float]:

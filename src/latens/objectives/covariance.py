@@ -17,8 +17,8 @@ has the noise of many batches. All arithmetic is in float32 at least, whatever t
 References:
     Kumar, Sattigeri, Balakrishnan (2018), Variational inference of disentangled latent concepts
     from unlabeled observations, https://arxiv.org/abs/1711.00848;
-    Himeno, Yamada (2014), Estimations for some functions of covariance matrix in high dimension
-    under non-normality, https://doi.org/10.1016/j.jmva.2014.04.020.
+    Touloumis (2015), Nonparametric Stein-type shrinkage covariance matrix estimators in
+    high-dimensional settings, with the U-statistic of tr Σ², https://arxiv.org/abs/1410.4726.
 """
 
 from dataclasses import dataclass

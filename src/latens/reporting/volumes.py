@@ -42,6 +42,9 @@ WATCHED = (
 )
 """Panels of the dashboard: title and quantities."""
 
+SINGLE = ("_ridge", "_kernel", "_within")
+"""Ends of the names of single probes, which the summary leaves out."""
+
 GATES = (
     ("au_count", 10.0, "more than 10"),
     ("kl", 10.0, "more than 10 nats"),
@@ -120,9 +123,7 @@ def shown_metrics(known: set[str]) -> list[str]:
     """Metrics of the summary in its order."""
     found = [metric for metric in HEADLINES if metric in known]
     for prefix in ("aligned_", "r2_", "leak_", "dependence_", "psnr_"):
-        found += sorted(
-            m for m in known if m.startswith(prefix) and not m.endswith(("_ridge", "_kernel"))
-        )
+        found += sorted(m for m in known if m.startswith(prefix) and not m.endswith(SINGLE))
     return found
 
 
@@ -144,7 +145,7 @@ def answers(results: VolumeResults) -> list[str]:
                 f"{_words(metric)}: {shown}; {inside} of {len(values)} seeds pass ({rule})."
             )
     for metric in results.names("leak_"):
-        if metric.endswith(("_ridge", "_kernel")):
+        if metric.endswith(SINGLE):
             continue
         rows = [results.cell(seed, metric) for seed in results.seeds]
         worst = max((row["value"] for row in rows if row is not None), default=math.nan)

@@ -31,9 +31,10 @@ DEFINITIONS = {
     "mse": "mean square error of decoder(μ), squared standard deviations of the brain",
     "ablation_z0": "error of decoder(0) over that of decoder(μ); 1 if latents are ignored",
     "ablation_permuted": "error of decoder(μ of another scan) over that of decoder(μ)",
-    "r2": "R² on held-out subjects of the better of two probes (ridge, kernel) of all latents",
+    "r2": "R² on held-out subjects of the best of four probes of all latents: ridge and kernel, "
+    "fitted on training subjects or (within) on the other held-out ones",
     "aligned": "R² on held-out subjects of the aligned latents themselves",
-    "leak": "R² on held-out subjects of the better of two probes of the latents of no part",
+    "leak": "the same of the latents of no part",
     "dependence": "unbiased squared distance correlation between the part and the rest",
     "permuted_rest": "error with the rest of another scan over the error with its own",
     "rest_units": "active units among the latents of no part",
