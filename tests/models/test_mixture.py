@@ -263,7 +263,8 @@ def test_images_outside_the_range():
             {"terms": Terms("faithful"), "decoder": Decoder(likelihood="bernoulli")},
             "likelihood",
         ),
-        ({"terms": Terms("legacy"), "decoder": Decoder(likelihood="per_pixel")}, "likelihood"),
+        ({"terms": Terms("legacy"), "decoder": Decoder(likelihood="per_pixel")}, "per_image"),
+        ({"terms": Terms("legacy_mean")}, "fixed"),
     ],
 )
 def test_settings_that_do_not_fit(settings, name):

@@ -8,7 +8,13 @@ from torch.distributions import Independent, MultivariateNormal, Normal, kl_dive
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.models.mixture import MixtureVAE
-from latens.models.mixture_prior import DiagonalPrior, FlowPrior, FullPrior, StandardPrior
+from latens.models.mixture_prior import (
+    DiagonalPrior,
+    FlowPrior,
+    FullPrior,
+    LatentPrior,
+    StandardPrior,
+)
 from latens.models.mixture_settings import Prior, Terms
 from latens.nets.components import Decoder
 
@@ -27,7 +33,7 @@ KINDS = {
 }
 
 
-def make(kind: str) -> StandardPrior:
+def make(kind: str) -> LatentPrior:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         prior = SETTINGS[kind].build(DIM, K).double()

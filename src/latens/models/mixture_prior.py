@@ -10,6 +10,8 @@ A call returns p(z | c) with batch `(K, 1)`, or `(1, 1)` where components share 
 where it is log q(z | x, c) − log p(z) at the draw z that the decoder sees.
 """
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, MultivariateNormal
@@ -19,7 +21,24 @@ from latens.nets.flows import AffineFlow
 from latens.objectives import kl_divergence
 
 
-class StandardPrior(nn.Module):
+class LatentPrior(nn.Module, ABC):
+    """p(z | c), and its divergence from a diagonal posterior."""
+
+    @abstractmethod
+    def forward(self) -> Distribution:
+        """p(z | c), batch `(K or 1, 1)`, event `(dim,)`."""
+
+    def kl(self, posterior: Independent, z: Tensor) -> Tensor:
+        """KL(q(z | x, c) ‖ p(z | c)), nats, `(K or 1, B)`.
+
+        Args:
+            posterior: q(z | x, c), diagonal, batch `(K or 1, B)`.
+            z: A draw of it, for priors without a closed form.
+        """
+        return kl_divergence(posterior, self())
+
+
+class StandardPrior(LatentPrior):
     """N(0, I).
 
     Args:
@@ -32,20 +51,11 @@ class StandardPrior(nn.Module):
         self.loc: Tensor
 
     def forward(self) -> Distribution:
-        """p(z | c), batch `(1, 1)`."""
+        """See `LatentPrior.forward`."""
         return diagonal_normal(self.loc, torch.ones_like(self.loc), 1)
 
-    def kl(self, posterior: Independent, z: Tensor) -> Tensor:
-        """KL(q(z | x, c) ‖ p(z | c)), nats, `(K or 1, B)`.
 
-        Args:
-            posterior: q(z | x, c), diagonal, batch `(K or 1, B)`.
-            z: A draw of it, for priors without a closed form.
-        """
-        return kl_divergence(posterior, self())
-
-
-class DiagonalPrior(StandardPrior):
+class DiagonalPrior(LatentPrior):
     """N(μ_c, diag σ_c²), learned.
 
     Args:
@@ -54,16 +64,16 @@ class DiagonalPrior(StandardPrior):
     """
 
     def __init__(self, dim: int, components: int) -> None:
-        nn.Module.__init__(self)
+        super().__init__()
         self.loc = nn.Parameter(0.5 * torch.randn(components, 1, dim))
         self.log_scale = nn.Parameter(torch.zeros(components, 1, dim))
 
     def forward(self) -> Distribution:
-        """p(z | c), batch `(K, 1)`."""
+        """See `LatentPrior.forward`."""
         return diagonal_normal(self.loc, self.log_scale.exp(), 1)
 
 
-class FullPrior(DiagonalPrior):
+class FullPrior(LatentPrior):
     """N(μ_c, L_c L_cᵀ), learned.
 
     Args:
@@ -72,20 +82,26 @@ class FullPrior(DiagonalPrior):
     """
 
     def __init__(self, dim: int, components: int) -> None:
-        super().__init__(dim, components)
+        super().__init__()
+        self.loc = nn.Parameter(0.5 * torch.randn(components, 1, dim))
+        self.log_scale = nn.Parameter(torch.zeros(components, 1, dim))
         self.below = nn.Parameter(torch.zeros(components, 1, dim, dim))
 
+    @property
+    def factor(self) -> Tensor:
+        """L, `(K, 1, dim, dim)`."""
+        return self.below.tril(-1) + torch.diag_embed(self.log_scale.exp())
+
     def forward(self) -> Distribution:
-        """p(z | c), batch `(K, 1)`."""
-        factor = self.below.tril(-1) + torch.diag_embed(self.log_scale.exp())
-        return MultivariateNormal(self.loc, scale_tril=factor, validate_args=False)
+        """See `LatentPrior.forward`."""
+        return MultivariateNormal(self.loc, scale_tril=self.factor, validate_args=False)
 
     def kl(self, posterior: Independent, z: Tensor) -> Tensor:
-        """See `StandardPrior.kl`; the closed form of a diagonal and a full normal.
+        """See `LatentPrior.kl`; the closed form of a diagonal and a full normal.
 
         ½ (Σ_j s_j² ‖L⁻¹ e_j‖² + ‖L⁻¹ (m − μ)‖² − dim) + Σ_j log L_jj − Σ_j log s_j
         """
-        factor = self().scale_tril  # pyright: ignore[reportAttributeAccessIssue]
+        factor = self.factor
         eye = torch.eye(factor.shape[-1], dtype=factor.dtype, device=factor.device)
         inverse = torch.linalg.solve_triangular(factor, eye, upper=False)  # (K, 1, dim, dim)
         trace = (posterior.variance * inverse.square().sum(-2)).sum(-1)  # (K, B)
@@ -94,8 +110,8 @@ class FullPrior(DiagonalPrior):
         return (trace + away.square().sum((-2, -1)) - factor.shape[-1]) / 2 + spread
 
 
-class FlowPrior(DiagonalPrior):
-    """A normalising flow on top of one learned N(μ, diag σ²), shared by all components.
+class FlowPrior(LatentPrior):
+    """A normalising flow on top of a learned N(μ, diag σ²), shared by all components.
 
     Args:
         dim: Number of latents, 2 or more.
@@ -104,12 +120,13 @@ class FlowPrior(DiagonalPrior):
     """
 
     def __init__(self, dim: int, couplings: int, width: int) -> None:
-        super().__init__(dim, 1)
-        nn.init.zeros_(self.loc)
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(1, 1, dim))
+        self.log_scale = nn.Parameter(torch.zeros(1, 1, dim))
         self.refinement = AffineFlow(couplings, width).refinement(dim)
 
     def forward(self) -> Distribution:
-        """p(z), batch `(1, 1)`."""
+        """See `LatentPrior.forward`."""
         return self.refinement(diagonal_normal(self.loc, self.log_scale.exp(), 1))
 
     def kl(self, posterior: Independent, z: Tensor) -> Tensor:

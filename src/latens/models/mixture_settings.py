@@ -5,7 +5,13 @@ from math import inf
 from typing import Literal
 
 from latens.errors import ConfigError
-from latens.models.mixture_prior import DiagonalPrior, FlowPrior, FullPrior, StandardPrior
+from latens.models.mixture_prior import (
+    DiagonalPrior,
+    FlowPrior,
+    FullPrior,
+    LatentPrior,
+    StandardPrior,
+)
 from latens.nets.components import Decoder
 from latens.objectives.legacy import Weights
 
@@ -49,7 +55,7 @@ class Prior:
                 "Add `latents: learned`.",
             )
 
-    def build(self, dim: int, components: int) -> StandardPrior:
+    def build(self, dim: int, components: int) -> LatentPrior:
         """The module of p(z | c).
 
         Args:
@@ -133,12 +139,13 @@ def check_settings(
         raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.98.")
     if not prior_count > 0:
         raise ConfigError("prior_count", "above 0", prior_count, "Use 0.002.")
-    if terms.likelihood == "legacy" and decoder.likelihood in ("fixed", "per_pixel"):
+    wanted = {"legacy": ("per_image", "shared"), "legacy_mean": ("fixed",)}.get(terms.likelihood)
+    if wanted and decoder.likelihood not in wanted:
         raise ConfigError(
-            "terms.likelihood",
-            "another objective than 'legacy', which has one learned σ per image",
-            f"decoder.likelihood {decoder.likelihood!r}",
-            "Choose `decoder.likelihood: per_image`.",
+            "decoder.likelihood",
+            f"{' or '.join(map(repr, wanted))} with `terms.likelihood: {terms.likelihood}`",
+            repr(decoder.likelihood),
+            "Choose it, or train with another objective.",
         )
     if terms.likelihood != "nll" and decoder.likelihood == "bernoulli":
         raise ConfigError(
