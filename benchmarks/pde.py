@@ -49,8 +49,10 @@ def public(file: Path, study: Pde, count: int) -> tuple[torch.Tensor, ...]:
 
 def on_public_fields(run: RunFolder, options: argparse.Namespace) -> dict:
     """Numbers of the ways on published coefficients."""
-    study = construct(Pde, run.description["config"])
-    model = trained(study, run.fit(content_hash(fit_identity(run.description["config"]))))
+    config = run.description["config"]
+    config["inversion"]["simulated"] = 0
+    study = construct(Pde, config)
+    model = trained(study, run.fit(content_hash(fit_identity(config))))
     with one_thread():
         truth, sensors, clean = public(options.public, study, options.fields)
         keys = list(range(len(truth)))

@@ -116,7 +116,7 @@ def closer_figure(truth: np.ndarray | None, found: Arrays, title: str, field: in
     draws, points = found["draws"][:, field, 0], found["points"]
 
     with drawing_style():
-        figure = Figure(figsize=(9.5, 5.4 if square else 4.2), layout="constrained")
+        figure = Figure(figsize=(9.5, 5.4) if square else (11, 4.8), layout="constrained")
         grid = figure.add_gridspec(3 if square else 2, 24)
         if square:
             low, high = _range(found["mean"][field] if truth is None else truth[field])
@@ -157,7 +157,7 @@ def _marginal(
         ax.axvline(truth[field].ravel()[point], color=INK, lw=1, ls="--")
     ax.set_yticks([])
     ax.tick_params(labelsize=6)
-    ax.locator_params(axis="x", nbins=3)
+    ax.locator_params(axis="x", nbins=2)
     dashed = ", truth dashed" if truth is not None and place == 0 else ""
     ax.set_title(f"a at {_LETTERS[place]}{dashed}", fontsize=7, color=INK)
 
@@ -168,6 +168,8 @@ def _correlation(ax: "Axes", values: np.ndarray, point: int, place: int) -> None
         ax.plot(x, values, color=INK, lw=1)
         ax.axvline(x[point], color=MUTED, lw=0.8, ls=":")
         ax.set_ylim(-1.05, 1.05)
+        ax.set_xticks([0, 1])
+        ax.set_yticks([-1, 0, 1] if place == 0 else [])
         ax.tick_params(labelsize=6)
     else:
         ax.imshow(values, origin="lower", cmap="RdBu_r", vmin=-1, vmax=1)
@@ -215,7 +217,7 @@ def rank_figure(curves: Mapping[str, Sequence[RankCurve]], title: str) -> "Figur
         axes = figure.subplots(1, len(curves), squeeze=False)[0]
         for ax, (quantity, of_quantity) in zip(axes, curves.items(), strict=True):
             draw_ranks(ax, of_quantity)
-            ax.set_title(quantity, fontsize=8, color=INK)
+            ax.set_title(quantity, fontsize=8, color=INK, pad=16)
             ax.tick_params(labelsize=6)
         ways = list(dict.fromkeys(c.solver for found in curves.values() for c in found))
         handles = []
