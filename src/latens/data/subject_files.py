@@ -4,6 +4,7 @@ Names are found in two ways. *Patterns* state where a file lies: `{subject}/{sub
 or, with several visits, `{subject}/{visit}/*_flair.nii`. Without a pattern the *words* of the file
 names decide (`t1ce` is t1c, `fla` is t2f), and a scan is a folder that has each modality once, or
 else the part of the name before the modality: `BraTS-GLI-00005-001-t1n.nii.gz`, `ID7_FLAIR.nii`.
+Its subject is the name of that folder, or that part, less what tells a visit (`ses-1`, `visit2`).
 """
 
 import re
