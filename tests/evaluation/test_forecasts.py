@@ -27,14 +27,13 @@ class Spy(Forecaster):
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         self.trained = set(series.patients)
 
-    def forecast(
+    def make_forecast(
         self,
         history: VolumeSeries,
         times: torch.Tensor,
-        *,
-        keys: Sequence[int] | None = None,
-        seed: int = 0,
-        draws: int = 999,
+        keys: Sequence[int],
+        seed: int,
+        draws: int,
     ) -> Forecast:
         Spy.seen.append((self.trained, set(history.patients), int(history.visits.max())))
         level = history.last_log_volumes[:, None].expand(draws, -1, 1)

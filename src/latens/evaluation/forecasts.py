@@ -154,7 +154,7 @@ def cross_validate(
         forecast = forecaster.forecast(histories.take(rows), times[at], keys=rows, seed=seed)
         fitting += middle - begin
         forecasting += time.perf_counter() - middle
-        ties = torch.special.ndtr(patient_noise(seed + 1, rows, len(rows), (1,)))[0][:, None]
+        ties = torch.special.ndtr(patient_noise(seed + 1, rows, (1,)))[0][:, None]
         for name, values in score_forecast(forecast, truth[at], ties).items():
             scores[name][at] = values
         band = forecast.interval(LEVEL)

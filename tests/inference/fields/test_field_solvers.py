@@ -87,7 +87,7 @@ def test_z_and_beta_cannot_be_told_apart():
             target_of(model, SCALE, coordinates=coordinates),
             kernel=HMC(max_steps=32),
             chains=48,
-            draws=150,
+            draws=200,
             warmup=80,
         )
         posterior = solver(y, seed=3)

@@ -16,11 +16,9 @@ from latens.data import VolumeSeries
 from latens.errors import DataError
 from latens.inference.forecasting.curves import Curve, fit_curve
 from latens.inference.forecasting.forecast import (
-    FORECAST_DRAWS,
     Forecast,
     Forecaster,
     Target,
-    check_times,
     patient_noise,
     prefixes,
     reading_noise,
@@ -82,19 +80,12 @@ class PointForecaster(Forecaster):
         highest = history.log_volumes.max(1, keepdim=True).values.clamp(min=self.ceiling)
         return self.predict(history, times).clamp(min=history.log_limit).minimum(highest)
 
-    def forecast(
-        self,
-        history: VolumeSeries,
-        times: Tensor,
-        *,
-        keys: Sequence[int] | None = None,
-        seed: int = 0,
-        draws: int = FORECAST_DRAWS,
+    def make_forecast(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """The rule plus errors drawn with replacement."""
-        check_times(history, times)
         point = self._bounded(history, times)  # (B, H)
-        noise = patient_noise(seed, keys, len(history), (draws, times.shape[1]))  # (M, B, H)
+        noise = patient_noise(seed, keys, (draws, times.shape[1]))  # (M, B, H)
         below = (history.last_log_volumes <= history.log_limit)[:, None]  # (B, 1)
         error = torch.where(
             below,

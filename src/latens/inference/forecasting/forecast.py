@@ -73,7 +73,6 @@ class Forecaster(ABC):
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         """Learn from the whole series of other patients."""
 
-    @abstractmethod
     def forecast(
         self,
         history: VolumeSeries,
@@ -96,6 +95,15 @@ class Forecaster(ABC):
             ShapeError: If the times do not fit the patients.
             ConfigError: If a time does not lie after the last visit, or times do not increase.
         """
+        check_times(history, times)
+        names = range(len(history)) if keys is None else keys
+        return self.make_forecast(history, times, names, seed, draws)
+
+    @abstractmethod
+    def make_forecast(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
+    ) -> Forecast:
+        """Readings at times that fit the patients; see `forecast`."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything that was learned, by name; `restore` is its inverse.
@@ -142,12 +150,9 @@ def check_times(history: VolumeSeries, times: Tensor) -> None:
         )
 
 
-def patient_noise(
-    seed: int, keys: Sequence[int] | None, batch: int, shape: tuple[int, ...]
-) -> Tensor:
+def patient_noise(seed: int, keys: Sequence[int], shape: tuple[int, ...]) -> Tensor:
     """Standard normal noise of B patients, `(shape[0], B, *shape[1:])`, float64."""
-    rows = range(batch) if keys is None else keys
-    return row_noise((seed, Purpose.FORECAST), rows, shape, torch.float64)
+    return row_noise((seed, Purpose.FORECAST), keys, shape, torch.float64)
 
 
 def uniform_index(noise: Tensor, count: int) -> Tensor:

@@ -21,10 +21,8 @@ from torch import Tensor
 
 from latens.data import VolumeSeries
 from latens.inference.forecasting.forecast import (
-    FORECAST_DRAWS,
     Forecast,
     Forecaster,
-    check_times,
     patient_noise,
 )
 from latens.inference.samplers.maximise import maximise
@@ -110,19 +108,12 @@ class PooledGaussian(Forecaster):
         variance = prior - white.square().sum(1) + self.noise_variance(self.theta)
         return loc + scale * mean, scale * variance.clamp(min=_JITTER).sqrt()
 
-    def forecast(
-        self,
-        history: VolumeSeries,
-        times: Tensor,
-        *,
-        keys: Sequence[int] | None = None,
-        seed: int = 0,
-        draws: int = FORECAST_DRAWS,
+    def make_forecast(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """Draws at each time by itself, those below the limit moved to it."""
-        check_times(history, times)
         mean, std = self.moments(history, times)
-        noise = patient_noise(seed, keys, len(history), (draws, times.shape[1]))
+        noise = patient_noise(seed, keys, (draws, times.shape[1]))
         values = (mean + std * noise).clamp(min=history.log_limit)
         return Forecast(values, history.log_limit, {"converged": float(self.converged)})
 

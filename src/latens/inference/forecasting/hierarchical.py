@@ -26,11 +26,9 @@ from latens.data import VolumeSeries
 from latens.distributions import draw
 from latens.errors import ConfigError, DataError
 from latens.inference.forecasting.forecast import (
-    FORECAST_DRAWS,
     Forecast,
     Forecaster,
     Target,
-    check_times,
     log_volumes_of,
     patient_noise,
     uniform_index,
@@ -252,22 +250,14 @@ class HierarchicalGompertz(Forecaster):
         )
         return visits, order
 
-    def forecast(
-        self,
-        history: VolumeSeries,
-        times: Tensor,
-        *,
-        keys: Sequence[int] | None = None,
-        seed: int = 0,
-        draws: int = FORECAST_DRAWS,
+    def make_forecast(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """Readings, later ones given earlier ones of the same draw."""
-        check_times(history, times)
         visits, order = self._sorted(history, ended=False)
-        names = list(range(len(history))) if keys is None else list(keys)
-        names = [names[int(i)] for i in order]
+        names = [keys[int(i)] for i in order]
         horizon = times.shape[1]
-        noise = patient_noise(seed, names, len(names), (draws, 1 + 3 * horizon))  # (M, B, ·)
+        noise = patient_noise(seed, names, (draws, 1 + 3 * horizon))  # (M, B, ·)
         since = torch.cat([history.last_times[:, None], times], 1) - history.times[:, :1]
         since = since[order] / self.unit  # (B, 1 + H)
         last = (history.last_log_volumes - self.log_limit).clamp(min=0.0)[order]
@@ -291,7 +281,7 @@ class HierarchicalGompertz(Forecaster):
         """Draws of θ around its maximum, `(L, p)`."""
         if self.parameter_draws == 1:
             return self.theta[None]
-        noise = patient_noise(seed, [2**40], 1, (self.parameter_draws, len(self.theta)))[:, 0]
+        noise = patient_noise(seed, [2**40], (self.parameter_draws, len(self.theta)))[:, 0]
         factor = torch.linalg.cholesky_ex(self.spread)[0]
         return self.theta + noise @ factor.mT
 
@@ -319,7 +309,7 @@ class HierarchicalGompertz(Forecaster):
     ) -> tuple[Tensor, Tensor]:
         """Draws of all patients' chains, `(S K, B, 5)`, and their smallest bulk ESS, `(B,)`."""
         batch = len(visits.level)
-        start = patient_noise(seed + 1, keys, batch, (self.chains, EFFECTS))  # (K, B, 5)
+        start = patient_noise(seed + 1, keys, (self.chains, EFFECTS))  # (K, B, 5)
         run = Sampling(
             effects_density(theta, visits, self.chains),
             0.5 * start.transpose(0, 1).flatten(0, 1),

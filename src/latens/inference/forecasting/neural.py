@@ -16,11 +16,9 @@ from latens.data import VolumeSeries
 from latens.distributions import NoiseStream, draw
 from latens.errors import ConfigError, DataError, LatensError
 from latens.inference.forecasting.forecast import (
-    FORECAST_DRAWS,
     Forecast,
     Forecaster,
     Target,
-    check_times,
     log_volumes_of,
     patient_noise,
 )
@@ -167,25 +165,18 @@ class LatentODEForecaster(Forecaster):
         return visits_of(series, self.unit, self.log_limit, ended=ended, dtype=dtype)
 
     @torch.no_grad()
-    def forecast(
-        self,
-        history: VolumeSeries,
-        times: Tensor,
-        *,
-        keys: Sequence[int] | None = None,
-        seed: int = 0,
-        draws: int = FORECAST_DRAWS,
+    def make_forecast(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """Readings, later ones given earlier ones of the same draw."""
-        check_times(history, times)
         if not self.models:
             raise ConfigError(
                 "forecaster", "a trained one", "one without members", "Call `fit` before."
             )
         visits = self._visits(history, torch.float64, ended=False)
         horizon = times.shape[1]
-        noise = patient_noise(seed, keys, len(history), (draws, 1 + 3 * horizon))
-        pool = patient_noise(seed + 1, keys, len(history), (len(self.models), _POOL, self.dim))
+        noise = patient_noise(seed, keys, (draws, 1 + 3 * horizon))
+        pool = patient_noise(seed + 1, keys, (len(self.models), _POOL, self.dim))
         since = torch.cat([history.last_times[:, None], times], 1) - history.times[:, :1]
         since = since / self.unit  # (B, 1 + H)
         last = (history.last_log_volumes - self.log_limit).clamp(min=0.0)
