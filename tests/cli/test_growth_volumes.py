@@ -118,6 +118,15 @@ def test_report_and_pictures(run: Path) -> None:
     assert {path.suffix for path in (run / "figures").iterdir()} == {".pdf"}
 
 
+def test_scans_forecast_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\n")
+    assert main(["forecast", str(run), str(series), "--horizon", "30"]) == 2
+    assert "growth, stage exp3" in capsys.readouterr().err
+
+
 def test_dip_with_a_broadcast_decoder(tiny: Path) -> None:
     arguments = ["--model.decoder", "sbd", "--dip.estimator", "squares"]
     assert main([*command(tiny, "exp2"), *arguments]) in (0, 4)

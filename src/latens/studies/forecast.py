@@ -93,9 +93,13 @@ def load_forecaster(
     """
     folder = RunFolder.open(run)
     description = folder.description
-    if description["study"] != Growth.name:
+    stage = description["config"].get("stage", "ode")
+    if description["study"] != Growth.name or stage != "ode":
         raise DataError(
-            str(folder.path), "a run of growth", description["study"], "Give another folder."
+            str(folder.path),
+            "a run of growth, stage ode",
+            f"{description['study']}, stage {stage}",
+            "Give another folder.",
         )
     study = construct(Growth, description["config"])
     known = [word for word in STORED if word in study.forecasters]
