@@ -33,7 +33,7 @@ WORDS = {
 """How the words of a file name tell its role; two words with a hyphen stand side by side."""
 
 _WHEN = (
-    r"(?:ses|session|visit|v|tp|timepoint|time|scan|day|week|month)[-_ ]?\d+"
+    r"(?:ses|session|visit|v|tp|timepoint|day|week|month)[-_ ]?\d+"
     r"|baseline|follow-?up[-_ ]?\d*|pre|post"
 )
 _VISITS = (
