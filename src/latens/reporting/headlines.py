@@ -101,7 +101,8 @@ def caveats(results: Results) -> list[str]:
     """What a reader must know before using the answers."""
     notes = []
     if len(results.sizes) == 1:
-        notes.append("Only one N was measured, so nothing is said about others.")
+        kind = "training size" if counted(results) == SAMPLES else f"number of {counted(results)}"
+        notes.append(f"Only one {kind} was measured, so nothing is said about other N.")
     bad = [f for f in failures(results) if f.unit == "fit"]
     if bad:
         words = _list(
