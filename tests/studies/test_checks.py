@@ -10,8 +10,8 @@ import torch
 
 from latens.data import ImageSet
 from latens.distributions import NoiseStream
-from latens.evaluation import Cell, Context, Donor, Subject, run_check
-from latens.evaluation.stability import can_be_attacked
+from latens.evaluation import Cell, Context, Donor, Subject, checks, run_check
+from latens.evaluation.stability import StabilitySettings, can_be_attacked
 from latens.inference import CLASSICAL, SAMPLERS, Amortised, Solver, load_calibration
 from latens.metrics.catalogue import SECTIONS
 from latens.reporting import read_results
@@ -44,11 +44,29 @@ SMALL = [
 ]
 
 
+QUICK = StabilitySettings(
+    restarts=2,
+    steps=8,
+    polish_steps=1,
+    level_steps=2,
+    search_draws=4,
+    random=2,
+    lipschitz_starts=1,
+    lipschitz_steps=6,
+    probes=2,
+    image_restarts=1,
+    image_steps=4,
+)
+"""Short searches: what they find is judged elsewhere, here it is followed to the report."""
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checks")
     config = tiny_study.write_config(folder / "models.yaml", tiny_study.ONE_LATENT)
-    assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checks, "StabilitySettings", lambda: QUICK)
+        assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
     return RunFolder.open(folder / "r")
 
 

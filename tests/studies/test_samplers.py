@@ -6,7 +6,7 @@ import torch
 
 from latens import load
 from latens.cli import main
-from latens.inference import SAMPLERS, LatentLaplace
+from latens.inference import SAMPLERS, LatentChains, LatentLaplace
 from latens.store import read_json
 from latens.studies.configure import construct
 from latens.studies.enumeration import units_of
@@ -21,11 +21,18 @@ SMALL = [
 ]
 
 
+def short_chains(*arguments):
+    """HMC of fewer transitions than in a study."""
+    return LatentChains(*arguments, draws=600, warmup=100)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("samplers")
     config = tiny_study.write_config(folder / "models.yaml", tiny_study.ONE_LATENT)
-    assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SAMPLERS, "hmc", short_chains)
+        assert tiny_study.run(config, folder / "r", 1, SMALL) == 0
     return folder / "r"
 
 
