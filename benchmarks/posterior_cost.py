@@ -7,8 +7,9 @@ used. On fresh phantoms:
 
 - `point`: the most probable latents from 64 starts of the prior, to the tolerance of `LatentMAP`;
 - `posterior`: chains, started from the amortised posterior or from the prior, with the fewest
-  draws (doubled from those of `KINDS`) at which R̂ < 1.01 and every bulk size is 100 or more; where
-  that costs more than `MOST` points, the row says that it did not pass, with what was spent;
+  draws (those of `KINDS`, then half as many more each time) at which R̂ < 1.01 and every bulk size
+  is 100 or more; where that costs more than `MOST` points, the row says that it did not pass, with
+  what was spent;
 - `together`: chains of equal length for all images in one batch, and one image at a time.
 
 Times are seconds of one core, so that other work beside it does not count. Rows go to
@@ -19,6 +20,8 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -31,11 +34,12 @@ from latens.inference import Amortised, LatentChains, LatentMAP
 from latens.inference.starts import Start
 
 ROWS = Path(__file__).resolve().parent / "data" / "posterior_cost.json"
+LONGER = 1.5
 MOST = 60
 """Chains that cost more than so many point inversions are not made longer."""
 KINDS: dict[str, dict[str, int]] = {
     "long": {"chains": 4, "warmup": 200, "draws": 400},
-    "middle": {"chains": 32, "superchains": 4, "warmup": 40, "draws": 25},
+    "middle": {"chains": 32, "superchains": 4, "warmup": 40, "draws": 24},
     "short": {"chains": 256, "superchains": 8, "warmup": 30, "draws": 12},
 }
 """A few long chains, judged by R̂, and more and shorter ones, judged by nested R̂."""
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=3, help="measurements of `posterior`")
     parser.add_argument("--only", choices=("ratio", "together"), help="one of the two parts")
     parser.add_argument("--starts", nargs="*", choices=STARTS, default=STARTS)
+    parser.add_argument("--kinds", nargs="*", choices=list(KINDS), default=list(KINDS))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     found = load(arguments.run, arguments.model)
@@ -61,12 +66,14 @@ def main() -> None:
     y = simulate(found.problem, x, seed=99)
     rows = json.loads(ROWS.read_text()) if ROWS.is_file() else {}
     if arguments.only != "together":
-        kept = [row for row in rows.get("ratio", []) if row["start"] not in arguments.starts]
-        rows["ratio"] = kept + [
-            ratio(found.solver, y[i : i + 1], i, start)
+        asked = set(product(arguments.starts, arguments.kinds))
+        kept = [r for r in rows.get("ratio", []) if (r["start"], r["kind"]) not in asked]
+        made = [
+            row
             for i in range(arguments.cases)
-            for start in arguments.starts
+            for row in ratio(found.solver, y[i : i + 1], i, arguments.starts, arguments.kinds)
         ]
+        rows["ratio"] = kept + made
         ROWS.write_text(json.dumps(rows, indent=1) + "\n")
     if arguments.only != "ratio":
         rows["together"] = together(found.solver, y, arguments.singles)
@@ -74,30 +81,27 @@ def main() -> None:
     print(json.dumps(rows, indent=1))
 
 
-def ratio(solver: Amortised, y: Tensor, key: int, start: Start) -> Row:
+def ratio(
+    solver: Amortised, y: Tensor, key: int, starts: Sequence[Start], kinds: Sequence[str]
+) -> Iterator[Row]:
     """A posterior against a point inversion of one measurement."""
     climbs = LatentMAP(solver.model, solver.problem, climbs=64, start="prior")
     begin = time.process_time()
     point = climbs(y, keys=[key])
     point_s = time.process_time() - begin
-    row: Row = {
-        "measurement": key,
-        "start": start,
-        "point_s": round(point_s, 2),
-        "gradients of point": point.diagnostics["gradients"],
-    }
-    for kind in KINDS:
+    for start, kind in product(starts, kinds):
         found = sufficient(solver, y, key, start, kind, MOST * point_s)
-        found["ratio"] = round(float(found["seconds"]) / point_s, 2)
-        row |= {f"{kind}: {name}": value for name, value in found.items()}
-        print(start, kind, found, flush=True)
-    return row
+        row: Row = {"measurement": key, "start": start, "kind": kind, "point_s": round(point_s, 2)}
+        row |= {"gradients of point": point.diagnostics["gradients"], **found}
+        row["ratio"] = round(float(found["seconds"]) / point_s, 2)
+        print(row, flush=True)
+        yield row
 
 
 def sufficient(
     solver: Amortised, y: Tensor, key: int, start: Start, kind: str, most_s: float
 ) -> Row:
-    """The cheapest chains of one measurement that pass, by doubling, or the last affordable."""
+    """The cheapest chains of one measurement that pass, or the last affordable ones."""
     settings = dict(KINDS[kind])
     while True:
         chains = LatentChains(solver.model, solver.problem, start=start, **settings)
@@ -106,16 +110,17 @@ def sufficient(
         seconds = time.process_time() - begin
         worst = posterior.chains.diagnoses[0]
         passed = worst.rhat < 1.01 and worst.bulk_ess >= 100
-        if passed or 2 * seconds > most_s:
+        if passed or LONGER * seconds > most_s:
             return {
                 "seconds": round(seconds, 2),
                 "draws": settings["draws"],
                 "gradients": posterior.diagnostics["gradients"],
                 "rhat": round(worst.rhat, 4),
                 "bulk_ess": round(worst.bulk_ess),
-                "passed": str(passed),
+                "passed": int(passed),
+                "trusted": int(worst.trusted),
             }
-        settings["draws"] *= 2
+        settings["draws"] = round(LONGER * settings["draws"])
 
 
 def together(solver: Amortised, y: Tensor, singles: int) -> Row:
