@@ -33,7 +33,7 @@ INTRODUCTION = """# Three operators, two sets of real images
 How reconstructions of breast ultrasound and of digits become accurate, stable and calibrated with
 the number N of training pairs. Six sizes, three data seeds, two initialisations, 250 steps per
 stage: a small budget, the same for every N, so that only the data differ. Intervals are 95 %.
-Deep checks: first seeds, three N, 24 images. Written by
+Deep checks: first seeds, three N. Written by
 `python benchmarks/operators.py --data FOLDER`.
 """
 
@@ -86,13 +86,14 @@ def write_page(runs: Path) -> None:
         shown = [metric for metric in SHOWN if metric in results.measured]
         drawn = results.curves, results.scaling_band, results.definitions
         learning_curves(*drawn, shown, results.notes).savefig(picture, dpi=130)
+        images = folder.description["config"]["checked_images"]
         minutes = pd.read_csv(folder.path / "cost.csv")["seconds"].sum() / 60
         parts += [
             f"## {name.replace('-', ': ')}",
             table(results),
             f"![Learning curves](operators/{picture.name})",
             trust(folder),
-            f"*{minutes:.0f} core minutes.*",
+            f"*{minutes:.0f} core minutes; deep checks on {images} images.*",
         ]
     (DOCS / "operators.md").write_text("\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n")
 
