@@ -1,7 +1,6 @@
 """Run exp1, exp2 or exp3: a fit and an evaluation for every seed, then tables and report."""
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,16 +10,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
-from latens.errors import ConfigError, DataError, NumericalError, SolverError
+from latens.errors import ConfigError, SolverError
 from latens.evaluation.volumes import assess_volumes
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.reporting.volumes import PICTURES, write_volume_report
 from latens.store import (
+    HISTORY,
     Outcome,
     RunFolder,
     Status,
@@ -33,7 +33,8 @@ from latens.store import (
     write_json,
 )
 from latens.studies.configure import construct
-from latens.studies.load import WEIGHTS
+from latens.studies.fitting import publish_fit
+from latens.studies.load import load_weights
 from latens.studies.volumes.pictures import pictures
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
@@ -158,7 +159,7 @@ def _identities(study: VolumeStudy, config: dict[str, Any], seed: int) -> tuple[
 
 
 def _train(
-    study: VolumeStudy, run: RunFolder, hash: str, seed: int
+    study: VolumeStudy, resume: Path, seed: int
 ) -> tuple[VolumeVAE, FitResult, LatentDiary, Tensor]:
     """One training: model, result, diary, and the validation scans it looked at."""
     train, validation = study.pair("train"), study.pair("validation")
@@ -171,7 +172,7 @@ def _train(
         validation,
         study.training,
         seed,
-        resume=run.resume(hash),
+        resume=resume,
         make_data=partial(VolumeData, parts=study.hardware.accumulate),
         hardware=study.hardware,
         watchers=[diary],
@@ -201,7 +202,7 @@ def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
         for seed in range(study.seeds):
             hash = content_hash(_identities(study, config, seed)[0])
             if not run.has_fit(hash):
-                _train(study, run, hash, seed)
+                _train(study, run.resume(hash), seed)
 
 
 def _fit(
@@ -215,29 +216,15 @@ def _fit(
     if run.has_fit(hash):
         return
     start = time.perf_counter()
-    weights, looks = None, []
-    try:
-        model, result, diary, watched = _train(study, run, hash, seed)
-        looks = diary.rows
+
+    def train(resume: Path) -> tuple[VolumeVAE, FitResult]:
+        model, result, diary, watched = _train(study, resume, seed)
         noise = NoiseStream(seed, Purpose.LATENT)
         use = latent_use(model, watched, noise, study.subjects.channels, study.data_range)
-        outcome = judged(use, result.outcome)
-        weights = {k: v.contiguous() for k, v in model.state_dict().items()}
-    except NumericalError as error:
-        outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
-    except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
-        raise KeyboardInterrupt from None
-    with new_folder(run.fit(hash)) as folder:
-        write_json(folder / "fit.json", identity)
-        outcome.write(folder)
-        rows = [
-            {"stage": study.stage, "seed": seed, "step": s, "quantity": q, "value": v}
-            for s, q, v in looks
-        ]
-        write_csv(folder / "history.csv", VOLUME_HISTORY, from_rows(rows, VOLUME_HISTORY))
-        if weights is not None:
-            save_file(weights, folder / WEIGHTS)
-    shutil.rmtree(run.resume(hash), ignore_errors=True)
+        looks = [(study.stage, *look) for look in diary.rows]
+        return model, FitResult(judged(use, result.outcome), looks)
+
+    publish_fit(run, hash, train, lambda: identity)
     seconds, count = round(time.perf_counter() - start, 3), len(study.roles["train"])
     run.record_cost("fit", hash, study.stage, count, 0, seed, seconds, float("nan"))
     say(f"seed {seed}: trained in {seconds:.0f} s")
@@ -260,20 +247,12 @@ def load_model(study: VolumeStudy, folder: Path) -> VolumeVAE:
     """The trained model of a fit's folder.
 
     Raises:
-        DataError: If the weights are missing, damaged or of another model.
+        SolverError: If the fit left no weights.
+        DataError: If they are damaged or of another model.
     """
-    model = study.build(0)
-    try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
-    except Exception as error:  # damaged bytes raise whatever they like
-        raise DataError(
-            str(folder / WEIGHTS),
-            "weights of this configuration",
-            " ".join(str(error).split())[:200],
-            "Delete the folder around it, and the next run trains it again.",
-        ) from error
+    model = load_weights(study.build(0), folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return model.eval().requires_grad_(False).to(device)
+    return model.requires_grad_(False).to(device)
 
 
 def _evaluate(
@@ -351,7 +330,7 @@ def _gather(
     metrics, history, members = [], [], {"fits": {}, "evaluations": {}}
     for seed, (fit_identity, evaluation_identity) in units.items():
         fit, evaluation = content_hash(fit_identity), content_hash(evaluation_identity)
-        history.append(read_csv(run.fit(fit) / "history.csv", VOLUME_HISTORY))
+        history.append(read_csv(run.fit(fit) / "history.csv", HISTORY).assign(seed=seed))
         members["fits"][f"seed {seed}"] = fit
         if run.has_evaluation(evaluation):
             file = run.evaluation(evaluation) / "volume_metrics.csv"
