@@ -8,8 +8,8 @@ used. On fresh phantoms:
 - `point`: the most probable latents from 64 starts of the prior, to the tolerance of `LatentMAP`;
 - `posterior`: chains, started from the amortised posterior or from the prior, with the fewest
   draws (those of `KINDS`, then half as many more each time) at which R̂ < 1.01 and every bulk size
-  is 100 or more; where that costs more than `MOST` points, the row says that it did not pass, with
-  what was spent;
+  is 100 or more, and the fewest that the library trusts; where that costs more than `MOST` points,
+  the row says that it did not pass, with what was spent;
 - `together`: chains of equal length for all images in one batch, and one image at a time.
 
 Times are seconds of one core, so that other work beside it does not count. Rows go to
@@ -34,6 +34,8 @@ from latens.inference import Amortised, LatentChains, LatentMAP
 from latens.inference.starts import Start
 
 ROWS = Path(__file__).resolve().parent / "data" / "posterior_cost.json"
+RULES = ("bar", "trusted")
+"""R̂ < 1.01 and bulk sizes of 100, and beside these every diagnosis of the library."""
 LONGER = 1.5
 MOST = 60
 """Chains that cost more than so many point inversions are not made longer."""
@@ -90,36 +92,39 @@ def ratio(
     point = climbs(y, keys=[key])
     point_s = time.process_time() - begin
     for start, kind in product(starts, kinds):
-        found = sufficient(solver, y, key, start, kind, MOST * point_s)
-        row: Row = {"measurement": key, "start": start, "kind": kind, "point_s": round(point_s, 2)}
-        row |= {"gradients of point": point.diagnostics["gradients"], **found}
-        row["ratio"] = round(float(found["seconds"]) / point_s, 2)
-        print(row, flush=True)
-        yield row
+        for found in sufficient(solver, y, key, start, kind, MOST * point_s):
+            row: Row = {"measurement": key, "start": start, "kind": kind}
+            row |= {"point_s": round(point_s, 2), **found}
+            row["ratio"] = round(float(found["seconds"]) / point_s, 2)
+            print(row, flush=True)
+            yield row
 
 
 def sufficient(
     solver: Amortised, y: Tensor, key: int, start: Start, kind: str, most_s: float
-) -> Row:
-    """The cheapest chains of one measurement that pass, or the last affordable ones."""
-    settings = dict(KINDS[kind])
-    while True:
+) -> Iterator[Row]:
+    """The cheapest chains of one measurement that pass each rule, or the last affordable ones."""
+    settings, rules = dict(KINDS[kind]), list(RULES)
+    while rules:
         chains = LatentChains(solver.model, solver.problem, start=start, **settings)
         begin = time.process_time()
         posterior = chains.solve(y, [key], 0)
         seconds = time.process_time() - begin
         worst = posterior.chains.diagnoses[0]
         passed = worst.rhat < 1.01 and worst.bulk_ess >= 100
-        if passed or LONGER * seconds > most_s:
-            return {
-                "seconds": round(seconds, 2),
-                "draws": settings["draws"],
-                "gradients": posterior.diagnostics["gradients"],
-                "rhat": round(worst.rhat, 4),
-                "bulk_ess": round(worst.bulk_ess),
-                "passed": int(passed),
-                "trusted": int(worst.trusted),
-            }
+        met = {"bar": passed, "trusted": passed and worst.trusted}
+        for rule in RULES:
+            if rule in rules and (met[rule] or LONGER * seconds > most_s):
+                rules.remove(rule)
+                yield {
+                    "rule": rule,
+                    "seconds": round(seconds, 2),
+                    "draws": settings["draws"],
+                    "gradients": posterior.diagnostics["gradients"],
+                    "rhat": round(worst.rhat, 4),
+                    "bulk_ess": round(worst.bulk_ess),
+                    "passed": int(met[rule]),
+                }
         settings["draws"] = round(LONGER * settings["draws"])
 
 

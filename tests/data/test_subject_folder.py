@@ -374,7 +374,7 @@ BAD = {
     _truncated: (DataError, r"a-t1n\.nii\.gz.*truncated or damaged"),
     _half: (DataError, r"a-t1n\.nii\.gz.*truncated or damaged"),
     _constant: (DataError, r"a-t1c\.nii\.gz.*the constant 7"),
-    _nan: (DataError, r"a-t1n\.nii\.gz.*1 values that are NaN"),
+    _nan: (DataError, r"a-t1n\.nii\.gz.*1 that are NaN"),
     _empty_brain: (DataError, r"a_brain_mask\.nii\.gz.*an empty one"),
     _dark: (DataError, r"brain of a.*an empty one"),
     _fractions: (DataError, r"a-seg\.nii\.gz.*whole numbers"),

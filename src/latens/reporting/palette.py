@@ -45,10 +45,10 @@ KNOWN: dict[str, tuple[str, str, Line]] = {
     "laplace": ("wine", "X", SOLID),
     "hmc": ("teal", "D", SOLID),
     "nuts": ("teal", "v", SOLID),
-    "amortised": ("blue", "s", SOLID),
-    "refined": ("green", "D", SOLID),
-    "corrected": ("purple", "o", SOLID),
-    "solver": ("ochre", "^", SOLID),
+    "amortised": ("blue", "P", SOLID),
+    "refined": ("green", "s", DOTTED),
+    "corrected": ("purple", "^", DOTTED),
+    "solver": ("ochre", "*", SOLID),
     "unet": ("purple", "D", DOTTED),
     "tv": ("ochre", "v", DOTTED),
     "tikhonov": ("grey", "X", DOTTED),
@@ -71,6 +71,7 @@ ENSEMBLE = "_ensemble"
 
 # outline of each marker in the box [-1, 1]², for the legend of the web page
 MARKER_PATHS = {
+    "*": "M0-1.05L.26-.36L1-.32L.43 .14L.62 .85L0 .45L-.62 .85L-.43 .14L-1-.32L-.26-.36Z",
     "o": "M-.9 0a.9.9 0 1 0 1.8 0a.9.9 0 1 0-1.8 0Z",
     "s": "M-.8-.8H.8V.8H-.8Z",
     "^": "M0-1L1 .8H-1Z",

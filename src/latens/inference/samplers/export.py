@@ -1,5 +1,6 @@
 """The optional package behind `to_inference_data`."""
 
+import warnings
 from types import ModuleType
 
 from latens.errors import UnsupportedError
@@ -12,7 +13,10 @@ def require_arviz() -> ModuleType:
         UnsupportedError: If it is not installed.
     """
     try:
-        import arviz
+        with warnings.catch_warnings():
+            # once a day it announces that its next major version will differ
+            warnings.filterwarnings("ignore", r"\s*ArviZ is undergoing", FutureWarning)
+            import arviz
     except ImportError as error:
         raise UnsupportedError(
             "to_inference_data", "the package arviz", "none installed", "pip install arviz"
