@@ -89,7 +89,7 @@ def ratio(
     """A posterior against a point inversion of one measurement."""
     climbs = LatentMAP(solver.model, solver.problem, climbs=64, start="prior")
     begin = time.process_time()
-    point = climbs(y, keys=[key])
+    climbs(y, keys=[key])
     point_s = time.process_time() - begin
     for start, kind in product(starts, kinds):
         for found in sufficient(solver, y, key, start, kind, MOST * point_s):
