@@ -5,8 +5,8 @@
 RUN is a finished `latens run pde`. Of each test field, alone, with 100 sensors at 50 dB:
 
 - `point`: the most probable latents from 64 starts of the prior, to the tolerance of `FieldMAP`;
-- `posterior`: eight chains around Laplace's Gaussian (its own eight climbs included), with the fewest
-  draws per chain (doubled from 50) at which R̂ < 1.01 and every bulk size is 100 or more.
+- `posterior`: eight chains around Laplace's Gaussian (its own eight climbs included), with the
+  fewest draws per chain (doubled from 50) at which R̂ < 1.01 and every bulk size is 100 or more.
 
 Times are seconds of one core. Rows go to `benchmarks/data/field_cost.json`.
 """
