@@ -159,11 +159,10 @@ def _identities(study: VolumeStudy, config: dict[str, Any], seed: int) -> tuple[
 
 
 def _train(
-    study: VolumeStudy, resume: Path, seed: int
-) -> tuple[VolumeVAE, FitResult, LatentDiary, Tensor]:
-    """One training: model, result, diary, and the validation scans it looked at."""
+    study: VolumeStudy, model: VolumeVAE, resume: Path, seed: int
+) -> tuple[FitResult, LatentDiary, Tensor]:
+    """Train a model: result, diary, and the validation scans it looked at."""
     train, validation = study.pair("train"), study.pair("validation")
-    model = study.build(seed)
     watched = validation[0][slice(0, WATCHED)]
     diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range)
     result = fit_model(
@@ -177,7 +176,7 @@ def _train(
         hardware=study.hardware,
         watchers=[diary],
     )
-    return model, result, diary, watched
+    return result, diary, watched
 
 
 def leads(study: VolumeStudy) -> bool:
@@ -202,7 +201,7 @@ def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
         for seed in range(study.seeds):
             hash = content_hash(_identities(study, config, seed)[0])
             if not run.has_fit(hash):
-                _train(study, run.resume(hash), seed)
+                _train(study, study.build(seed), run.resume(hash), seed)
 
 
 def _fit(
@@ -216,9 +215,10 @@ def _fit(
     if run.has_fit(hash):
         return
     start = time.perf_counter()
+    model = study.build(seed)  # a setting at fault ends the run, and is no failure of a fit
 
     def train(resume: Path) -> tuple[VolumeVAE, FitResult]:
-        model, result, diary, watched = _train(study, resume, seed)
+        result, diary, watched = _train(study, model, resume, seed)
         noise = NoiseStream(seed, Purpose.LATENT)
         use = latent_use(model, watched, noise, study.subjects.channels, study.data_range)
         looks = [(study.stage, *look) for look in diary.rows]
