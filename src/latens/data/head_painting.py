@@ -34,7 +34,7 @@ def _grid(size: tuple[int, ...]) -> tuple[np.ndarray, ...]:
 
 def bias_field(values: Mapping[str, np.ndarray], size: tuple[int, ...]) -> np.ndarray:
     """Smooth positive field b, (n, D, H, W): a product over the axes."""
-    field = np.float32(1)
+    field = np.ones((1, 1, 1, 1), dtype=np.float32)
     for axis, q in zip("spl", _grid(size), strict=True):
         slope, bowl = _column(values[f"bias_{axis}"]), _column(values["bias_centre"])
         field = field * np.exp(slope * q + bowl * (q * q - np.float32(1 / 3)))
@@ -50,7 +50,8 @@ def _turned(
 ) -> list[np.ndarray]:
     """Coordinates Rᵀ(p − c) of points on the grid, three arrays (n, D, H, W)."""
     offset = [p - _column(c) for p, c in zip(points, centre, strict=True)]
-    return [sum(_column(turn[:, j, k]) * offset[j] for j in range(3)) for k in range(3)]
+    rows = [[_column(turn[:, j, k]) * offset[j] for j in range(3)] for k in range(3)]
+    return [first + second + third for first, second, third in rows]
 
 
 def _distance(local: Sequence[np.ndarray], axes: Sequence[np.ndarray]) -> np.ndarray:

@@ -95,8 +95,8 @@ def prepare(scan: ScanFiles, how: Preparation) -> Prepared:
     brain = _brain(scan, first, images)
     lesion = _lesion(scan, first, how)
     soft = np.zeros((len(images) + 2, *brain.shape), dtype=np.float32)
-    for image, target in zip(images, soft, strict=False):
-        np.multiply(image, brain, out=target)
+    for i, image in enumerate(images):
+        soft[i] = image * brain
     soft[-2] = brain
     if lesion is not None:
         soft[-1] = lesion
@@ -273,8 +273,12 @@ def _resampled(
     if sigma.any():
         placed = GaussianSmooth(sigma=np.maximum(sigma, 1e-3).tolist())(placed)
     resample = SpatialResample(
-        mode="bilinear", padding_mode="zeros", align_corners=False, dtype=torch.float32
+        mode="bilinear",
+        padding_mode="zeros",
+        align_corners=False,
+        dtype=torch.float32,  # pyright: ignore[reportArgumentType]
     )
     result = resample(placed, dst_affine=torch.from_numpy(target), spatial_size=how.size)
+    assert isinstance(result, MetaTensor)
     affine = np.asarray(result.affine, dtype=np.float64)
     return result.as_tensor().numpy(), affine

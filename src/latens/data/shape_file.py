@@ -65,7 +65,7 @@ class ShapeFile(SubjectSource):
         reader = _Bytes(pool, self.block, path.name)
         first = reader([0])
         names = [f"{split}{i:04d}" for split, (x, _) in splits.items() for i in range(len(x))]
-        step = np.full(3, float(self.spacing))
+        step = [float(self.spacing)] * 3
         affine = averaged_affine(centred_affine(pool.shape[1:], step), [self.block] * 3)
         return Subjects(
             read=reader,

@@ -89,7 +89,8 @@ class SubjectFolder(SubjectSource):
         self.path = path
         self.patterns = patterns
         self.modalities = tuple(modalities)
-        self.size = tuple(size)
+        depth, height, width = size
+        self.size = depth, height, width
         self.spacing = spacing
         self.labels = labels
         self.no_lesion = no_lesion

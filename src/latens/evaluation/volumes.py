@@ -148,10 +148,9 @@ def _read(model: VolumeVAE, sample: Sample, test: Tensor) -> dict[str, Interval]
             for kind, interval in rated.items():
                 values[f"{metric}_{name}_{kind}"] = interval
             values[f"{metric}_{name}"] = max(rated.values(), key=lambda found: found.value)
-        if name in aligned:
+        if name in aligned and isinstance(model, PartitionedVAE):
             values[f"aligned_{name}"] = _interval(_array(aligned[name][known_here]), t, own)
-            other = model.part(name, test)  # pyright: ignore[reportAttributeAccessIssue]
-            rest = model.part(REST, test)  # pyright: ignore[reportAttributeAccessIssue]
+            other, rest = model.part(name, test), model.part(REST, test)
             dependence = float(distance_correlation(rest.double(), other.double()))
             values[f"dependence_{name}"] = Interval(
                 dependence, float("nan"), float("nan"), 0.95, len(test), len(set(groups))

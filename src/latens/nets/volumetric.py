@@ -302,7 +302,8 @@ class Volumetric(Architecture):
                 "Use −6.",
             )
         self.width, self.features, self.patch, self.coarse = width, features, patch, coarse
-        self.blocks, self.kind, self.upsampling = blocks, kind, upsampling
+        self.blocks, self.kind = blocks, kind
+        self.upsampling: Upsampling = upsampling
         self.recompute, self.posterior_logvar_min = recompute, posterior_logvar_min
 
     def _sizes(self, shape: Shape) -> tuple[Patches, list[Shape], list[int]]:

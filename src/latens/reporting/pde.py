@@ -230,7 +230,7 @@ def rank_figures(curves: pd.DataFrame) -> dict[str, "Figure"]:
         if not len(mine):
             continue
         panels = {
-            quantity: [
+            str(quantity): [
                 rank_curve(str(solver), rows)
                 for solver, rows in of_quantity.groupby("solver", sort=False)
             ]
@@ -262,7 +262,8 @@ def calibration_tables(tests: pd.DataFrame) -> list[CalibrationTable]:
         mine = tests[tests["test"].str.startswith(f"{source}: ")]
         quantities = list(dict.fromkeys(mine["quantity"]))
         rows = []
-        for way, of_way in mine.groupby("solver", sort=False):
+        for way, group in mine.groupby("solver", sort=False):
+            of_way: Any = group
             smallest = of_way.groupby("quantity")["p_adjusted"].min()
             texts = [
                 f"{smallest[q]:.2g}{' ✗' if smallest[q] <= REJECTS else ''}"

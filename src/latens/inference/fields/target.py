@@ -147,7 +147,8 @@ class FieldTarget:
         if not bool(torch.isfinite(y).all()):
             raise DataError("y", "finite readings", "NaN or infinity", "Leave them out.")
         self.model, self.predict, self.y, self.noise = model, predict, y, noise
-        self.errors, self.coordinates = errors, coordinates
+        self.errors = errors
+        self.coordinates: Coordinates = coordinates
         self.scale = noise.scale.to(y).expand(len(y))
         self.dim = model.dim + int(noise.spread > 0)
         self.equation_weight = equation_weight

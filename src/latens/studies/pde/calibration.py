@@ -27,7 +27,7 @@ from latens.inference.fields import DeclaredReadings, FieldPosterior, ReadingsPo
 from latens.inference.fields.target import standard_log_prob
 from latens.models.igno import IGNO
 from latens.studies.pde.invert import Instrument, inverted
-from latens.studies.pde.study import SOLVING, Pde
+from latens.studies.pde.study import SOLVING, InversionName, Pde
 
 NODES = 9
 """Nodes whose values are ranked, evenly chosen."""
@@ -112,7 +112,9 @@ def simulated_ranks(
         snr: Signal-to-noise ratio, decibel.
     """
     settings, ranks = study.inversion, Ranks()
-    names = [n for n in settings.solvers if n not in (*SOLVING, "descent", "map")]
+    names: list[InversionName] = [
+        n for n in settings.solvers if n not in (*SOLVING, "descent", "map")
+    ]
     if not names or settings.simulated < LEAST:
         return ranks
     declared = DeclaredReadings(model, *made.predictor(False), 10 ** (-snr / 20))

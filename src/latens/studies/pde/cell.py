@@ -140,7 +140,7 @@ class _Kept:
 def _blocks(study: Pde, count: int) -> Iterator[tuple[slice, list[InversionName]]]:
     """Blocks of fields with their ways: all for the first fields, those without solver after."""
     settings = study.inversion
-    plain = [name for name in settings.solvers if name not in SOLVING]
+    plain: list[InversionName] = [name for name in settings.solvers if name not in SOLVING]
     first = min(count, settings.solver_fields) if len(plain) < len(settings.solvers) else 0
     for low, high, names in ((0, first, settings.solvers), (first, count, plain)):
         for start in range(low, high, settings.block):

@@ -27,6 +27,7 @@ from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
 from latens.training import Training
+from latens.training.batches import Pair
 from latens.training.hardware import Hardware
 from latens.types import Shape
 
@@ -220,9 +221,11 @@ class VolumeStudy:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
         return self.subjects.target(*(parts or self.parts))[self.roles[role]]
 
-    def pair(self, role: str):
-        """Images and known quantities, as training takes them."""
-        return self.images(role), self.targets(role)
+    def pair(self, role: str) -> Pair:
+        """Images and known quantities, as training takes them; images that are read when asked
+        for are indexed like a tensor.
+        """
+        return self.images(role), self.targets(role)  # pyright: ignore[reportReturnType]
 
     def sample(self) -> Sample:
         """What every model is assessed on: probes are fitted on training subjects."""
