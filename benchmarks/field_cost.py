@@ -55,7 +55,7 @@ def main() -> None:
     sensors = study.system.sensors(SENSORS, study.seed)
     made = instrument(study, model, sensors)
     predict, errors = made.predictor(False)
-    fine = study.tested_fields.fine[: arguments.fields]
+    fine = study.populations["family"].fine[: arguments.fields]
     clean = in_blocks(study.system.operator(sensors), fine).flatten(1)
     y, scale = study.noise(clean, SNR, list(range(len(fine))))
     rows = []

@@ -69,11 +69,14 @@ def on_own_fields(run: RunFolder) -> dict:
     fields = pd.read_csv(run.tables / "pde_fields.csv")
     times = pd.read_csv(run.tables / "pde_seconds.csv")
     places = []
-    for (sensors, snr), part in fields.groupby(["sensors", "snr"], sort=False):
-        mine = times[(times["sensors"] == sensors) & (times["snr"] == snr)]
+    names = ["population", "sensors", "snr"]
+    for (population, sensors, snr), part in fields.groupby(names, sort=False):
+        same = (times["sensors"] == sensors) & (times["snr"] == snr)
+        mine = times[same & (times["population"] == population)]
         operator = part[part["solver"] == "igno"].groupby("metric")["value"]
         places.append(
             {
+                "population": str(population),
                 "sensors": int(sensors),
                 "snr": float(snr),
                 "operator": {

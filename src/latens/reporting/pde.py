@@ -36,6 +36,8 @@ HEADLINES = (
 PICTURES = "pictures.safetensors"
 TESTS_FILE = "tests.csv"
 CURVES_FILE = "rank_curves.csv"
+PLACE = ["population", "sensors", "snr"]
+"""Columns that name a cell."""
 REJECTS = 0.05
 """Adjusted p-values of at most this reject."""
 SOURCES = {
@@ -111,11 +113,13 @@ def write_pde_report(run: RunFolder) -> Path:
     pictures, calibration = [], []
     for number, hash in enumerate(units):
         folder = run.evaluation(hash)
-        calibration += calibration_tables(read_csv(folder / TESTS_FILE, TESTS))
+        first = pd.read_csv(folder / "pde_seconds.csv", nrows=1).iloc[0]
+        cell = place_title(*(first[name] for name in PLACE))
+        calibration += calibration_tables(read_csv(folder / TESTS_FILE, TESTS), cell)
         for name, figure in cell_figures(folder).items():
             file = f"cell{number}_{name.replace(' ', '_')}.pdf"
             write_bytes(run.figures / file, figure_pdf(figure))
-            pictures.append(Picture(_uri(figure), f"{name}, cell {number + 1}"))
+            pictures.append(Picture(_uri(figure), f"{name}, {cell}"))
     description = run.description
     style = style_sheet()
     page = (
@@ -140,16 +144,17 @@ def write_pde_report(run: RunFolder) -> Path:
 
 
 def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
-    """One table per number of sensors and SNR, in the order of the summary."""
+    """One table per population, number of sensors and SNR, in the order of the summary."""
     made = []
-    for (sensors, snr), part in table.groupby(["sensors", "snr"], sort=False):
+    for (population, sensors, snr), part in table.groupby(PLACE, sort=False):
         inner = part[part["solver"] != "igno"]
         metrics = [m for m in HEADLINES if m in set(inner["metric"])]
         rows = [
             (solver, [_text(of_solver, metric) for metric in metrics])
             for solver, of_solver in inner.groupby("solver", sort=False)
         ]
-        mine = seconds[(seconds["sensors"] == sensors) & (seconds["snr"] == snr)]
+        same = (seconds["sensors"] == sensors) & (seconds["snr"] == snr)
+        mine = seconds[same & (seconds["population"] == population)]
         times = {
             solver: f"{group['seconds'].sum() / group['fields'].sum():.3g}"
             for solver, group in mine.groupby("solver", sort=False)
@@ -160,15 +165,21 @@ def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
             for name, part in mine.groupby("solver", sort=False)
             if name not in ways
         }
-        made.append(CellTable(f"{sensors} readings, {snr:g} dB", metrics, rows, times, once))
+        made.append(CellTable(place_title(population, sensors, snr), metrics, rows, times, once))
     return made
+
+
+def place_title(population: str, sensors: int, snr: float) -> str:
+    """Words for a cell."""
+    strange = ", fields of a strange family" if population == "strange" else ""
+    return f"{sensors} readings, {snr:g} dB{strange}"
 
 
 def pde_summary_text(table: Any) -> str:
     """The tables of a run for a terminal."""
     lines = [f"operator: {_operator(table)}"]
-    for (sensors, snr), part in table.groupby(["sensors", "snr"], sort=False):
-        lines.append(f"{sensors} readings, {snr:g} dB")
+    for place, part in table.groupby(PLACE, sort=False):
+        lines.append(place_title(*place))
         for solver, of_solver in part[part["solver"] != "igno"].groupby("solver", sort=False):
             found = [
                 f"{metric} {_text(of_solver, metric)}"
@@ -255,8 +266,13 @@ class CalibrationTable:
     rows: list[tuple[str, int, list[str]]]
 
 
-def calibration_tables(tests: pd.DataFrame) -> list[CalibrationTable]:
-    """The smaller p-value of both tests of every quantity, after Holm's rule over all of a way."""
+def calibration_tables(tests: pd.DataFrame, cell: str) -> list[CalibrationTable]:
+    """The smaller p-value of both tests of every quantity, after Holm's rule over all of a way.
+
+    Args:
+        tests: Table of the cell.
+        cell: Words for it.
+    """
     made = []
     for source, words in SOURCES.items():
         mine = tests[tests["test"].str.startswith(f"{source}: ")]
@@ -273,7 +289,7 @@ def calibration_tables(tests: pd.DataFrame) -> list[CalibrationTable]:
             ]
             rows.append((str(way), int(of_way["images"].iloc[0]), texts))
         if rows:
-            made.append(CalibrationTable(words, quantities, rows))
+            made.append(CalibrationTable(f"{words}; {cell}", quantities, rows))
     return made
 
 

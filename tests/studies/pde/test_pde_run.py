@@ -213,3 +213,40 @@ def test_noise_is_of_the_stated_ratio():
     assert float((y - clean).std() / scale[0]) == pytest.approx(1, abs=0.03)
     again, _ = study.noise(clean[:1], 30.0, [7])
     assert torch.equal(again[0], y[7])
+
+
+def test_fields_of_a_strange_family(tmp_path):
+    out = tmp_path / "run"
+    command = ["run", "pde", "--out", str(out), *SETTINGS, "--inversion.solvers=[laplace]"]
+    assert main([*command, "--strange_fields=2"]) == 0
+    table = pd.read_csv(out / "tables" / "pde.csv")
+    errors = table[(table["metric"] == "relative_l2") & (table["solver"] == "laplace")]
+    assert list(errors["population"]) == ["family", "strange"]
+    assert list(errors["fields"]) == [3, 2]
+    fields = [read_hdf5(f, ["truth"])["truth"] for f in out.glob("evaluations/*/fields.h5")]
+    few, many = sorted(fields, key=len)
+    assert not np.isclose(few, many[:2]).all()
+    page = (out / "report.html").read_text("utf-8")
+    assert "fields of a strange family" in page
+
+
+@pytest.mark.parametrize(
+    ("setting", "argument", "rule"),
+    [
+        ("--strange_fields=-1", "strange_fields", "0 or more"),
+        ("--strange=null", "strange_fields", "names no family"),
+        ("--strange.class_path=GaussianFields", "strange", "2 coordinates"),
+        ("--strange.class_path=TwoValuedFields", "strange", "as `family`"),
+    ],
+)
+def test_strange_fields_that_make_no_sense(setting, argument, rule, tmp_path, capsys):
+    out = tmp_path / "run"
+    family = "latens.data.field_families." + setting.partition("=")[2]
+    if "class_path" in setting:
+        setting = "--strange=" + json.dumps({"class_path": family})
+    settings = [*SETTINGS, "--strange_fields=2", setting]
+    assert main(["run", "pde", "--out", str(out), *settings]) == 2
+    error = capsys.readouterr().err
+    assert argument in error
+    assert rule in error
+    assert not out.exists()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,22 @@ from latens.store.schemas import RANK_CURVES, TESTS
 from latens.studies.configure import construct
 from latens.studies.pde.cell import evaluate
 from latens.studies.pde.fit import fit, operator_errors, trained
-from latens.studies.pde.study import Pde
+from latens.studies.pde.study import Pde, Population
 from latens.studies.pde.systems import in_blocks
 from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 ARRAYS_FILE = "fields.h5"
 """Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
 FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
 """Settings on which a fit depends."""
+CELL_KEYS: dict[Population, tuple[str, ...]] = {
+    "family": ("held_out", "test_fields", "inversion"),
+    "strange": ("held_out", "strange", "strange_fields", "inversion"),
+}
+"""Settings on which a cell depends, beside its fit."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +96,43 @@ def run_pde(
                 "Mend the cause (where numbers are not finite, lower `training.learning_rate`), "
                 "delete the fit's folder and run again.",
             )
-        cells = [(m, snr) for m in study.sensors for snr in study.snr]
-        if not study.system.anywhere:
-            cells = [(0, snr) for snr in study.snr]
-        hashes = {}
-        for count, snr in cells:
-            say(f"inverting {study.test_fields} fields, {_cell(count, snr)}")
-            hashes[count, snr] = _cell_unit(study, config, run, folder, count, snr)
+        hashes = []
+        for place in places(study):
+            say(f"inverting {place.words(study)}")
+            hashes.append(_cell_unit(study, config, run, folder, place))
     table = _gather(study, run, hashes)
     return Finished(run, write_pde_report(run), table)
 
 
-def _cell(count: int, snr: float) -> str:
-    where = f"{count} sensors" if count else "the boundary"
-    return f"{where}, {snr:g} dB"
+@dataclass(frozen=True)
+class Place:
+    """A cell of the study.
+
+    Attributes:
+        population: Where its fields come from.
+        sensors: How many; 0 for the boundary.
+        snr: Signal-to-noise ratio, decibel.
+    """
+
+    population: Population
+    sensors: int
+    snr: float
+
+    def words(self, study: Pde) -> str:
+        """For a line of progress."""
+        count = study.test_fields if self.population == "family" else study.strange_fields
+        kind = "" if self.population == "family" else "strange "
+        where = f"{self.sensors} sensors" if self.sensors else "the boundary"
+        return f"{count} {kind}fields, {where}, {self.snr:g} dB"
+
+
+def places(study: Pde) -> list[Place]:
+    """Cells in the order of the tables."""
+    populations: list[Population] = ["family"]
+    if study.strange_fields:
+        populations.append("strange")
+    counts = study.sensors if study.system.anywhere else [0]
+    return [Place(p, m, snr) for p in populations for m in counts for snr in study.snr]
 
 
 def _require(mine: bool, run: RunFolder) -> None:
@@ -142,15 +170,14 @@ def fit_identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell_unit(
-    study: Pde, config: dict[str, Any], run: RunFolder, fit_folder: Path, count: int, snr: float
+    study: Pde, config: dict[str, Any], run: RunFolder, fit_folder: Path, place: Place
 ) -> str:
     """Compute one cell unless it is there; returns its hash."""
-    kept = {key: config[key] for key in ("held_out", "test_fields", "inversion")}
+    kept = {key: config[key] for key in CELL_KEYS[place.population]}
     description = {
         "kind": "inversion",
         "fit": fit_folder.name,
-        "sensors": count,
-        "snr": snr,
+        **asdict(place),
         "config": kept,
         "result_version": RESULT_VERSION,
     }
@@ -158,22 +185,23 @@ def _cell_unit(
     if run.has_evaluation(hash):
         return hash
     start = time.perf_counter()
-    model, fields = trained(study, fit_folder), study.tested_fields
-    sensors = study.system.sensors(count, study.seed)
+    model, fields = trained(study, fit_folder), study.populations[place.population]
+    sensors = study.system.sensors(place.sensors, study.seed)
     clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
-    found = evaluate(study, model, sensors, snr, fields.coarse.double(), clean, fields.keys)
+    truth = fields.coarse.double()
+    found = evaluate(study, model, sensors, place.snr, truth, clean, fields.keys)
     rows = found.rows
     for metric, values in operator_errors(model, fields.fine, fields.coarse, study).items():
         rows += [
             {"solver": "igno", "field": key, "metric": metric, "value": float(value)}
             for key, value in zip(fields.keys, values, strict=True)
         ]
-    place = {"sensors": len(sensors), "snr": snr}
+    named = asdict(place) | {"sensors": len(sensors)}
     with new_folder(run.evaluation(hash)) as folder:
         write_json(folder / "evaluation.json", description)
         Outcome.read(fit_folder).write(folder)
-        write_csv(folder / "pde_fields.csv", FIELDS, from_rows([r | place for r in rows], FIELDS))
-        timed = from_rows([r | place for r in found.seconds], SECONDS)
+        write_csv(folder / "pde_fields.csv", FIELDS, from_rows([r | named for r in rows], FIELDS))
+        timed = from_rows([r | named for r in found.seconds], SECONDS)
         write_csv(folder / "pde_seconds.csv", SECONDS, timed)
         write_csv(
             folder / "sensors.csv",
@@ -208,15 +236,15 @@ def sensor_schema(axes: int) -> Schema:
     return Schema("sensors", dict.fromkeys("xy"[:axes], "float64"))
 
 
-def _gather(study: Pde, run: RunFolder, hashes: dict[tuple[int, float], str]) -> pd.DataFrame:
+def _gather(study: Pde, run: RunFolder, hashes: list[str]) -> pd.DataFrame:
     """Tables of the whole run from its cells."""
-    folders = [run.evaluation(hash) for hash in hashes.values()]
+    folders = [run.evaluation(hash) for hash in hashes]
     fields = pd.concat([read_csv(f / "pde_fields.csv", FIELDS) for f in folders])
     seconds = pd.concat([read_csv(f / "pde_seconds.csv", SECONDS) for f in folders])
     write_csv(run.tables / "pde_fields.csv", FIELDS, fields)
     write_csv(run.tables / "pde_seconds.csv", SECONDS, seconds)
     table = summary(fields, ["igno", *study.inversion.solvers])
     write_csv(run.tables / "pde.csv", SUMMARY, table)
-    fit = {"fits": {}, "evaluations": dict.fromkeys(hashes.values(), "igno")}
+    fit = {"fits": {}, "evaluations": dict.fromkeys(hashes, "igno")}
     write_json(run.units_file, fit)
     return table

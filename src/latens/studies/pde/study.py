@@ -28,6 +28,9 @@ SOLVING = ("corrected", "solver")
 DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
 """Seed of the fields, and the numbers at which held-out and test fields begin."""
 
+Population = Literal["family", "strange"]
+"""Where test fields come from: the family of the training, or another."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -161,6 +164,8 @@ class Pde:
         pairs: Pairs for training and early stopping, 85 to 15.
         held_out: Pairs on which the errors of the trained model are estimated.
         test_fields: Fields that are inverted.
+        strange: Family that the model has never seen.
+        strange_fields: Fields of it that are inverted too.
         sensors: Numbers of sensors.
         snr: Signal-to-noise ratios, decibel: σ is 10^(−snr/20) of the root mean square reading.
         inversion: How fields are inverted.
@@ -179,6 +184,8 @@ class Pde:
         pairs: int = 2000,
         held_out: int = 400,
         test_fields: int = 50,
+        strange: FieldFamily | None = None,
+        strange_fields: int = 0,
         sensors: list[int] = [100],  # noqa: B006
         snr: list[float] = [50.0],  # noqa: B006
         inversion: Inversion = Inversion(),
@@ -189,27 +196,44 @@ class Pde:
             ("pairs", pairs, 40),
             ("held_out", held_out, 20),
             ("test_fields", test_fields, 1),
+            ("strange_fields", strange_fields, 0),
         ):
             if value < least:
                 raise ConfigError(name, f"{least} or more", value, "Raise it.")
         if not sensors or min(sensors) < 1 or not snr:
             raise ConfigError("sensors, snr", "one number or more each", (sensors, snr), "Add.")
-        if family.axes != system.axes:
+        for name, kind in (("family", family), ("strange", strange)):
+            if kind is not None and kind.axes != system.axes:
+                raise ConfigError(
+                    name,
+                    f"fields of {system.axes} coordinates",
+                    f"{type(kind).__name__} with {kind.axes}",
+                    "Choose a family for this equation.",
+                )
+        if strange is None and strange_fields:
             raise ConfigError(
-                "family",
-                f"fields of {system.axes} coordinates",
-                f"{type(family).__name__} with {family.axes}",
-                "Choose a family for this equation.",
+                "strange_fields",
+                "0 where `strange` names no family",
+                strange_fields,
+                "Name a family, or leave it out.",
+            )
+        if strange is not None and strange.classes != family.classes:
+            raise ConfigError(
+                "strange",
+                f"fields of {family.classes or 'any'} values, as `family`",
+                f"{type(strange).__name__} with {strange.classes or 'any'}",
+                "Choose one of the same kind.",
             )
         self.family, self.system, self.network, self.flow = family, system, network, flow
+        self.strange, self.strange_fields = strange, strange_fields
         self.pairs, self.held_out, self.test_fields = pairs, held_out, test_fields
         self.sensors, self.snr = sensors, snr
         self.inversion, self.training, self.seed = inversion, training, seed
 
-    def fields(self, first: int, count: int) -> Fields:
-        """Fields number `first`, … of the family."""
+    def fields(self, first: int, count: int, family: FieldFamily | None = None) -> Fields:
+        """Fields number `first`, … of a family, the study's own unless another is named."""
         keys = list(range(first, first + count))
-        fine = self.family.fields(DATA_SEED, keys, self.system.fine)
+        fine = (family or self.family).fields(DATA_SEED, keys, self.system.fine)
         return Fields(fine, self.system.coarse(fine).float(), keys)
 
     @cached_property
@@ -223,9 +247,12 @@ class Pde:
         return self.fields(HELD_OUT, self.held_out)
 
     @cached_property
-    def tested_fields(self) -> Fields:
+    def populations(self) -> dict[Population, Fields]:
         """Fields that are inverted."""
-        return self.fields(TEST, self.test_fields)
+        found: dict[Population, Fields] = {"family": self.fields(TEST, self.test_fields)}
+        if self.strange_fields:
+            found["strange"] = self.fields(TEST, self.strange_fields, self.strange)
+        return found
 
     def build(self) -> IGNO:
         """The model with its initial weights, a function of the seed alone."""

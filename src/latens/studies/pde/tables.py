@@ -2,7 +2,7 @@
 
 | table | a row is |
 |---|---|
-| `pde_fields` | a number of a field, for a solver, a number of sensors and an SNR |
+| `pde_fields` | a number of a field, for a solver, a population, a number of sensors and an SNR |
 | `pde` | its average over fields, with its interval |
 | `pde_seconds` | the time of a solver for a block of fields |
 """
@@ -21,18 +21,20 @@ FIELDS = Schema(
     "pde_fields",
     {
         "solver": "str",
+        "population": "str",
         "sensors": "int64",
         "snr": "float64",
         "field": "int64",
         "metric": "str",
         "value": "float64",
     },
-    ("sensors", "snr", "metric", "field"),
+    ("population", "sensors", "snr", "metric", "field"),
 )
 SUMMARY = Schema(
     "pde",
     {
         "solver": "str",
+        "population": "str",
         "sensors": "int64",
         "snr": "float64",
         "metric": "str",
@@ -48,6 +50,7 @@ SECONDS = Schema(
     "pde_seconds",
     {
         "solver": "str",
+        "population": "str",
         "sensors": "int64",
         "snr": "float64",
         "fields": "int64",
@@ -59,8 +62,8 @@ SECONDS = Schema(
 def summary(fields: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     """Averages over fields with 95 % bootstrap intervals, solvers in a given order."""
     rows = []
-    groups: Any = fields.groupby(["sensors", "snr", "solver", "metric"], sort=False)
-    for (sensors, snr, solver, metric), part in groups:
+    groups: Any = fields.groupby(["population", "sensors", "snr", "solver", "metric"], sort=False)
+    for (population, sensors, snr, solver, metric), part in groups:
         values = part["value"].to_numpy(float)
         lower = upper = float("nan")
         if len(values) > 1 and np.isfinite(values).all():
@@ -69,6 +72,7 @@ def summary(fields: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
         rows.append(
             {
                 "solver": solver,
+                "population": population,
                 "sensors": sensors,
                 "snr": snr,
                 "metric": metric,
@@ -84,6 +88,7 @@ def summary(fields: pd.DataFrame, order: Sequence[str]) -> pd.DataFrame:
     metric = {name: index for index, name in enumerate(DEFINITIONS)}
     rows.sort(
         key=lambda r: (
+            r["population"],
             -r["sensors"],
             -r["snr"],
             place.get(r["solver"], len(place)),
