@@ -250,3 +250,15 @@ def test_strange_fields_that_make_no_sense(setting, argument, rule, tmp_path, ca
     assert argument in error
     assert rule in error
     assert not out.exists()
+
+
+def test_short_chains_are_weighted_with_the_solver_and_not_trusted(tmp_path):
+    out = tmp_path / "run"
+    solvers = "--inversion.solvers=[hmc,corrected]"
+    settings = [*SETTINGS, solvers, "--inversion.draws=30", "--inversion.solved=50"]
+    assert main(["run", "pde", "--out", str(out), *settings]) == 0
+    table = pd.read_csv(out / "tables" / "pde.csv")
+    trusted = table[table["metric"] == "trusted"].set_index("solver")["mean"]
+    assert trusted["hmc"] == 0  # sixty draws of two chains
+    assert trusted["corrected"] == 0
+    assert set(table[table["metric"] == "relative_l2"]["solver"]) == {"hmc", "corrected"}

@@ -262,7 +262,8 @@ class FieldImportance(Solver):
         exact = self.exact(posterior.target.y)
         v = posterior.positions(self.draws).transpose(0, 1)  # (B, S, dim)
         log_weights = exact.of_positions(v) - posterior.log_density(v)
-        return WeightedPosterior(exact, v, log_weights.mT, keys, seed, posterior.status)
+        mixed = posterior.trusted if isinstance(posterior, ChainPosterior) else None
+        return WeightedPosterior(exact, v, log_weights.mT, keys, seed, posterior.status, mixed)
 
 
 class WeightedPosterior(FieldPosterior):
@@ -272,6 +273,7 @@ class WeightedPosterior(FieldPosterior):
         target: Density of the corrected posterior.
         positions: Draws of the proposal, `(B, S, dim)`.
         log_weights: `(S, B)`.
+        mixed: Whether the proposal's chains can be believed, `(B,)`; None where it has none.
 
     Attributes:
         k: Pareto k̂ of each measurement, `(B,)`.
@@ -286,14 +288,16 @@ class WeightedPosterior(FieldPosterior):
         keys: Sequence[int],
         seed: int,
         status: Status,
+        mixed: Tensor | None = None,
     ) -> None:
         weights = ImportanceWeights(log_weights)
         self.k, self.size = weights.k, weights.size
         chosen = weights.resampled(keys, seed, Purpose.START, len(log_weights))  # (S, B)
         pool = [positions[b, chosen[:, b]] for b in range(len(keys))]
-        status = trusted_status(status, weights.trusted)
+        trusted = weights.trusted if mixed is None else weights.trusted & mixed
+        status = trusted_status(status, trusted)
         super().__init__(target, pool, keys, seed, status, weights.numbers)
-        self.trusted = weights.trusted
+        self.trusted = trusted
 
 
 def prior_positions(target: FieldTarget, count: int, keys: Sequence[int], seed: int) -> Tensor:

@@ -149,23 +149,23 @@ def inverted(
         else:
             estimate = solver(y, keys=keys, seed=study.seed)
         if isinstance(estimate, ChainPosterior):
-            fill_pools(estimate)
+            fill_pools(estimate, max(DEFAULT_DRAWS, settings.solved))
         if name in ("laplace", "hmc") and isinstance(estimate, FieldPosterior):
             sampled = estimate
         shared = 0.0 if name == "descent" else climbed
         yield name, estimate, time.perf_counter() - begun + shared
 
 
-def fill_pools(posterior: ChainPosterior) -> None:
-    """Give measurements whose chains are worth fewer than `DEFAULT_DRAWS` draws that many.
+def fill_pools(posterior: ChainPosterior, count: int) -> None:
+    """Give measurements whose chains are worth fewer than `count` draws that many.
 
-    They are taken evenly from the chains and depend on each other; such measurements are not
-    trusted already.
+    They are taken evenly from the chains and depend on each other. Where chains are worth fewer
+    than 100 draws the measurement is not trusted already.
     """
     for place, pool in enumerate(posterior.pool):
-        if len(pool) < DEFAULT_DRAWS:
+        if len(pool) < count:
             every = posterior.chains.of_problems[:, :, place].flatten(0, 1)  # (S K, dim)
-            chosen = torch.linspace(0, len(every) - 1, DEFAULT_DRAWS).long()
+            chosen = torch.linspace(0, len(every) - 1, count).long()
             posterior.pool[place] = every[chosen]
 
 
