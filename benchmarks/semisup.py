@@ -252,8 +252,8 @@ def vae(likelihood: str, latents: str = "standard", **bounds: float) -> MixtureV
         decoder=Decoder("dense", "plain", likelihood, 300, **bounds),  # pyright: ignore
         prior=Prior(latents=latents, posterior="shared"),  # pyright: ignore
         terms=PLAIN,
-        encoders="shared",
         encoder="dense",
+        latent_encoder="shared",
         width=25,
         features=300,
     )

@@ -42,6 +42,7 @@ def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, 
             dim=dim,
             decoder=decoder,
             prior=PRIORS[prior],
+            latent_encoder="conv",
             width=4,
             features=8,
             **settings,
@@ -134,7 +135,7 @@ def test_every_parameter_learns(prior, likelihood):
     model = make(prior, terms=terms)
     y = torch.tensor([0, 1, 2, -1, -1])
     model.before_step(0, images(), y)
-    found = model.terms("elbo", images(), y, NoiseStream(0), None)
+    found = model.training_terms("elbo", images(), y, NoiseStream(0), None, 0)
     expected = {"supervised", "invariance", "pseudo_label", "usage"}
     assert found.extras.keys() - {"scale"} == expected
     reduce_terms(found, model.event_size).backward()
@@ -169,7 +170,7 @@ def test_counts_decay_and_make_tau():
     start = model.counts.clone()
     assert torch.equal(start.argmax(1), torch.arange(K) % Y)
     q = model.log_component(x).exp().detach()
-    model.before_step(0, x, y)
+    model.training_terms("elbo", x, y, NoiseStream(0), None, 0)
     expected = 0.5 * start
     expected[:, 2] += 0.5 * K / 3 * (q[0] + q[3])
     expected[:, 0] += 0.5 * K / 3 * q[2]
@@ -179,7 +180,8 @@ def test_counts_decay_and_make_tau():
     probability = model.log_class(q.log()).exp()
     torch.testing.assert_close(probability, q @ tau)
     before = model.counts.clone()
-    model.before_step(1, x, torch.full((4,), -1))
+    model.terms("elbo", x, y, NoiseStream(0), None)  # the choice of weights counts nothing
+    model.training_terms("elbo", x, torch.full((4,), -1), NoiseStream(0), None, 1)
     assert torch.equal(model.counts, before)
 
 

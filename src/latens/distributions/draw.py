@@ -1,6 +1,7 @@
 """The one function that turns noise into draws, and the moments of an equal mixture."""
 
 from functools import singledispatch
+from math import log, pi, prod
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from latens.errors import ShapeError, UnsupportedError
 from latens.types import Shape
+
+LOG_2PI = log(2 * pi)
 
 
 @singledispatch
@@ -77,6 +80,38 @@ def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent:
         A distribution whose `log_prob` is summed over the event, in nats, constants kept.
     """
     return Independent(Normal(loc, scale, validate_args=False), event_dims, validate_args=False)
+
+
+class IsotropicNormal(Independent):
+    """Normal whose σ is the same for all elements of an event.
+
+        log p(x) = −‖x − m‖² / 2σ² − D log σ − (D/2) log 2π
+
+    The same as `diagonal_normal`; squares are summed before anything else is done to them, so
+    that a density of many images costs a few passes over their elements.
+
+    Args:
+        loc: Mean, `(*batch, *event)`.
+        scale: σ, `(*batch, 1, …)` with an axis of length 1 for each of the event, or a scalar.
+        event_dims: Number of trailing axes that make one event.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, event_dims: int) -> None:
+        base = Normal(loc, scale, validate_args=False)
+        super().__init__(base, event_dims, validate_args=False)
+        self.loc, self.scale = loc, scale
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Nats, summed over the event, constants kept."""
+        events = len(self.event_shape)
+        distance = (value - self.loc).square().flatten(-events).sum(-1)
+        scale = self.scale.flatten(-events)[..., 0] if self.scale.ndim else self.scale
+        size = prod(self.event_shape)
+        return -distance / (2 * scale**2) - size * (scale.log() + LOG_2PI / 2)
+
+    def with_fixed_mean(self) -> "IsotropicNormal":
+        """The same distribution; gradients reach σ alone."""
+        return IsotropicNormal(self.loc.detach(), self.scale, len(self.event_shape))
 
 
 def mixture_moments(loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

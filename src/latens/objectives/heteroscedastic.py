@@ -22,7 +22,7 @@ References:
 from torch import Tensor
 from torch.distributions import Independent
 
-from latens.distributions import diagonal_normal
+from latens.distributions import IsotropicNormal, diagonal_normal
 from latens.errors import ConfigError
 
 
@@ -54,15 +54,15 @@ def faithful(x: Tensor, distribution: Independent, reference: Tensor) -> tuple[T
     Args:
         x: Signal, `(*batch, *event)`.
         distribution: Diagonal normal whose σ was read from features without gradient.
-        reference: s, scale of the homoscedastic twin, broadcastable to x.
+        reference: s, scale of the homoscedastic twin, a scalar.
 
     Returns:
         log N(x; m, s²), which trains the mean (and s), and log N(x; ⌊m⌋, σ²), which trains σ;
         nats, `(*batch,)` each, summed over the event, constants kept.
     """
     events = len(distribution.event_shape)
-    mean = distribution.mean
-    scale = reference.expand_as(mean)
-    mean_part = diagonal_normal(mean, scale, events).log_prob(x)
-    scale_part = diagonal_normal(mean.detach(), distribution.stddev, events).log_prob(x)
-    return mean_part, scale_part
+    mean_part = IsotropicNormal(distribution.mean, reference, events).log_prob(x)
+    if isinstance(distribution, IsotropicNormal):
+        return mean_part, distribution.with_fixed_mean().log_prob(x)
+    fixed = diagonal_normal(distribution.mean.detach(), distribution.stddev, events)
+    return mean_part, fixed.log_prob(x)
