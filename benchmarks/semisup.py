@@ -242,20 +242,20 @@ def drawn(x: torch.Tensor, seed: int, step: int) -> torch.Tensor:
 
 
 def vae(likelihood: str, latents: str = "standard", **bounds: float) -> MixtureVAE:
-    """An ordinary VAE of dense layers: one component, 40 latents, two layers of 300 units."""
+    """An ordinary VAE of dense layers: one component, 40 latents, layers of about 500 units."""
     torch.manual_seed(0)
     return MixtureVAE(
         (1, 28, 28),
         10,
         components=1,
         dim=40,
-        decoder=Decoder("dense", "plain", likelihood, 300, **bounds),  # pyright: ignore
+        decoder=Decoder("dense", "plain", likelihood, 500, **bounds),  # pyright: ignore
         prior=Prior(latents=latents, posterior="shared"),  # pyright: ignore
         terms=PLAIN,
         encoder="dense",
         latent_encoder="shared",
-        width=25,
-        features=300,
+        width=28,
+        features=500,
     )
 
 

@@ -5,6 +5,7 @@ from latens.distributions.draw import (
     diagonal_normal,
     draw,
     draw_foreign,
+    isotropic_log_prob,
     mixture_moments,
 )
 from latens.distributions.flow import RefinedNormal
@@ -20,6 +21,7 @@ __all__ = [
     "diagonal_normal",
     "draw",
     "draw_foreign",
+    "isotropic_log_prob",
     "mixture_moments",
     "row_noise",
 ]

@@ -92,7 +92,7 @@ class IsotropicNormal(Independent):
 
     Args:
         loc: Mean, `(*batch, *event)`.
-        scale: σ, `(*batch, 1, …)` with an axis of length 1 for each of the event, or a scalar.
+        scale: σ, `(*batch, 1, …)` with an axis of length 1 for each of the event.
         event_dims: Number of trailing axes that make one event.
     """
 
@@ -103,15 +103,23 @@ class IsotropicNormal(Independent):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Nats, summed over the event, constants kept."""
-        events = len(self.event_shape)
-        distance = (value - self.loc).square().flatten(-events).sum(-1)
-        scale = self.scale.flatten(-events)[..., 0] if self.scale.ndim else self.scale
-        size = prod(self.event_shape)
-        return -distance / (2 * scale**2) - size * (scale.log() + LOG_2PI / 2)
+        scale = self.scale.flatten(-len(self.event_shape))[..., 0]
+        distance = (value - self.loc).square().flatten(-len(self.event_shape)).sum(-1)
+        return isotropic_log_prob(distance, scale, prod(self.event_shape))
 
-    def with_fixed_mean(self) -> "IsotropicNormal":
-        """The same distribution; gradients reach σ alone."""
-        return IsotropicNormal(self.loc.detach(), self.scale, len(self.event_shape))
+
+def isotropic_log_prob(squared_distance: Tensor, scale: Tensor, size: int) -> Tensor:
+    """−‖x − m‖² / 2σ² − D log σ − (D/2) log 2π.
+
+    Args:
+        squared_distance: ‖x − m‖², `(*batch,)`.
+        scale: σ, broadcastable to it.
+        size: D, number of elements of an event.
+
+    Returns:
+        Nats, `(*batch,)`.
+    """
+    return -squared_distance / (2 * scale**2) - size * (scale.log() + LOG_2PI / 2)
 
 
 def mixture_moments(loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

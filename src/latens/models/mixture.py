@@ -86,7 +86,7 @@ class MixtureVAE(Model):
         jitter: The change T of an image that leaves its class as it is.
         encoder: Convolutions, or hidden layers of units, of q(c | x).
         latent_encoder: The same of q(z | x, c), or the network of q(c | x) itself.
-        width: Channels of the encoders on the finest grid; dense encoders have 12 hidden units
+        width: Channels of the encoders on the finest grid; dense encoders have 18 hidden units
             for each.
         features: Width of the vector between convolutions and heads.
         decay: ρ, share of the counts that a step keeps.
@@ -108,7 +108,7 @@ class MixtureVAE(Model):
         jitter: Jitter | None = None,
         encoder: EncoderKind = "conv",
         latent_encoder: Literal[EncoderKind, "shared"] = "dense",
-        width: int = 24,
+        width: int = 16,
         features: int = 128,
         decay: float = 0.97,
         prior_count: float = 0.002,
@@ -122,7 +122,7 @@ class MixtureVAE(Model):
 
         def trunk(kind: EncoderKind) -> nn.Module:
             if kind == "dense":
-                return DenseEncoder(self.signal_shape, 12 * width, features)
+                return DenseEncoder(self.signal_shape, 18 * width, features)
             return Trunk([self.signal_shape], width, features, 2)
 
         own = None if latent_encoder == "shared" else trunk(latent_encoder)

@@ -19,10 +19,12 @@ References:
     https://arxiv.org/abs/2212.09184.
 """
 
+from math import prod
+
 from torch import Tensor
 from torch.distributions import Independent
 
-from latens.distributions import IsotropicNormal, diagonal_normal
+from latens.distributions import IsotropicNormal, diagonal_normal, isotropic_log_prob
 from latens.errors import ConfigError
 
 
@@ -60,9 +62,12 @@ def faithful(x: Tensor, distribution: Independent, reference: Tensor) -> tuple[T
         log N(x; m, s²), which trains the mean (and s), and log N(x; ⌊m⌋, σ²), which trains σ;
         nats, `(*batch,)` each, summed over the event, constants kept.
     """
-    events = len(distribution.event_shape)
-    mean_part = IsotropicNormal(distribution.mean, reference, events).log_prob(x)
+    mean, events = distribution.mean, len(distribution.event_shape)
+    distance = (x - mean).square().flatten(-events).sum(-1)
+    size = prod(distribution.event_shape)
+    mean_part = isotropic_log_prob(distance, reference, size)
     if isinstance(distribution, IsotropicNormal):
-        return mean_part, distribution.with_fixed_mean().log_prob(x)
-    fixed = diagonal_normal(distribution.mean.detach(), distribution.stddev, events)
+        scale = distribution.scale.flatten(-events)[..., 0]
+        return mean_part, isotropic_log_prob(distance.detach(), scale, size)
+    fixed = diagonal_normal(mean.detach(), distribution.stddev, events)
     return mean_part, fixed.log_prob(x)
