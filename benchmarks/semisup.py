@@ -370,7 +370,7 @@ PARTS: dict[str, Part] = {
     ),
     "objectives": Part(
         "nll, β-NLL and faithful against their twin, dense encoders, one draw",
-        14,
+        8,
         (*FASHION, "objectives"),
         steps=1500,
     ),
@@ -382,59 +382,59 @@ PARTS: dict[str, Part] = {
     ),
     "twins": Part(
         "the recipe against its twin, 50 labels, strange images, one draw (--draws 5 for more)",
-        16,
+        14,
         FASHION,
         {"labels": "[50]", "data_seeds": "1", "twin_draws": "5"},
-        1500,
+        5000,
     ),
     "fifty": Part(
         "50 labels, five draws, strange images",
-        16,
+        15,
         FASHION,
         {"labels": "[50]", "twin_draws": "0"},
-        400,
+        2000,
     ),
     "hundred": Part(
         "100 labels, five draws",
         14,
         ("mnist",),
         {"labels": "[100]", "twin_draws": "0"},
-        400,
+        2000,
     ),
     "active": Part(
-        "five draws: 25 labels and 25 more chosen by BALD, beside 50 and 100 random ones",
-        25,
+        "five draws: 25 labels and 25 more chosen by BALD, beside 100 random ones",
+        17,
         ("mnist",),
         {
-            "labels": "[50, 100]",
+            "labels": "[100]",
             "draw": "random",
             "rounds": "[25, 50]",
             "acquisitions": "[bald]",
             "twin_draws": "0",
         },
-        150,
+        700,
     ),
     "breast": Part(
         "BreastMNIST, the same recipe, five draws",
-        14,
+        3,
         ("breastmnist",),
         {"twin_draws": "1"},
         250,
     ),
     "ablation": Part(
         "decoders × objectives × terms, one draw",
-        22,
+        12,
         ("mnist", "ablation"),
         {"labels": "[50]", "data_seeds": "1", "twin_draws": "0"},
         150,
     ),
     "binary": Part(
-        "NLL of binary MNIST, standard prior", 25, steps=40_000, measure=binary("standard")
+        "NLL of binary MNIST, standard prior", 19, steps=45_000, measure=binary("standard")
     ),
     "binary_flow": Part(
-        "NLL of binary MNIST, flow prior", 25, steps=25_000, measure=binary("flow")
+        "NLL of binary MNIST, flow prior", 24, steps=40_000, measure=binary("flow")
     ),
-    "sigma": Part("σ-VAE: unit, shared and per-pixel σ", 10, steps=6000, measure=sigma),
+    "sigma": Part("σ-VAE: unit, shared and per-pixel σ", 7, steps=6000, measure=sigma),
 }
 
 
