@@ -34,7 +34,7 @@ def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, 
     decoder = Decoder(width=8) if decoder is None else decoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        settings = {"terms": PLAIN, **settings}
+        settings = {"terms": PLAIN, "latent_encoder": "conv", **settings}
         model = MixtureVAE(
             SHAPE,
             Y,
@@ -42,7 +42,6 @@ def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, 
             dim=dim,
             decoder=decoder,
             prior=PRIORS[prior],
-            latent_encoder="conv",
             width=4,
             features=8,
             **settings,
@@ -183,6 +182,21 @@ def test_counts_decay_and_make_tau():
     model.terms("elbo", x, y, NoiseStream(0), None)  # the choice of weights counts nothing
     model.training_terms("elbo", x, torch.full((4,), -1), NoiseStream(0), None, 1)
     assert torch.equal(model.counts, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", ["shared", "conv", "dense"])
+def test_the_bound_that_is_trained_chooses_the_weights_without_classes(encoder):
+    """Training adds task terms to the bound; what chooses the weights has none, whatever y is."""
+    model = make(terms=Terms(threshold=0), latent_encoder=encoder)
+    x, y = images(), torch.tensor([0, 1, 2, -1, -1])
+    chosen = [model.terms("elbo", x, u, NoiseStream(3), None) for u in (y, torch.full((5,), -1))]
+    assert not chosen[0].extras
+    assert torch.equal(chosen[0].elbo, chosen[1].elbo)
+    trained = model.training_terms("elbo", x, y, NoiseStream(3), None, 0)
+    assert set(trained.extras) == {"supervised", "invariance", "pseudo_label"}
+    torch.testing.assert_close(trained.component_kl, chosen[0].component_kl)
+    assert set(model.watched(trained)) == {*trained.extras, "log_likelihood", "kl", "component_kl"}
 
 
 @torch.no_grad()

@@ -78,7 +78,9 @@ def latent_information(log_density: ArrayLike) -> float:
     table = np.asarray(log_density, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise ShapeError("log_density", "(n, n)", table.shape, "One row per draw.")
-    return float(np.mean(np.diag(table) - logsumexp(table, axis=1) + np.log(len(table))))
+    return float(
+        np.mean(np.diag(table) - np.asarray(logsumexp(table, axis=1)) + np.log(len(table)))
+    )
 
 
 def label_coverage(tau: ArrayLike, component: ArrayLike) -> int:
