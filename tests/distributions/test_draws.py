@@ -8,6 +8,7 @@ from torch.distributions import Categorical as Choice
 from torch.distributions import Independent, MixtureSameFamily, Normal, StudentT
 
 from latens.distributions import (
+    IsotropicNormal,
     NoiseStream,
     diagonal_normal,
     draw,
@@ -156,3 +157,19 @@ def test_rows_do_not_depend_on_the_batch():
     assert torch.equal(together, torch.cat(parts, dim=1))
     shuffled = [7, 0, 3]
     assert torch.equal(row_noise((3, 1), shuffled, (4, 2, 5)), together[:, shuffled])
+
+
+@pytest.mark.parametrize("leading", [(), (5,)])
+def test_one_scale_per_event_is_a_diagonal_normal(leading):
+    """The same density and gradients; images may lack axes that the mean has."""
+    loc, value = normal(*leading, 3, 2, 4).requires_grad_(), normal(3, 2, 4, seed=2)
+    scale = normal(*leading, 3, 1, 1, seed=1).exp().requires_grad_()
+    values = [kind(loc, scale, 2).log_prob(value) for kind in (IsotropicNormal, diagonal_normal)]
+    torch.testing.assert_close(*values)
+    assert values[0].shape == (*leading, 3)
+    gradients = [torch.autograd.grad(v.square().sum(), (loc, scale)) for v in values]
+    for own, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(own, expected)
+    fast, slow = (kind(loc, scale, 2) for kind in (IsotropicNormal, diagonal_normal))
+    torch.testing.assert_close(fast.mean, slow.mean)
+    torch.testing.assert_close(fast.stddev, slow.stddev)

@@ -126,13 +126,12 @@ def test_what_is_no_classification(p, y, error):
 
 
 def test_combination_of_scores_by_their_tails():
-    usual = np.stack([np.arange(9.0), np.arange(9.0)[::-1]], 1)
-    found = combined_strangeness([[4.0, 4.0], [100.0, 4.0], [200.0, 4.0], [100.0, 100.0]], usual)
-    middle = -2 * math.log(6 / 10)
-    tail = -math.log(1 / 10) - math.log(6 / 10)
-    assert found[0] == pytest.approx(middle)
-    assert found[1] == pytest.approx(tail, abs=0.11)
-    assert found[0] < found[1] < found[2] < found[3]
+    """Nine usual scores: the largest lies above u = 7, by 1 or by 3."""
+    usual = np.stack([np.arange(9.0), np.append(np.arange(8.0), 10.0)[::-1]], 1)
+    found = combined_strangeness([[4.0, 4.0], [7.0, 7.5], [100.0, 4.0], [-5.0, 70.0]], usual)
+    middle, start = -math.log(6 / 10), -math.log(2 / 10)
+    expected = [2 * middle, -math.log(3 / 10) + start + 0.5 / 3, start + 93 + middle, start + 21]
+    np.testing.assert_allclose(found, expected)
     with pytest.raises(DataError, match="finite"):
         combined_strangeness([[np.nan, 0]], usual)
     with pytest.raises(ShapeError, match="usual"):

@@ -34,7 +34,7 @@ def make(prior: str = "standard", dim: int = 2, decoder: Decoder | None = None, 
     decoder = Decoder(width=8) if decoder is None else decoder
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        settings = {"terms": PLAIN, **settings}
+        settings = {"terms": PLAIN, "latent_encoder": "conv", **settings}
         model = MixtureVAE(
             SHAPE,
             Y,
@@ -134,7 +134,7 @@ def test_every_parameter_learns(prior, likelihood):
     model = make(prior, terms=terms)
     y = torch.tensor([0, 1, 2, -1, -1])
     model.before_step(0, images(), y)
-    found = model.terms("elbo", images(), y, NoiseStream(0), None)
+    found = model.training_terms("elbo", images(), y, NoiseStream(0), None, 0)
     expected = {"supervised", "invariance", "pseudo_label", "usage"}
     assert found.extras.keys() - {"scale"} == expected
     reduce_terms(found, model.event_size).backward()
@@ -169,7 +169,7 @@ def test_counts_decay_and_make_tau():
     start = model.counts.clone()
     assert torch.equal(start.argmax(1), torch.arange(K) % Y)
     q = model.log_component(x).exp().detach()
-    model.before_step(0, x, y)
+    model.training_terms("elbo", x, y, NoiseStream(0), None, 0)
     expected = 0.5 * start
     expected[:, 2] += 0.5 * K / 3 * (q[0] + q[3])
     expected[:, 0] += 0.5 * K / 3 * q[2]
@@ -179,8 +179,24 @@ def test_counts_decay_and_make_tau():
     probability = model.log_class(q.log()).exp()
     torch.testing.assert_close(probability, q @ tau)
     before = model.counts.clone()
-    model.before_step(1, x, torch.full((4,), -1))
+    model.terms("elbo", x, y, NoiseStream(0), None)  # the choice of weights counts nothing
+    model.training_terms("elbo", x, torch.full((4,), -1), NoiseStream(0), None, 1)
     assert torch.equal(model.counts, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("encoder", ["shared", "conv", "dense"])
+def test_the_bound_that_is_trained_chooses_the_weights_without_classes(encoder):
+    """Training adds task terms to the bound; what chooses the weights has none, whatever y is."""
+    model = make(terms=Terms(threshold=0), latent_encoder=encoder)
+    x, y = images(), torch.tensor([0, 1, 2, -1, -1])
+    chosen = [model.terms("elbo", x, u, NoiseStream(3), None) for u in (y, torch.full((5,), -1))]
+    assert not chosen[0].extras
+    assert torch.equal(chosen[0].elbo, chosen[1].elbo)
+    trained = model.training_terms("elbo", x, y, NoiseStream(3), None, 0)
+    assert set(trained.extras) == {"supervised", "invariance", "pseudo_label"}
+    torch.testing.assert_close(trained.component_kl, chosen[0].component_kl)
+    assert set(model.watched(trained)) == {*trained.extras, "log_likelihood", "kl", "component_kl"}
 
 
 @torch.no_grad()

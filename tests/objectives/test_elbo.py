@@ -93,6 +93,17 @@ def test_reduction(size, weights):
     torch.testing.assert_close(terms.elbo, terms.log_likelihood - terms.kl)  # whatever β
 
 
+@pytest.mark.parametrize("beta", [0.0, 0.25, 1.0])
+def test_a_warm_up_leaves_the_divergence_of_the_component(beta):
+    """It counts in full whatever β is, and belongs to the bound."""
+    likelihood, kl, component = normal(4), normal(4, seed=1).square(), normal(4, seed=5).square()
+    terms = LossTerms(likelihood, kl, weights={"kl": beta}, component_kl=component)
+    expected = -(likelihood - beta * kl - component).mean() / 7
+    torch.testing.assert_close(reduce_terms(terms, 7), expected)
+    torch.testing.assert_close(terms.elbo, likelihood - kl - component)
+    assert terms.means()["component_kl"] == pytest.approx(float(component.mean()))
+
+
 def test_the_size_of_the_event_only_scales():
     likelihood, kl = normal(4).requires_grad_(), normal(4, seed=1).requires_grad_()
     gradients = [

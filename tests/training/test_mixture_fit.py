@@ -97,7 +97,7 @@ def test_nine_labels_are_enough_for_bars():
         found = model.log_class(log_component).argmax(1)
     assert (found == labels).float().mean() > 0.95
     quantities = {quantity for _, _, quantity, _ in result.history}
-    assert {"val/log_likelihood", "val/kl", "val/invariance"} <= quantities
+    assert {"val/log_likelihood", "val/kl", "train/invariance"} <= quantities
 
 
 def test_the_scale_follows_the_noise_of_an_image():

@@ -1,6 +1,7 @@
 """The one function that turns noise into draws, and the moments of an equal mixture."""
 
 from functools import singledispatch
+from math import log, pi, prod
 
 import torch
 from torch import Tensor
@@ -8,6 +9,8 @@ from torch.distributions import Distribution, Independent, Normal
 
 from latens.errors import ShapeError, UnsupportedError
 from latens.types import Shape
+
+LOG_2PI = log(2 * pi)
 
 
 @singledispatch
@@ -77,6 +80,46 @@ def diagonal_normal(loc: Tensor, scale: Tensor, event_dims: int) -> Independent:
         A distribution whose `log_prob` is summed over the event, in nats, constants kept.
     """
     return Independent(Normal(loc, scale, validate_args=False), event_dims, validate_args=False)
+
+
+class IsotropicNormal(Independent):
+    """Normal whose σ is the same for all elements of an event.
+
+        log p(x) = −‖x − m‖² / 2σ² − D log σ − (D/2) log 2π
+
+    The same as `diagonal_normal`; squares are summed before anything else is done to them, so
+    that a density of many images costs a few passes over their elements.
+
+    Args:
+        loc: Mean, `(*batch, *event)`.
+        scale: σ, `(*batch, 1, …)` with an axis of length 1 for each of the event.
+        event_dims: Number of trailing axes that make one event.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, event_dims: int) -> None:
+        base = Normal(loc, scale, validate_args=False)
+        super().__init__(base, event_dims, validate_args=False)
+        self.loc, self.scale = loc, scale
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Nats, summed over the event, constants kept."""
+        scale = self.scale.flatten(-len(self.event_shape))[..., 0]
+        distance = (value - self.loc).square().flatten(-len(self.event_shape)).sum(-1)
+        return isotropic_log_prob(distance, scale, prod(self.event_shape))
+
+
+def isotropic_log_prob(squared_distance: Tensor, scale: Tensor, size: int) -> Tensor:
+    """−‖x − m‖² / 2σ² − D log σ − (D/2) log 2π.
+
+    Args:
+        squared_distance: ‖x − m‖², `(*batch,)`.
+        scale: σ, broadcastable to it.
+        size: D, number of elements of an event.
+
+    Returns:
+        Nats, `(*batch,)`.
+    """
+    return -squared_distance / (2 * scale**2) - size * (scale.log() + LOG_2PI / 2)
 
 
 def mixture_moments(loc: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,9 @@ SPEAKS = 0.15
 SPARSE = 0.05
 """τ below which an entry counts as zero."""
 
+UPPER = 0.1
+"""Share of usual scores that the tail beyond them is learned from."""
+
 
 def usage_entropy(component: ArrayLike) -> float:
     """H(q̄), nats, of the mean usage q̄ = mean q(c | x).
@@ -75,7 +78,9 @@ def latent_information(log_density: ArrayLike) -> float:
     table = np.asarray(log_density, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1]:
         raise ShapeError("log_density", "(n, n)", table.shape, "One row per draw.")
-    return float(np.mean(np.diag(table) - logsumexp(table, axis=1) + np.log(len(table))))
+    return float(
+        np.mean(np.diag(table) - np.asarray(logsumexp(table, axis=1)) + np.log(len(table)))
+    )
 
 
 def label_coverage(tau: ArrayLike, component: ArrayLike) -> int:
@@ -115,11 +120,12 @@ def certainty(component: ArrayLike, tau: ArrayLike) -> Array:
 def combined_strangeness(scores: ArrayLike, usual: ArrayLike) -> Array:
     """Several scores of strangeness as one, by their tails among usual images (Fisher's method).
 
-        −Σ_j log p_j,   p_j = (1 + #{usual ≥ score_j}) / (m + 1)
+        −Σ_j log p_j,   p_j = (1 + #{usual ≥ score_j}) / (m + 1)                    score_j ≤ u_j
+                              (1 + #{usual > u_j}) / (m + 1) · exp(−(score_j − u_j)/e_j)  beyond
 
-    Beyond the largest usual score all tails are alike; there the distance, in units of the usual
-    spread, goes on counting with a weight too small to outvote one image of the tail. Only usual
-    images enter, never strange ones.
+    The k = m/10 largest usual scores lie above u_j, by e_j on average: counts end with the
+    largest usual score, and the exponential tail goes on. Only usual images enter, never strange
+    ones.
 
     Args:
         scores: `(n, J)`, higher = stranger.
@@ -131,6 +137,10 @@ def combined_strangeness(scores: ArrayLike, usual: ArrayLike) -> Array:
     Raises:
         ShapeError: If the tables do not fit.
         DataError: If a value is not finite.
+
+    References:
+        Davison, Smith (1990), Models for exceedances over high thresholds,
+        https://doi.org/10.1111/j.2517-6161.1990.tb01796.x
     """
     table = np.atleast_2d(np.asarray(scores, dtype=np.float64))
     reference = np.atleast_2d(np.asarray(usual, dtype=np.float64))
@@ -143,15 +153,20 @@ def combined_strangeness(scores: ArrayLike, usual: ArrayLike) -> Array:
         )
     if not (np.isfinite(table).all() and np.isfinite(reference).all()):
         raise DataError("scores", "finite numbers", "NaN or infinity", "Leave such images out.")
-    count = len(reference)
-    total = np.zeros(len(table))
-    for score, known in zip(table.T, reference.T, strict=True):
-        below = np.searchsorted(np.sort(known), score, side="left")
-        total -= np.log((1 + count - below) / (count + 1))
-        spread = known.std() or 1.0
-        excess = np.maximum(score - known.max(), 0) / spread
-        total += excess / (1 + excess) / (count + 1)
-    return total
+    columns = zip(table.T, np.sort(reference, axis=0).T, strict=True)
+    return np.sum([_surprise(score, known) for score, known in columns], axis=0)
+
+
+def _surprise(score: Array, known: Array) -> Array:
+    """−log p of scores `(n,)` by the upper tail of usual ones, `(m,)` in ascending order."""
+    count = len(known)
+    largest = known[-max(1, round(UPPER * count)) :]
+    start = known[-len(largest) - 1]
+    mean_excess = (largest.mean() - start) or known.std() or 1.0
+    below = np.searchsorted(known, np.minimum(score, start), side="left")
+    inside = -np.log((1 + count - below) / (count + 1))
+    at_start = -np.log((1 + len(largest)) / (count + 1))
+    return np.where(score > start, at_start + (score - start) / mean_excess, inside)
 
 
 def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:

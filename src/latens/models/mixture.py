@@ -39,7 +39,6 @@ References:
     https://arxiv.org/abs/1611.01144.
 """
 
-from dataclasses import replace
 from math import inf
 from typing import Literal
 
@@ -70,6 +69,8 @@ from latens.objectives.mixture import (
 from latens.problems import InverseProblem
 from latens.types import Shape
 
+EncoderKind = Literal["conv", "dense"]
+
 
 class MixtureVAE(Model):
     """Mixture VAE with a classifier on its components.
@@ -83,9 +84,9 @@ class MixtureVAE(Model):
         prior: Settings of p(c) p(z | c) and of the encoders.
         terms: Likelihood objective and task terms.
         jitter: The change T of an image that leaves its class as it is.
-        encoders: One network for q(c | x) and q(z | x, c), or one each.
-        encoder: Convolutions, or hidden layers of units.
-        width: Channels of the encoders on the finest grid; dense encoders have 12 hidden units
+        encoder: Convolutions, or hidden layers of units, of q(c | x).
+        latent_encoder: The same of q(z | x, c), or the network of q(c | x) itself.
+        width: Channels of the encoders on the finest grid; dense encoders have 18 hidden units
             for each.
         features: Width of the vector between convolutions and heads.
         decay: ρ, share of the counts that a step keeps.
@@ -105,9 +106,9 @@ class MixtureVAE(Model):
         prior: Prior = Prior(),  # noqa: B008
         terms: Terms = Terms(),  # noqa: B008
         jitter: Jitter | None = None,
-        encoders: Literal["shared", "separate"] = "separate",
-        encoder: Literal["conv", "dense"] = "conv",
-        width: int = 24,
+        encoder: EncoderKind = "conv",
+        latent_encoder: Literal[EncoderKind, "shared"] = "dense",
+        width: int = 16,
         features: int = 128,
         decay: float = 0.97,
         prior_count: float = 0.002,
@@ -119,13 +120,15 @@ class MixtureVAE(Model):
         self.decay, self.prior_count = decay, prior_count
         self.jitter = Jitter() if jitter is None else jitter
 
-        def trunk() -> nn.Module:
-            if encoder == "dense":
-                return DenseEncoder(self.signal_shape, 12 * width, features)
+        def trunk(kind: EncoderKind) -> nn.Module:
+            if kind == "dense":
+                return DenseEncoder(self.signal_shape, 18 * width, features)
             return Trunk([self.signal_shape], width, features, 2)
 
-        self.latent_trunk = trunk()
-        self.component_trunk = self.latent_trunk if encoders == "shared" else trunk()
+        own = None if latent_encoder == "shared" else trunk(latent_encoder)
+        of_component = trunk(encoder)
+        self.latent_trunk = of_component if own is None else own
+        self.component_trunk = of_component
         self.component_head = nn.Linear(features, components)
         per_component = prior.posterior == "per_component"
         self.condition = Embedding(components, features) if per_component else None
@@ -164,17 +167,20 @@ class MixtureVAE(Model):
             )
 
     def before_step(self, step: int, x: Tensor, y: Tensor) -> None:
-        """Unlock components, and count the labelled images of the batch."""
-        with torch.no_grad():
-            if self.prior.unlocked:
-                more = step // self.prior.unlock_every
-                self.unlocked.fill_(min(self.prior.unlocked + more, self.components))
-            known = y >= 0
-            if bool(known.any()):
-                q = self.log_component(x[known]).exp()  # (b, K)
-                seen = q.T @ nn.functional.one_hot(y[known], self.classes).to(q)  # (K, Y)
-                seen *= self.components / int(known.sum())
-                self.counts.lerp_(seen, 1 - self.decay)
+        """Unlock components."""
+        if self.prior.unlocked:
+            more = step // self.prior.unlock_every
+            self.unlocked.fill_(min(self.prior.unlocked + more, self.components))
+
+    @torch.no_grad()
+    def _count(self, log_component: Tensor, y: Tensor) -> None:
+        """Let the labelled images of a batch, q(c | x) `(B, K)`, enter the counts of τ."""
+        known = y >= 0
+        if bool(known.any()):
+            q = log_component[known].exp()  # (b, K)
+            seen = q.T @ nn.functional.one_hot(y[known], self.classes).to(q)  # (K, Y)
+            seen *= self.components / int(known.sum())
+            self.counts.lerp_(seen.to(self.counts), 1 - self.decay)
 
     @property
     def class_given_component(self) -> Tensor:
@@ -195,9 +201,13 @@ class MixtureVAE(Model):
 
     def log_component(self, x: Tensor) -> Tensor:
         """log q(c | x), `(B, K)`."""
+        return self._components(self.component_trunk(x))
+
+    def _components(self, h: Tensor) -> Tensor:
+        """log q(c | x), `(B, K)`, from features `(B, F)`."""
         if self.components == 1:
-            return x.new_zeros(len(x), 1)
-        return self._unlocked(self.component_head(self.component_trunk(x))).log_softmax(1)
+            return h.new_zeros(len(h), 1)
+        return self._unlocked(self.component_head(h)).log_softmax(1)
 
     def log_class(self, log_component: Tensor) -> Tensor:
         """log p(y | x), `(B, Y)`, from log q(c | x), `(B, K)`."""
@@ -206,8 +216,12 @@ class MixtureVAE(Model):
 
     def latent_posterior(self, x: Tensor) -> Independent:
         """q(z | x, c), batch `(K, B)`, or `(1, B)` where it is shared; log σ is above −6."""
-        eye = torch.eye(self.components, dtype=x.dtype, device=x.device)
-        return self._latents(self.latent_trunk(x)[None], eye[:, None])
+        return self._each_posterior(self.latent_trunk(x))
+
+    def _each_posterior(self, h: Tensor) -> Independent:
+        """q(z | x, c) from features `(B, F)`; batch as that of `latent_posterior`."""
+        eye = torch.eye(self.components, dtype=h.dtype, device=h.device)
+        return self._latents(h[None], eye[:, None])
 
     def _latents(self, h: Tensor, weights: Tensor) -> Independent:
         """From features `(*leading, F)` and components `(*leading, K)`."""
@@ -221,7 +235,28 @@ class MixtureVAE(Model):
     def terms(
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None
     ) -> LossTerms:
-        """Evidence lower bound and task terms.
+        """Evidence lower bound, which chooses the weights: it needs no class and no weight.
+
+        Args:
+            stage: `elbo`.
+            x: Images, `(B, *signal_shape)`.
+            y: Not used.
+            noise: Source of every random number of this step.
+            problem: Not used.
+        """
+        h = self.component_trunk(x)
+        return self._bound(x, h, self._components(h), noise)
+
+    def training_terms(
+        self,
+        stage: str,
+        x: Tensor,
+        y: Tensor,
+        noise: NoiseStream,
+        problem: InverseProblem | None,
+        step: int,
+    ) -> LossTerms:
+        """Evidence lower bound and task terms, after the labelled images entered the counts of τ.
 
         Args:
             stage: `elbo`.
@@ -229,16 +264,35 @@ class MixtureVAE(Model):
             y: Classes, `(B,)`, −1 where they are not known.
             noise: Source of every random number of this step.
             problem: Not used.
+            step: Not used.
         """
-        log_component = self.log_component(x)  # (B, K)
-        if self.prior.inference == "exact":
-            terms = self._exact(x, log_component, noise)
-        else:
-            terms = self._drawn(x, log_component, noise)
-        return self._with_task_terms(terms, x, y, log_component, noise)
+        views, compared = x, any(getattr(self.settings, name) > 0 for name in TASKS)
+        if compared:  # images and their copies in one pass
+            copies = self.jitter(x, noise.uniform((len(x), NUMBERS), x.dtype))
+            views = torch.cat([x, copies])  # (2 B, *signal)
+        h = self.component_trunk(views)
+        log_component, *other = self._components(h).split(len(x))  # (B, K) each
+        self._count(log_component, y)
+        terms = self._with_usage(self._bound(x, h[: len(x)], log_component, noise), log_component)
+        return self._with_task_terms(terms, y, log_component, *other) if compared else terms
 
-    def _exact(self, x: Tensor, log_component: Tensor, noise: NoiseStream) -> LossTerms:
-        posterior = self.latent_posterior(x)
+    def watched(self, terms: LossTerms) -> dict[str, float]:
+        """Likelihood, divergences and task terms of a training batch."""
+        return terms.means()
+
+    def _bound(
+        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+    ) -> LossTerms:
+        """The bound from what the encoder of q(c | x) says of the images, `(B, F)`."""
+        if self.latent_trunk is not self.component_trunk:
+            features = self.latent_trunk(x)
+        bound = self._exact if self.prior.inference == "exact" else self._drawn
+        return bound(x, features, log_component, noise)
+
+    def _exact(
+        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+    ) -> LossTerms:
+        posterior = self._each_posterior(features)
         eps = noise.normal((1, len(x), self.dim), x.dtype)  # shared by components
         z = draw(posterior, eps.expand(*posterior.batch_shape, self.dim))  # (K or 1, B, dim)
         eye = torch.eye(self.components, dtype=x.dtype, device=x.device)[:, None]  # (K, 1, K)
@@ -249,7 +303,9 @@ class MixtureVAE(Model):
             return terms
         return self._with_scale(terms, (log_component.detach().exp().T * scale_part).sum(0))
 
-    def _drawn(self, x: Tensor, log_component: Tensor, noise: NoiseStream) -> LossTerms:
+    def _drawn(
+        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+    ) -> LossTerms:
         """One straight-through Gumbel draw of c instead of the sum."""
         tiny = torch.finfo(x.dtype).tiny
         uniform = noise.uniform(log_component.shape, x.dtype).clamp(min=tiny)
@@ -257,15 +313,14 @@ class MixtureVAE(Model):
         soft = ((log_component + gumbel) / self.prior.temperature).softmax(1)
         hard = nn.functional.one_hot(soft.argmax(1), self.components).to(soft)
         weights = hard + soft - soft.detach()  # (B, K)
-        posterior = self._latents(self.latent_trunk(x), weights)
+        posterior = self._latents(features, weights)
         z = draw(posterior, noise.normal((len(x), self.dim), x.dtype))  # (B, dim)
         log_likelihood, scale_part = self._log_likelihood(x, z, weights)  # (B,)
         alone = Independent(posterior.base_dist.expand((1, len(x), self.dim)), 1)
         kl = self.latent_prior.kl(alone, z)  # (K or 1, B)
         latent_kl = (weights.T * kl).sum(0)
-        terms = LossTerms(
-            log_likelihood, latent_kl + component_kl(log_component, self.log_weights)
-        )
+        of_component = component_kl(log_component, self.log_weights)
+        terms = LossTerms(log_likelihood, latent_kl, component_kl=of_component)
         return terms if scale_part is None else self._with_scale(terms, scale_part)
 
     def _log_likelihood(
@@ -287,38 +342,35 @@ class MixtureVAE(Model):
         return decoded.log_prob(x), None
 
     def _with_scale(self, terms: LossTerms, scale_part: Tensor) -> LossTerms:
-        extra = -scale_part / self.event_size
-        return replace(terms, extras={**terms.extras, "scale": extra})
+        return terms.adding("scale", -scale_part / self.event_size, 1.0)
+
+    def _with_usage(self, terms: LossTerms, log_component: Tensor) -> LossTerms:
+        settings, component = self.settings, log_component.exp()
+        if settings.usage_weight == 0:
+            return terms
+        if settings.usage == "entropy":
+            loss = usage_entropy_loss(component)
+        else:
+            loss = usage_dirichlet_loss(component, settings.concentration)
+        return terms.adding("usage", loss, settings.usage_weight)
 
     def _with_task_terms(
-        self, terms: LossTerms, x: Tensor, y: Tensor, log_component: Tensor, noise: NoiseStream
+        self, terms: LossTerms, y: Tensor, log_component: Tensor, other: Tensor
     ) -> LossTerms:
-        settings = self.settings
-        extras, weights = dict(terms.extras), dict(terms.weights)
-        component = log_component.exp()
-        if settings.usage_weight > 0:
-            weights["usage"] = settings.usage_weight
-            extras["usage"] = (
-                usage_entropy_loss(component)
-                if settings.usage == "entropy"
-                else usage_dirichlet_loss(component, settings.concentration)
-            )
-        wanted = {name: getattr(settings, name) for name in TASKS if getattr(settings, name) > 0}
-        if wanted:
-            changed = self.jitter(x, noise.uniform((len(x), NUMBERS), x.dtype))
-            other = self.log_component(changed)  # (B, K)
-            log_class = self.log_class(other)
-            tasks = {
-                "supervised": lambda: supervised_loss(log_class, y),
-                "invariance": lambda: invariance_loss(component, other.exp()),
-                "pseudo_label": lambda: pseudo_label_loss(
-                    self.log_class(log_component).exp(), log_class, settings.threshold
-                ),
-            }
-            extras |= {name: tasks[name]() for name in wanted}
-            weights |= wanted
-        return replace(terms, extras=extras, weights=weights)
+        """Terms that compare images with their copies, log q(c | x) and log q(c | T x)."""
+        settings, log_class = self.settings, self.log_class(other)
+        tasks = {
+            "supervised": lambda: supervised_loss(log_class, y),
+            "invariance": lambda: invariance_loss(log_component.exp(), other.exp()),
+            "pseudo_label": lambda: pseudo_label_loss(
+                self.log_class(log_component).exp(), log_class, settings.threshold
+            ),
+        }
+        for name, loss in tasks.items():
+            if getattr(settings, name) > 0:
+                terms = terms.adding(name, loss(), getattr(settings, name))
+        return terms
 
 
 TASKS = ("supervised", "invariance", "pseudo_label")
-"""Terms that compare an image with a jittered copy."""
+"""Terms that need a jittered copy of the images."""

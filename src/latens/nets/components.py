@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Independent
 from torch.nn import functional as F
 
-from latens.distributions import diagonal_normal
+from latens.distributions import IsotropicNormal, diagonal_normal
 from latens.errors import ConfigError
 from latens.nets.conv import block, channels_last, convolution, grids, widths
 from latens.nets.patches import Patches
@@ -258,10 +258,11 @@ class ComponentDecoder(nn.Module):
         scale = self.scale(features)
         if isinstance(self.scale, PerPixelScale):
             scale = scale if self.patches is None else self.patches.join(scale)
-            scale = scale.reshape(*leading, *self.shape)
-        else:
-            scale = scale.reshape(*leading, *[1] * len(self.shape))
-        return diagonal_normal(free.sigmoid(), scale, len(self.shape))
+            return diagonal_normal(
+                free.sigmoid(), scale.reshape(*leading, *self.shape), len(self.shape)
+            )
+        scale = scale.reshape(*leading, *[1] * len(self.shape))
+        return IsotropicNormal(free.sigmoid(), scale, len(self.shape))
 
 
 def _leading(z: Tensor, weights: Tensor, aware: bool) -> Shape:

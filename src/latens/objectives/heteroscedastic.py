@@ -19,10 +19,12 @@ References:
     https://arxiv.org/abs/2212.09184.
 """
 
+from math import prod
+
 from torch import Tensor
 from torch.distributions import Independent
 
-from latens.distributions import diagonal_normal
+from latens.distributions import IsotropicNormal, diagonal_normal, isotropic_log_prob
 from latens.errors import ConfigError
 
 
@@ -54,15 +56,18 @@ def faithful(x: Tensor, distribution: Independent, reference: Tensor) -> tuple[T
     Args:
         x: Signal, `(*batch, *event)`.
         distribution: Diagonal normal whose σ was read from features without gradient.
-        reference: s, scale of the homoscedastic twin, broadcastable to x.
+        reference: s, scale of the homoscedastic twin, a scalar.
 
     Returns:
         log N(x; m, s²), which trains the mean (and s), and log N(x; ⌊m⌋, σ²), which trains σ;
         nats, `(*batch,)` each, summed over the event, constants kept.
     """
-    events = len(distribution.event_shape)
-    mean = distribution.mean
-    scale = reference.expand_as(mean)
-    mean_part = diagonal_normal(mean, scale, events).log_prob(x)
-    scale_part = diagonal_normal(mean.detach(), distribution.stddev, events).log_prob(x)
-    return mean_part, scale_part
+    mean, events = distribution.mean, len(distribution.event_shape)
+    distance = (x - mean).square().flatten(-events).sum(-1)
+    size = prod(distribution.event_shape)
+    mean_part = isotropic_log_prob(distance, reference, size)
+    if isinstance(distribution, IsotropicNormal):
+        scale = distribution.scale.flatten(-events)[..., 0]
+        return mean_part, isotropic_log_prob(distance.detach(), scale, size)
+    fixed = diagonal_normal(mean.detach(), distribution.stddev, events)
+    return mean_part, fixed.log_prob(x)

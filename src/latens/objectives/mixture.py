@@ -29,8 +29,9 @@ def summed_out_terms(
     """
     q = log_component.exp()
     inside = (q.T * log_likelihood).sum(0)  # (B,)
-    kl = (q.T * latent_kl).sum(0) + component_kl(log_component, log_weights)
-    return LossTerms(inside, kl)
+    kl = (q.T * latent_kl).sum(0)
+    of_component = component_kl(log_component, log_weights)
+    return LossTerms(inside, kl, component_kl=of_component)
 
 
 def component_kl(log_component: Tensor, log_weights: Tensor) -> Tensor:

@@ -1,13 +1,14 @@
 """Loss terms per sample, and the only function that reduces them.
 
-    loss = −(1/D) · mean over the batch of [ log_likelihood − β · kl ] + Σ_j w_j · mean(extra_j)
+    loss = −(1/D) · mean over the batch of [ log_likelihood − β · kl − component_kl ]
+           + Σ_j w_j · mean(extra_j)
 
 D, the number of elements of the event, is a constant: it changes neither the optimum nor the
 balance of likelihood and KL, and keeps the learning rate and the clipping threshold comparable
 between an image of 28² and a volume of 4·128³. β = 1 is the evidence lower bound.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -24,21 +25,36 @@ class LossTerms:
         kl: `(B,)`, summed over latents; None where the objective has none.
         extras: Named task terms, `(B,)` each; added after the division by D.
         weights: Weight of each extra, and of `kl` (default 1: the ELBO).
+        component_kl: `(B,)`, of a discrete component; None where there is none. A warm-up has no
+            share in it: with a small β nothing would keep the component from being settled
+            before it means anything.
     """
 
     log_likelihood: Tensor
     kl: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    component_kl: Tensor | None = None
 
     @property
     def elbo(self) -> Tensor:
         """Evidence lower bound with β = 1, `(B,)` in nats, whatever the weights."""
-        return self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
+        bound = self.log_likelihood if self.kl is None else self.log_likelihood - self.kl
+        return bound if self.component_kl is None else bound - self.component_kl
+
+    def adding(self, name: str, values: Tensor, weight: float) -> "LossTerms":
+        """The same terms with one more extra, `(B,)`, and its weight."""
+        extras, weights = {**self.extras, name: values}, {**self.weights, name: weight}
+        return replace(self, extras=extras, weights=weights)
 
     def means(self) -> dict[str, float]:
         """Batch mean of every term, for logs and error messages."""
-        named = {"log_likelihood": self.log_likelihood, "kl": self.kl, **self.extras}
+        named = {
+            "log_likelihood": self.log_likelihood,
+            "kl": self.kl,
+            "component_kl": self.component_kl,
+            **self.extras,
+        }
         return {k: float(v.detach().mean()) for k, v in named.items() if v is not None}
 
 
@@ -55,6 +71,8 @@ def reduce_terms(terms: LossTerms, event_size: int) -> Tensor:
     objective = terms.log_likelihood
     if terms.kl is not None:
         objective = objective - terms.weights.get("kl", 1.0) * terms.kl
+    if terms.component_kl is not None:
+        objective = objective - terms.component_kl
     loss = -objective.mean() / event_size
     for name, value in terms.extras.items():
         loss = loss + terms.weights.get(name, 1.0) * value.mean()

@@ -92,7 +92,7 @@ def seconds_per_fit(study: Semisup, name: str) -> float:
             for step in range(PROBE_STEPS + 1):
                 start = time.perf_counter()
                 model.before_step(step, x, y)
-                terms = model.terms("elbo", x, y, NoiseStream(step), None)
+                terms = model.training_terms("elbo", x, y, NoiseStream(step), None, step)
                 reduce_terms(terms, model.event_size).backward()
                 times.append(time.perf_counter() - start)
     except Exception:  # the fit itself will say what is wrong, and be marked
