@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter
 
 from latens.data.folder import as_image
 from latens.data.grids import moved_affine
@@ -254,7 +255,6 @@ def _resampled(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values `(k, *size)` on the target grid, and the affine that they have there."""
     from monai.data.meta_tensor import MetaTensor
-    from monai.transforms.intensity.array import GaussianSmooth
     from monai.transforms.spatial.array import SpatialResample
 
     grid = np.linalg.inv(source) @ target
@@ -266,12 +266,11 @@ def _resampled(
     start = np.clip(low, 0, np.asarray(values.shape[1:]) - 1).astype(int)
     stop = np.clip(high, start + 1, values.shape[1:]).astype(int)
     window = values[(slice(None), *[slice(a, b) for a, b in zip(start, stop, strict=True)])]
+    smooth = gaussian_filter(window, (0, *sigma), mode="constant")
     placed = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(window)),
+        torch.from_numpy(np.ascontiguousarray(smooth)),
         affine=torch.from_numpy(moved_affine(source, start.tolist(), [1, 1, 1])),
     )
-    if sigma.any():
-        placed = GaussianSmooth(sigma=np.maximum(sigma, 1e-3).tolist())(placed)
     resample = SpatialResample(
         mode="bilinear",
         padding_mode="zeros",
