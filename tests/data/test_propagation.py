@@ -75,6 +75,20 @@ def test_the_least_certain_are_not_believed():
     np.testing.assert_array_equal(beliefs[rows], np.eye(2))
 
 
+def test_what_no_label_tells_is_not_believed():
+    x, kinds = two_clouds(60)
+    method = Propagation("pixels", neighbours=6, trusted=1.0)
+    graph = method.graph(x)
+    lone = method.beliefs(graph, np.array([1, 3]), np.array([1, 1]), 2)
+    np.testing.assert_array_equal(np.flatnonzero(lone.any(1)), [1, 3])  # one class
+    island = graph.tolil()
+    island[10:20] = 0
+    island[:, 10:20] = 0
+    beliefs = method.beliefs(island.tocsr(), np.array([0, 1]), np.array([0, 1]), 2)
+    assert not beliefs[10:20].any()
+    assert (beliefs[20:].argmax(1) == kinds[20:]).mean() > 0.9
+
+
 def test_a_label_is_believed_against_its_neighbours():
     x, _ = two_clouds()
     method = Propagation("pixels", neighbours=6)

@@ -154,7 +154,7 @@ def test_faithful_gives_every_other_parameter_the_gradients_of_the_twin():
         twin.get_parameter(name).data.copy_(own[name].data)
     twin.decoder.scale.free.data.copy_(model.reference.free.data)
     for each in (model, twin):
-        terms = each.terms("elbo", x, hidden, NoiseStream(4), None)
+        terms = each.training_terms("elbo", x, hidden, NoiseStream(4), None, 0)
         reduce_terms(terms, each.event_size).backward()
     for name in names:
         torch.testing.assert_close(own[name].grad, twin.get_parameter(name).grad)
@@ -197,6 +197,18 @@ def test_the_bound_that_is_trained_chooses_the_weights_without_classes(encoder):
     assert set(trained.extras) == {"supervised", "invariance", "pseudo_label"}
     torch.testing.assert_close(trained.component_kl, chosen[0].component_kl)
     assert set(model.watched(trained)) == {*trained.extras, "log_likelihood", "kl", "component_kl"}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("likelihood", ["beta_nll", "faithful", "legacy"])
+def test_weights_are_chosen_by_the_density_whatever_trains_it(likelihood):
+    x, hidden = images(), torch.full((5,), -1)
+    exact, other = make(), make(terms=replace(PLAIN, likelihood=likelihood))
+    other.load_state_dict(exact.state_dict(), strict=False)
+    bounds = [m.terms("elbo", x, hidden, NoiseStream(4), None).elbo for m in (exact, other)]
+    assert torch.equal(*bounds)
+    trained = other.training_terms("elbo", x, hidden, NoiseStream(4), None, 0)
+    assert not torch.isclose(trained.elbo, bounds[1]).any()
 
 
 @torch.no_grad()

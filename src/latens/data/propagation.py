@@ -132,7 +132,9 @@ class Propagation:
             classes: Y.
 
         Returns:
-            `(n, Y)`: one-hot rows for labelled and for trusted images, zero for the others.
+            `(n, Y)`: one-hot rows for labelled and for trusted images, zero for the others. No
+            image is believed that no label reaches, nor any where all labels are of one class,
+            for then nothing tells classes apart.
         """
         potential = poisson_potential(graph, rows, labels, classes, self.steps)
         order = np.sort(potential, axis=1)
@@ -142,7 +144,7 @@ class Propagation:
             members = np.flatnonzero(found == kind)
             if len(members):
                 least = np.quantile(margin[members], 1 - self.trusted)
-                believed[members] = margin[members] >= least
+                believed[members] = (margin[members] >= least) & (margin[members] > 0)
         found[rows], believed[rows] = labels, True
         return np.eye(classes)[found] * believed[:, None]
 

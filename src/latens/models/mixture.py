@@ -39,6 +39,7 @@ References:
     https://arxiv.org/abs/1611.01144.
 """
 
+from collections.abc import Callable
 from math import inf
 from typing import Literal
 
@@ -70,6 +71,8 @@ from latens.problems import InverseProblem
 from latens.types import Shape
 
 EncoderKind = Literal["conv", "dense"]
+Likelihood = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Of images `(B, *signal_shape)`, latents and components; and what trains σ alone, if anything."""
 
 
 class MixtureVAE(Model):
@@ -235,7 +238,9 @@ class MixtureVAE(Model):
     def terms(
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None
     ) -> LossTerms:
-        """Evidence lower bound, which chooses the weights: it needs no class and no weight.
+        """Evidence lower bound of the density itself, whatever objective trains it.
+
+        It chooses the weights, and needs no class.
 
         Args:
             stage: `elbo`.
@@ -245,7 +250,7 @@ class MixtureVAE(Model):
             problem: Not used.
         """
         h = self.component_trunk(x)
-        return self._bound(x, h, self._components(h), noise)
+        return self._bound(x, h, self._components(h), noise, self._density)
 
     def training_terms(
         self,
@@ -273,7 +278,8 @@ class MixtureVAE(Model):
         h = self.component_trunk(views)
         log_component, *other = self._components(h).split(len(x))  # (B, K) each
         self._count(log_component, y)
-        terms = self._with_usage(self._bound(x, h[: len(x)], log_component, noise), log_component)
+        terms = self._bound(x, h[: len(x)], log_component, noise, self._objective)
+        terms = self._with_usage(terms, log_component)
         return self._with_task_terms(terms, y, log_component, *other) if compared else terms
 
     def watched(self, terms: LossTerms) -> dict[str, float]:
@@ -281,22 +287,32 @@ class MixtureVAE(Model):
         return terms.means()
 
     def _bound(
-        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+        self,
+        x: Tensor,
+        features: Tensor,
+        log_component: Tensor,
+        noise: NoiseStream,
+        likelihood: Likelihood,
     ) -> LossTerms:
         """The bound from what the encoder of q(c | x) says of the images, `(B, F)`."""
         if self.latent_trunk is not self.component_trunk:
             features = self.latent_trunk(x)
         bound = self._exact if self.prior.inference == "exact" else self._drawn
-        return bound(x, features, log_component, noise)
+        return bound(x, features, log_component, noise, likelihood)
 
     def _exact(
-        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+        self,
+        x: Tensor,
+        features: Tensor,
+        log_component: Tensor,
+        noise: NoiseStream,
+        likelihood: Likelihood,
     ) -> LossTerms:
         posterior = self._each_posterior(features)
         eps = noise.normal((1, len(x), self.dim), x.dtype)  # shared by components
         z = draw(posterior, eps.expand(*posterior.batch_shape, self.dim))  # (K or 1, B, dim)
         eye = torch.eye(self.components, dtype=x.dtype, device=x.device)[:, None]  # (K, 1, K)
-        log_likelihood, scale_part = self._log_likelihood(x, z, eye)  # (K or 1, B)
+        log_likelihood, scale_part = likelihood(x, z, eye)  # (K or 1, B)
         kl = self.latent_prior.kl(posterior, z)  # (K or 1, B)
         terms = summed_out_terms(log_likelihood, kl, log_component, self.log_weights)
         if scale_part is None:
@@ -304,7 +320,12 @@ class MixtureVAE(Model):
         return self._with_scale(terms, (log_component.detach().exp().T * scale_part).sum(0))
 
     def _drawn(
-        self, x: Tensor, features: Tensor, log_component: Tensor, noise: NoiseStream
+        self,
+        x: Tensor,
+        features: Tensor,
+        log_component: Tensor,
+        noise: NoiseStream,
+        likelihood: Likelihood,
     ) -> LossTerms:
         """One straight-through Gumbel draw of c instead of the sum."""
         tiny = torch.finfo(x.dtype).tiny
@@ -315,7 +336,7 @@ class MixtureVAE(Model):
         weights = hard + soft - soft.detach()  # (B, K)
         posterior = self._latents(features, weights)
         z = draw(posterior, noise.normal((len(x), self.dim), x.dtype))  # (B, dim)
-        log_likelihood, scale_part = self._log_likelihood(x, z, weights)  # (B,)
+        log_likelihood, scale_part = likelihood(x, z, weights)  # (B,)
         alone = Independent(posterior.base_dist.expand((1, len(x), self.dim)), 1)
         kl = self.latent_prior.kl(alone, z)  # (K or 1, B)
         latent_kl = (weights.T * kl).sum(0)
@@ -323,9 +344,11 @@ class MixtureVAE(Model):
         terms = LossTerms(log_likelihood, latent_kl, component_kl=of_component)
         return terms if scale_part is None else self._with_scale(terms, scale_part)
 
-    def _log_likelihood(
-        self, x: Tensor, z: Tensor, weights: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
+    def _density(self, x: Tensor, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
+        """log p(x | z, c)."""
+        return self.decoder(z, weights).log_prob(x), None
+
+    def _objective(self, x: Tensor, z: Tensor, weights: Tensor) -> tuple[Tensor, Tensor | None]:
         """log p(x | z, c) as it is trained, and what trains σ alone where that is separate."""
         if self.settings.likelihood == "faithful":
             decoded = self.decoder.with_separate_scale(z, weights)
@@ -339,7 +362,7 @@ class MixtureVAE(Model):
             return legacy(x, decoded, self.settings.legacy), None
         if self.settings.likelihood == "legacy_mean":
             return legacy_mean(x, decoded, self.settings.legacy), None
-        return decoded.log_prob(x), None
+        return self._density(x, z, weights)
 
     def _with_scale(self, terms: LossTerms, scale_part: Tensor) -> LossTerms:
         return terms.adding("scale", -scale_part / self.event_size, 1.0)

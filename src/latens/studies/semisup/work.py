@@ -94,7 +94,7 @@ def judged(model: MixtureVAE, study: Semisup, outcome: Outcome) -> Outcome:
         "kl_latent": float(found.latent_kl.mean()),
         "elbo": float(found.elbo.mean()),
     }
-    if used < COLLAPSED:
+    if model.components > 1 and used < COLLAPSED:
         reason = f"one component carries everything: {used:.2f} effective components"
         return Outcome(Status.COLLAPSED, reason, statistics=statistics)
     return Outcome(outcome.status, outcome.message, outcome.step, statistics)
