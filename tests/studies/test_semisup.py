@@ -165,6 +165,22 @@ def test_rounds_of_active_learning(finished, capsys):
     assert starts[0] == starts[1]
 
 
+def named(*more: str) -> tuple[list[str], list[str]]:
+    """Hashes of fits and of evaluations of a configuration."""
+    layers = load_layers("semisup", [], [])
+    config = with_twins(resolve(Semisup, layers, [*SMALL, "--labels=[20]", *more]))
+    units = units_of(construct(Semisup, config), config)
+    return [u.hash for u in units[0]], [u.hash for u in units[1]]
+
+
+@pytest.mark.parametrize("setting", ["--sampled_images=7", "--sampled_draws=9"])
+def test_what_an_evaluation_samples_names_it_and_no_fit(setting):
+    fits, evaluations = named()
+    again, others = named(setting)
+    assert fits == again
+    assert not set(evaluations) & set(others)
+
+
 @pytest.mark.parametrize("name", ["ablation", "objectives", "collapse"])
 def test_presets_of_models(name):
     config = with_twins(resolve(Semisup, load_layers("semisup", [name], []), []))
@@ -199,6 +215,7 @@ def test_files_that_are_no_such_images(finished, tmp_path, capsys, array, words)
     [
         ("--labels=[50,20]", "ascending"),
         ("--labels=[1790]", "labels"),
+        ("--sampled_draws=0", "sampled_draws"),
         ("--validation_images=1700", "validation_images"),
         ("--data=latens.data.Phantoms", "labels"),
         ("--models.per_image.terms.likelihood=wrong", "likelihood"),

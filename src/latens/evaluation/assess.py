@@ -1,7 +1,7 @@
 """All numbers of a mixture model on a test set, as rows of the metrics in the catalogue."""
 
 from dataclasses import dataclass
-from math import isnan, nan
+from math import isnan, log, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,8 +44,8 @@ Array = NDArray[np.float64]
 Rows = dict[str, Array]
 """Metric name → components per image, `(n, p)`; one row for a number of the whole set."""
 
-BOUND = 0.01
-"""Relative distance from a bound below which σ counts as being there."""
+SATURATED = 0.5
+"""Nats below log n from which information in z says only that n images are told apart."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Sample:
             strangeness are measured on; classes and components are measured on all.
         informative: Test images that the information in z is estimated from.
         sampled: Test images whose likelihood is estimated by importance sampling.
-        draws: Draws per component of that estimate.
+        draws: Draws of z per component of that estimate.
     """
 
     x: Tensor
@@ -107,15 +107,14 @@ def assess(model: MixtureVAE, sample: Sample, twin: MixtureVAE | None = None) ->
     rows["kl_latent"] = found.latent_kl[:, None]
     with torch.no_grad():
         table = latent_log_densities(model, sample.x[: sample.informative])
-        evidence = log_evidence(model, sample.x[: sample.sampled], sample.draws)
-    rows["information_latent"] = _one(latent_information(table))
-    rows["nll_sampled"] = -evidence.numpy(force=True)[:, None]
+    information, ceiling = latent_information(table), log(len(table))
+    rows["information_latent"] = _one(information)
+    rows["information_saturated"] = _one(information > ceiling - SATURATED)
+    evidence = log_evidence(model, sample.x[: sample.sampled], sample.draws).numpy(force=True)
+    rows["nll_sampled"] = -evidence[:, None]
     rows |= _likelihood_rows(model, found)
     if twin is not None:
-        other = read(twin, sample.x[: sample.pictured])
-        errors = [found.squared_error, other.squared_error]
-        rows["rmse_over_twin"] = np.stack(errors, axis=1)
-        rows["nll_gain"] = (found.elbo - other.elbo)[:, None]
+        rows |= _twin_rows(found, evidence, twin, sample)
     usual = strangeness(read(model, sample.usual), tau)
     if sample.strange is not None:
         strange = strangeness(read(model, sample.strange), tau)
@@ -151,15 +150,31 @@ def _component_rows(q: Array, tau: Array) -> Rows:
 
 def _likelihood_rows(model: MixtureVAE, found: Reading) -> Rows:
     rows = {"neg_elbo": -found.elbo[:, None], "rmse": found.squared_error[:, None]}
-    head = model.decoder.scale
-    if head is None:
+    if model.decoder.scale is None:
         return rows
-    low, high = head.lower * (1 + BOUND), head.upper * (1 - BOUND)
-    at_bound = (found.scale < low) | (found.scale > high)
     return rows | {
         "sigma": found.scale[:, None],
-        "sigma_at_bounds": at_bound.astype(np.float64)[:, None],
+        "sigma_at_bounds": found.at_bound[:, None],
+        "sigma_coverage": found.covered[:, None],
         "sigma_error": _one(rank_correlation(found.scale, found.squared_error)),
+    }
+
+
+def _twin_rows(found: Reading, evidence: Array, twin: MixtureVAE, sample: Sample) -> Rows:
+    """A model beside its twin, image by image.
+
+    Args:
+        found: What the model says of the pictured images.
+        evidence: Its log p(x) of the sampled images by importance sampling.
+        twin: The twin.
+        sample: What both are assessed on.
+    """
+    other = read(twin, sample.x[: sample.pictured])
+    sampled = log_evidence(twin, sample.x[: sample.sampled], sample.draws).numpy(force=True)
+    return {
+        "rmse_over_twin": np.stack([found.squared_error, other.squared_error], axis=1),
+        "nll_gain": (found.elbo - other.elbo)[:, None],
+        "nll_gain_sampled": (evidence - sampled)[:, None],
     }
 
 

@@ -18,6 +18,12 @@ Array = NDArray[np.float64]
 BLOCK = 256
 """Images at a time."""
 
+BOUND = 0.01
+"""Relative distance from a bound below which the σ of a pixel counts as being there."""
+
+NORMAL_95 = 1.959963984540054
+"""Half the width of the central 95 % of a standard normal distribution."""
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -33,6 +39,9 @@ class Reading:
             averaged over components, `(n,)`.
         scale: Root of the mean of σ² over the image and over components, `(n,)`; NaN for
             Bernoulli.
+        at_bound: Share of the pixels whose σ is within 1 % of one of its bounds, `(n,)`; NaN for
+            Bernoulli, as is `covered`.
+        covered: Share of the pixels in m ± 1.96 σ, both at the posterior mean of z, `(n,)`.
     """
 
     component: Array
@@ -42,6 +51,8 @@ class Reading:
     latent_kl: Array
     squared_error: Array
     scale: Array
+    at_bound: Array
+    covered: Array
 
 
 @torch.no_grad()
@@ -83,14 +94,41 @@ def _read_block(model: MixtureVAE, x: Tensor, seed: int, first: int) -> tuple[Te
     ratio = torch.where(q > 0, log_q.T - model.log_weights[:, None], 0.0)
     elbo = log_likelihood - latent_kl - (q * ratio).sum(0)
 
-    loc, variance = decoded_moments(model, model.decoder(posterior.mean, eye), q)
+    decoded = model.decoder(posterior.mean, eye)
+    loc, variance = decoded_moments(model, decoded, q)
     error = (x - loc).square().flatten(1).mean(1)
     scale = variance.flatten(1).mean(1).sqrt()
     head = model.decoder.scale
     if isinstance(head, SharedScale | FixedScale):  # free of the rounding that would rank images
         scale = head(scale[:, None]).flatten().expand(len(x))
     probability = model.log_class(log_q).softmax(1)
-    return log_q.exp(), probability, elbo, log_likelihood, latent_kl, error, scale
+    of_pixels = pixel_shares(model, decoded, q, x)
+    return log_q.exp(), probability, elbo, log_likelihood, latent_kl, error, scale, *of_pixels
+
+
+def pixel_shares(
+    model: MixtureVAE, decoded: Independent, q: Tensor, x: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Shares of the pixels with σ at a bound, and with the image in m ± 1.96 σ, `(B,)` each.
+
+    Args:
+        model: The model.
+        decoded: p(x | z, c), batch `(K or 1, B)`.
+        q: q(c | x), `(K, B)`, which the shares of each component are averaged by.
+        x: Images, `(B, *signal_shape)`.
+
+    Returns:
+        Numbers in [0, 1]; NaN for Bernoulli, which has no σ.
+    """
+    head = model.decoder.scale
+    if head is None:
+        return torch.full_like(q[0], torch.nan), torch.full_like(q[0], torch.nan)
+    weights = q if decoded.batch_shape[0] > 1 else torch.ones_like(q[:1])
+    scale = decoded.base_dist.scale  # pyright: ignore[reportAttributeAccessIssue]
+    at_bound = (scale < head.lower * (1 + BOUND)) | (scale > head.upper * (1 - BOUND))
+    covered = (x - decoded.mean).abs() <= NORMAL_95 * scale
+    found = [(weights * part.to(q).flatten(2).mean(2)).sum(0) for part in (at_bound, covered)]
+    return found[0], found[1]
 
 
 def decoded_moments(model: MixtureVAE, decoded: Independent, q: Tensor) -> tuple[Tensor, Tensor]:

@@ -89,6 +89,7 @@ class Semisup:
         test_images: Size of the test set where it is held out.
         validation_images: Images that choose the weights, by a loss without labels.
         sampled_images: Test images whose likelihood is estimated by importance sampling.
+        sampled_draws: Draws of z per component of that estimate.
         training: Budget and optimiser of every fit.
     """
 
@@ -112,6 +113,7 @@ class Semisup:
         test_images: int = 500,
         validation_images: int = 1000,
         sampled_images: int = 50,
+        sampled_draws: int = 100,
         training: Training = Training(),  # noqa: B008
     ) -> None:
         self.data, self.models, self.test, self.strange = data, models, test, strange
@@ -121,12 +123,15 @@ class Semisup:
         self.acquisitions, self.rounds = acquisitions, rounds
         self.labelled_batch = labelled_batch
         self.test_images, self.validation_images = test_images, validation_images
-        self.sampled_images = sampled_images
+        self.sampled_images, self.sampled_draws = sampled_images, sampled_draws
         self.training = training
-        for name in ("data_seeds", "init_seeds", "labelled_batch", "test_images"):
+        for name in (
+            *("data_seeds", "init_seeds", "labelled_batch", "test_images"),
+            *("sampled_images", "sampled_draws"),
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
-        for name, least in (("twin_draws", 0), ("validation_images", 2), ("sampled_images", 1)):
+        for name, least in (("twin_draws", 0), ("validation_images", 2)):
             if getattr(self, name) < least:
                 raise ConfigError(name, f"{least} or more", getattr(self, name), "Raise it.")
         for name in ("labels", "rounds"):

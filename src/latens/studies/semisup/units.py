@@ -1,6 +1,8 @@
 """The fits and evaluations of `semisup`."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from latens.store import array_fingerprint
@@ -10,6 +12,35 @@ from latens.studies.semisup.study import SPLIT_SEED, TWIN, Semisup
 from latens.studies.units import EvaluationUnit, FitUnit, Setting
 
 ALGORITHM = "mixture"
+
+EVALUATION_VERSION = 1
+"""Raised when a change of latens changes what evaluations say of equal fits."""
+
+IN_FITS = {"sampled_images": 10}
+"""Stands in the identity of every fit, whatever its evaluations sample."""
+
+
+@dataclass(frozen=True)
+class MixtureEvaluation(EvaluationUnit):
+    """An evaluation with a version and settings of its own, which no fit depends on.
+
+    Attributes:
+        sampled_images: Test images whose likelihood is estimated by importance sampling.
+        sampled_draws: Draws of z per component of that estimate.
+    """
+
+    sampled_images: int = 50
+    sampled_draws: int = 100
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that determines the numbers."""
+        return {
+            **EvaluationUnit.identity.func(self),
+            "evaluation_version": EVALUATION_VERSION,
+            "sampled_images": self.sampled_images,
+            "sampled_draws": self.sampled_draws,
+        }
 
 
 def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], list[EvaluationUnit]]:
@@ -33,11 +64,26 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
         split={
             "test_images": len(corpus.test),
             "validation_images": study.validation_images,
-            "sampled_images": study.sampled_images,
             "seed": SPLIT_SEED,
+            **IN_FITS,
         },
         training=plain(config["training"]),
     )
+
+    def evaluation(solver: str, members: tuple[FitUnit, ...]) -> EvaluationUnit:
+        fit = members[0]
+        return MixtureEvaluation(
+            setting,
+            solver,
+            ALGORITHM,
+            members,
+            fit.n,
+            fit.data_seed,
+            fit.init_seed,
+            sampled_images=study.sampled_images,
+            sampled_draws=study.sampled_draws,
+        )
+
     fits: list[FitUnit] = []
     evaluations: list[EvaluationUnit] = []
     for n in study.labels:
@@ -52,14 +98,10 @@ def units_of(study: Semisup, config: dict[str, Any]) -> tuple[list[FitUnit], lis
                 for name, fit in made.items():
                     twin = made.get(name + TWIN)
                     members = (fit,) if twin is None else (fit, twin)
-                    evaluations.append(
-                        EvaluationUnit(setting, name, ALGORITHM, members, n, data_seed, init_seed)
-                    )
+                    evaluations.append(evaluation(name, members))
     for fit, solver in _active_rounds(study, setting, config):
         fits.append(fit)
-        evaluations.append(
-            EvaluationUnit(setting, solver, ALGORITHM, (fit,), fit.n, fit.data_seed, fit.init_seed)
-        )
+        evaluations.append(evaluation(solver, (fit,)))
     known: dict[str, FitUnit] = {fit.hash: fit for fit in fits}
     return list(known.values()), evaluations
 

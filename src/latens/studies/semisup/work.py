@@ -164,4 +164,5 @@ def sample_of(study: Semisup) -> Sample:
         corpus.validation_pair()[0],
         corpus.strange,
         sampled=study.sampled_images,
+        draws=study.sampled_draws,
     )
