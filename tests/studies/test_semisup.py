@@ -1,17 +1,19 @@
 """A tiny run of `semisup` from the command line: units, tables, report, twin, classification."""
 
 import json
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from latens.cli import main
 from latens.data import Digits
 from latens.store import METRICS, RunFolder, read_table
 from latens.studies.configure import construct, load_layers, resolve
-from latens.studies.semisup.reading import load_classifier
+from latens.studies.semisup.reading import SUSPICIOUS, in_order, load_classifier
 from latens.studies.semisup.study import Semisup, with_twins
 from latens.studies.semisup.units import units_of
 
@@ -140,6 +142,24 @@ def test_strange_images_are_flagged_and_refused(finished, tmp_path, capsys):
     assert json.loads((tmp_path / "strange" / "classes.json").read_text())["refused"]
 
 
+def test_sixty_usual_images_are_enough_to_flag_strange_ones(finished):
+    """By counts alone no tail is below 1/61; usual images stay unflagged."""
+    classifier = load_classifier(finished)
+    few = replace(classifier, usual=classifier.usual[:60])
+    strange = torch.from_numpy(np.indices((6, 1, 8, 8)).sum(0) % 2.0).float()
+    assert (few(strange)["tail"] <= SUSPICIOUS).all()
+    tails = few(Digits().load().x)["tail"]
+    assert (tails <= SUSPICIOUS).mean() < 0.1
+    assert abs(np.median(tails) - 0.5) < 0.2
+
+
+def test_the_first_model_of_the_configuration_comes_first():
+    names = {"nll_twin", "nll bald", "beta_nll", "nll"}
+    assert in_order(names, ["nll", "beta_nll", "nll_twin"]) == [
+        *("nll", "beta_nll", "nll bald", "nll_twin")
+    ]
+
+
 def test_rounds_of_active_learning(finished, capsys):
     more = ["--acquisitions=[random,bald]", "--rounds=[10,14,18]", "--labels=[20]"]
     config = with_twins(resolve(Semisup, load_layers("semisup", [], []), [*SMALL, *more]))
@@ -163,6 +183,19 @@ def test_rounds_of_active_learning(finished, capsys):
             seen = set(labelled)
     starts = [accuracy.loc[(f"per_image {a}", 10, 0)]["value"] for a in ("random", "bald")]
     assert starts[0] == starts[1]
+    classifier = load_classifier(finished)  # fits of the earlier configuration lie beside it
+    assert (classifier.name, classifier.labels) == ("per_image", 20)
+
+
+def test_twins_follow_their_model():
+    config = with_twins(resolve(Semisup, load_layers("semisup", [], []), SMALL))
+    assert with_twins(config) == config
+    config["models"]["per_image"]["init_args"]["dim"] = 7
+    twin = with_twins(config)["models"]["per_image_twin"]["init_args"]
+    assert twin["dim"] == 7
+    assert twin["decoder"]["likelihood"] == "shared"
+    config["models"]["per_image"]["init_args"]["decoder"]["likelihood"] = "fixed"
+    assert list(with_twins(config)["models"]) == ["per_image"]
 
 
 def named(*more: str) -> tuple[list[str], list[str]]:
@@ -216,6 +249,7 @@ def test_files_that_are_no_such_images(finished, tmp_path, capsys, array, words)
         ("--labels=[50,20]", "ascending"),
         ("--labels=[1790]", "labels"),
         ("--sampled_draws=0", "sampled_draws"),
+        ("--models.per_image.decoder.likelihood=bernoulli", "likelihood"),
         ("--validation_images=1700", "validation_images"),
         ("--data=latens.data.Phantoms", "labels"),
         ("--models.per_image.terms.likelihood=wrong", "likelihood"),

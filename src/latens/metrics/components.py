@@ -153,12 +153,21 @@ def combined_strangeness(scores: ArrayLike, usual: ArrayLike) -> Array:
         )
     if not (np.isfinite(table).all() and np.isfinite(reference).all()):
         raise DataError("scores", "finite numbers", "NaN or infinity", "Leave such images out.")
-    columns = zip(table.T, np.sort(reference, axis=0).T, strict=True)
-    return np.sum([_surprise(score, known) for score, known in columns], axis=0)
+    columns = zip(table.T, reference.T, strict=True)
+    return np.sum([surprise(score, known) for score, known in columns], axis=0)
 
 
-def _surprise(score: Array, known: Array) -> Array:
-    """−log p of scores `(n,)` by the upper tail of usual ones, `(m,)` in ascending order."""
+def surprise(score: Array, usual: Array) -> Array:
+    """−log p of each score by the upper tail of usual ones, as in `combined_strangeness`.
+
+    Args:
+        score: `(n,)`, higher = stranger.
+        usual: The same score of usual images, `(m,)`, m ≥ 2.
+
+    Returns:
+        `(n,)` nats, at least 0.
+    """
+    known = np.sort(usual)
     count = len(known)
     largest = known[-max(1, round(UPPER * count)) :]
     start = known[-len(largest) - 1]

@@ -111,16 +111,25 @@ def _intact(run: RunFolder) -> Iterator[None]:
         ) from error
 
 
-def _entries(run: RunFolder) -> list[dict[str, Any]]:
-    """Evaluations with numbers: those of the tables, or all where there are no tables yet."""
+def listed_evaluations(run: RunFolder) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Hash and description of the evaluations of the tables, by the solver's name of today.
+
+    Where there are no tables yet, of all that are finished: others in the folder belong to other
+    configurations.
+    """
     names = read_json(run.units_file)["evaluations"] if run.units_file.is_file() else {}
-    entries = []
     for hash in names or run.finished_evaluations():
         entry = read_json(run.evaluation(hash) / "evaluation.json")
+        yield hash, {**entry, "solver": names.get(hash, entry["solver"])}
+
+
+def _entries(run: RunFolder) -> list[dict[str, Any]]:
+    """Evaluations with numbers."""
+    entries = []
+    for hash, entry in listed_evaluations(run):
         if entry["kind"] in ("posterior", "point"):  # and not a deep check
-            name = names.get(hash, entry["solver"])
             outcome = Outcome.read(run.evaluation(hash))
-            entries.append({**entry, "solver": name, "hash": hash, "outcome": outcome})
+            entries.append({**entry, "hash": hash, "outcome": outcome})
     if not entries:
         raise DataError(
             str(run.path),

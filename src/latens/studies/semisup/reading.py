@@ -2,7 +2,7 @@
 
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch import Tensor
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.evaluation.assess import strangeness, table_of
 from latens.evaluation.mixture import read
-from latens.metrics.components import combined_strangeness
+from latens.metrics.components import combined_strangeness, surprise
 from latens.models.mixture import MixtureVAE
 from latens.store import (
     Outcome,
@@ -28,12 +28,13 @@ from latens.store import (
     write_json,
 )
 from latens.studies.configure import construct_object
-from latens.studies.load import load_weights
+from latens.studies.load import listed_evaluations, load_weights
+from latens.studies.semisup.study import TWIN
 from latens.studies.semisup.work import USUAL
 from latens.types import PathLike, Shape
 
 SUSPICIOUS = 0.01
-"""An image whose score of strangeness has this tail among usual images or a smaller is flagged."""
+"""An image is flagged where a usual one is as strange with this probability or a smaller."""
 
 REFUSED = 4
 """Exit code of a result that is written, and not to be used."""
@@ -66,18 +67,18 @@ class Classifier:
 
         Returns:
             `class` `(n,)`, `probability` of each class `(n, Y)`, `sigma` `(n,)`, and `tail`
-            `(n,)`: the share of usual images that are as strange or stranger.
+            `(n,)`: the probability that a usual image is as strange or stranger, by the tail of
+            `metrics.components.combined_strangeness`, which goes on beyond the images seen.
         """
         found = read(self.model, x)
         tau = self.model.class_given_component.double().numpy(force=True)
         score = combined_strangeness(table_of(strangeness(found, tau)), self.usual)
-        known = np.sort(combined_strangeness(self.usual, self.usual))
-        above = len(known) - np.searchsorted(known, score, side="left")
+        known = combined_strangeness(self.usual, self.usual)
         return {
             "class": found.probability.argmax(1),
             "probability": found.probability,
             "sigma": found.scale,
-            "tail": (1 + above) / (len(known) + 1),
+            "tail": np.exp(-surprise(score, known)),
         }
 
 
@@ -91,7 +92,7 @@ def load_classifier(
 
     Args:
         run: Folder of a `semisup` run.
-        solver: Name of the model; by default the first by name that is no twin.
+        solver: Name of the model; by default the first of the configuration.
         labels: Number of labels; by default the largest.
         trust: Packages whose classes may be named besides those of latens.
 
@@ -101,15 +102,14 @@ def load_classifier(
     """
     folder = RunFolder.open(run)
     found = []
-    for hash in folder.finished_evaluations():
-        tree = read_json(folder.evaluation(hash) / "evaluation.json")
+    for hash, tree in listed_evaluations(folder):
         if tree.get("kind") == "mixture":
             found.append((folder.evaluation(hash), tree))
     if not found:
         raise DataError(
             str(run), "a run with finished evaluations", "none", "Finish the run first."
         )
-    names = sorted({tree["solver"] for _, tree in found}, key=lambda n: (n.endswith("_twin"), n))
+    names = in_order({tree["solver"] for _, tree in found}, folder.description["config"]["models"])
     name = solver or names[0]
     if name not in names:
         raise ConfigError("solver", f"one of {', '.join(names)}", name, "Choose one of them.")
@@ -139,6 +139,16 @@ def load_classifier(
         tree["init_seed"],
         Outcome.read(place),
     )
+
+
+def in_order(names: Iterable[str], models: Iterable[str]) -> list[str]:
+    """Names of a run's tables as the models of its configuration, then other names, then twins."""
+    known = list(models)
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return name.endswith(TWIN), known.index(name) if name in known else len(known), name
+
+    return sorted(names, key=place)
 
 
 def read_images(file: Path, shape: Shape) -> Tensor:
@@ -232,7 +242,7 @@ def classify_command(options: Namespace) -> int:
         probability = found["probability"][i].max()
         print(
             f"  image {i}: class {found['class'][i]}, probability {probability:.3f}, "
-            f"tail {found['tail'][i]:.3f}{flag}"
+            f"tail {found['tail'][i]:.2g}{flag}"
         )
     if len(x) > SHOWN:
         print(f"  … and {len(x) - SHOWN} more")

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from latens.data import ImageSet, Source, hold_out, labelled_rows
 from latens.data.labels import Draw
-from latens.data.propagation import Propagation
+from latens.data.propagation import Propagation, gradient_histograms
+from latens.distributions import NoiseStream
 from latens.errors import ConfigError, DataError, LatensError
 from latens.evaluation.acquisition import Acquisition
 from latens.models.mixture import MixtureVAE
@@ -29,6 +30,10 @@ from latens.types import Shape
 TWIN = "_twin"
 VARYING = ("per_image", "per_pixel")
 SPLIT_SEED = 0
+
+FAR, DARK = 0.5, 0.1
+"""How far images may leave [0, 1] after they were rescaled as the training images are, and how
+bright the brightest pixel must be: beyond that they are in other units."""
 
 
 @dataclass(frozen=True)
@@ -155,11 +160,13 @@ class Semisup:
             ConfigError: If settings and data do not fit together.
         """
         images = _labelled(self.data.load(), "data")
+        span = images.data_range
+        images = _rescaled(images, span)
         if self.test is None:
             pool, held = hold_out(images.groups, self.test_images, SPLIT_SEED)
             images, test = images.select(pool), images.select(held)
         else:
-            test = _labelled(self.test.load(), "test")
+            test = _in_range(_labelled(self.test.load(), "test"), span, "test")
         if self.validation_images >= len(images):
             raise ConfigError(
                 "validation_images",
@@ -170,7 +177,9 @@ class Semisup:
         order = np.random.default_rng((SPLIT_SEED, len(images))).permutation(len(images))
         validation = np.sort(order[: self.validation_images])
         train = np.sort(order[self.validation_images :])
-        strange = None if self.strange is None else self.strange.load().x
+        strange = None
+        if self.strange is not None:
+            strange = _in_range(self.strange.load(), span, "strange").x
         for argument, shape in (
             ("test", test.signal_shape),
             ("strange", images.signal_shape if strange is None else tuple(strange.shape[1:])),
@@ -230,26 +239,62 @@ class Semisup:
         Raises:
             ConfigError, DataError, ShapeError: Naming the setting and the remedy.
         """
+        self._check_rounds()
         for data_seed in range(self.data_seeds):
             for labels in (*self.labels, *(self.rounds[:1] if self.acquisitions else ())):
                 self.rows(labels, data_seed)
+        if self.propagation is not None and self.propagation.features == "gradients":
+            gradient_histograms(self.corpus.x[:2])
         for name in self.models:
-            try:
-                with torch.random.fork_rng(devices=[]):
-                    self.build(name)
-            except LatensError:
-                raise
-            except Exception as error:
-                raise ConfigError(
-                    f"models.{name}",
-                    f"a model that can be built for images {self.corpus.images.signal_shape}",
-                    f"{type(error).__name__}: {' '.join(str(error).split())}",
-                    "Change its settings or the data.",
-                ) from error
+            self._check_model(name)
+
+    def _check_rounds(self) -> None:
+        pool = len(self.corpus.train)
+        if self.acquisitions and self.rounds[-1] > pool:
+            raise ConfigError(
+                "rounds",
+                f"at most the {pool} training images",
+                self.rounds[-1],
+                "Ask for fewer labels in the last round.",
+            )
+
+    def _check_model(self, name: str) -> None:
+        """Build a model and let it see two training images, as a fit would."""
+        x, y = self.corpus.x[:2], torch.as_tensor(self.corpus.labels[:2])
+        try:
+            with torch.random.fork_rng(devices=[]):
+                model = self.build(name)
+                model.fit_units(x, y)
+                model.training_terms("elbo", x, y, NoiseStream(0), None, 0)
+        except LatensError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"models.{name}",
+                f"a model that can be trained on images {self.corpus.images.signal_shape}",
+                f"{type(error).__name__}: {' '.join(str(error).split())}",
+                "Change its settings or the data.",
+            ) from error
+        if model.decoder.scale is None:
+            self._check_binary(name)
+
+    def _check_binary(self, name: str) -> None:
+        grey = (self.corpus.x > 0) & (self.corpus.x < 1)
+        if bool(grey.any()):
+            raise ConfigError(
+                f"models.{name}.decoder.likelihood",
+                "a Gaussian for grey images, of which Bernoulli is no density",
+                f"'bernoulli', and {100 * float(grey.double().mean()):.0f} % of the pixels grey",
+                "Choose per_image, or give images of zeros and ones.",
+            )
 
 
 def _labelled(images: ImageSet, argument: str) -> ImageSet:
-    """Images with a class each, rescaled to [0, 1] by the range of their kind."""
+    """Images with a class each.
+
+    Raises:
+        DataError: If they have no classes, or such as are no numbers from 0 on.
+    """
     if images.labels is None:
         raise DataError(
             argument, "images with labels", "none", "Use a source that knows the classes."
@@ -262,28 +307,60 @@ def _labelled(images: ImageSet, argument: str) -> ImageSet:
             f"labels of type {labels.dtype} in {labels.ndim} axes",
             "Use a set with one class per image.",
         )
-    low, high = images.data_range
-    if (low, high) == (0.0, 1.0):
+    return images
+
+
+def _rescaled(images: ImageSet, span: tuple[float, float]) -> ImageSet:
+    """Images on the scale where the range `span` of the training images is [0, 1]."""
+    if span == (0.0, 1.0):
         return images
+    low, high = span
     scaled = copy.copy(images)
     object.__setattr__(scaled, "x", (images.x - low) / (high - low))
     object.__setattr__(scaled, "data_range", (0.0, 1.0))
     return scaled
 
 
+def _in_range(images: ImageSet, span: tuple[float, float], argument: str) -> ImageSet:
+    """Other images on that scale.
+
+    Args:
+        images: The images.
+        span: Range of the training images.
+        argument: Setting that an error names.
+
+    Raises:
+        DataError: If the images are in other units than the training images.
+    """
+    low, high = span
+    least, most = ((float(end) - low) / (high - low) for end in torch.aminmax(images.x))
+    if least < -FAR or not DARK <= most <= 1 + FAR:
+        raise DataError(
+            argument,
+            f"images in the units of the training images, which range from {low:g} to {high:g}",
+            f"values from {float(images.x.min()):g} to {float(images.x.max()):g}",
+            "Rescale the files, or state the `data_range` of the data.",
+        )
+    return _rescaled(images, span)
+
+
 def with_twins(config: dict[str, Any]) -> dict[str, Any]:
     """A resolved configuration with the twin of every heteroscedastic model among its models.
 
     Args:
-        config: Resolved configuration; one that has its twins is returned unchanged.
+        config: Resolved configuration; twins that it holds are made anew, and one whose model
+            has become homoscedastic is left out.
     """
     made = copy.deepcopy(config)
     for name, model in config["models"].items():
         decoder = model.get("init_args", {}).get("decoder", {})
-        if name.endswith(TWIN) or decoder.get("likelihood") not in VARYING:
+        if name.endswith(TWIN):
+            continue
+        if decoder.get("likelihood") not in VARYING:
+            made["models"].pop(name + TWIN, None)
             continue
         twin = copy.deepcopy(model)
         twin["init_args"]["decoder"]["likelihood"] = "shared"
         twin["init_args"]["terms"]["likelihood"] = "nll"
-        made["models"].setdefault(name + TWIN, twin)
+        made["models"][name + TWIN] = twin
     return made
