@@ -12,7 +12,7 @@ import numpy as np
 
 from latens.reporting.figures import SAMPLES
 from latens.reporting.results import Definition, Results, records, select
-from latens.reporting.tables import failures, format_interval, format_value, meets_target
+from latens.reporting.tables import format_interval, format_value, left_out, meets_target
 
 HEADLINED = (
     *("coverage_pixel", "coverage_region", "coverage_principal", "spread_skill"),
@@ -103,7 +103,7 @@ def caveats(results: Results) -> list[str]:
     if len(results.sizes) == 1:
         kind = "training size" if counted(results) == SAMPLES else f"number of {counted(results)}"
         notes.append(f"Only one {kind} was measured, so nothing is said about other N.")
-    bad = [f for f in failures(results) if f.unit == "fit"]
+    bad = left_out(results)
     if bad:
         words = _list(
             [f"{sum(f.status == s for f in bad)} {s}" for s in sorted({f.status for f in bad})]

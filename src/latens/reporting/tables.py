@@ -11,7 +11,7 @@ import numpy as np
 
 from latens.reporting.palette import ordered
 from latens.reporting.results import Definition, Results, fit_cells, read_results, records, select
-from latens.store import RunFolder, Status
+from latens.store import USABLE, RunFolder, Status
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,10 @@ def summary_cell(results: Results, solver: str, n: int, metric: str) -> Cell:
             return Cell("n/a", kind="na", mark="a point estimate has no uncertainty")
         return Cell("–", kind="missing", mark="not measured")
     value, lower, upper = (float(row[k]) for k in ("mean", "lower", "upper"))
-    mark = f"{excluded} of {excluded + used} cells excluded" if excluded else ""
+    status = str(row["status"])
+    mark = "" if status in {"ok", *USABLE, ""} else status  # of cells that are among the mean
+    if excluded:
+        mark = f"{excluded} of {excluded + used} cells excluded"
     return Cell(
         format_value(value, lower, upper),
         format_interval(value, lower, upper),
@@ -181,6 +184,12 @@ def failures(results: Results) -> list[Failure]:
         if not unit.usable
     ]
     return sorted(found, key=lambda f: (f.unit, str(f.cell.get("solver", "")), _n(f), f.name))
+
+
+def left_out(results: Results) -> list[Failure]:
+    """Fits that no mean includes: those that failed, and collapsed ones where means have none."""
+    kept = {"semisup": (Status.COLLAPSED,)}.get(str(results.run.get("study")), ())
+    return [f for f in failures(results) if f.unit == "fit" and f.status not in kept]
 
 
 def cost_rows(results: Results) -> list[CostRow]:
@@ -274,7 +283,7 @@ def summary_text(run: RunFolder, width: int = 110) -> str:
     for solver in results.solvers:
         if results.note(solver):
             console.print(Text(f"{solver}: {results.note(solver)}"))
-    bad = [f for f in failures(results) if f.unit == "fit"]
+    bad = left_out(results)
     if bad:
         words = ", ".join(f"{count} {status}" for status, count in _tally(bad))
         console.print(f"{len(bad)} of {len(results.fits)} fits are excluded: {words}.")

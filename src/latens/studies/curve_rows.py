@@ -1,12 +1,12 @@
 """Rows of the table `curves`: the mean over the usable cells of every solver, size and metric."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from latens.metrics import LEVEL
-from latens.store import USABLE, Outcome, RunFolder
+from latens.store import USABLE, Outcome, RunFolder, Status
 from latens.studies.recorded import Finished
 from latens.studies.units import EvaluationUnit
 
@@ -24,17 +24,19 @@ def curve_rows(
     units: Sequence[Unit],
     metrics: "pd.DataFrame",
     summary_of: Callable[[Sequence[Unit]], Summary],
+    kept: Collection[Status] = USABLE,
 ) -> list[dict[str, Any]]:
     """Rows of CURVES.
 
-    A collapsed or failed cell is left out and counted: the curve is that of models which pass
-    their gate. A size without any usable cell keeps a row, with NaN.
+    A cell of another status than `kept` is left out and counted: the curve is that of models
+    which pass their gate. A size without any kept cell has a row, with NaN.
 
     Args:
         run: The run.
         units: Finished evaluations.
         metrics: Their table METRICS.
-        summary_of: How the cells of some usable units are summarised.
+        summary_of: How the cells of some kept units are summarised.
+        kept: Statuses of the cells that enter the means.
     """
     rows: list[dict[str, Any]] = []
     cells: dict[tuple[str, int, str], list[Unit]] = {}
@@ -49,7 +51,7 @@ def curve_rows(
         if not names:  # a check with tables of its own
             continue
         outcomes = {u.hash: Outcome.read(run.evaluation(u.hash)) for u in members}
-        usable = [u for u in members if outcomes[u.hash].usable]
+        usable = [u for u in members if outcomes[u.hash].status in kept]
         summary = summary_of(usable)
         for name in sorted(names):
             found = own.loc[own["metric"] == name]

@@ -28,6 +28,7 @@ from latens.studies.fitting import failure, initialise, publish_fit
 from latens.studies.load import load_weights
 from latens.studies.semisup.active import RoundUnit, rows_of_round
 from latens.studies.semisup.study import Semisup
+from latens.studies.semisup.tables import ROWS
 from latens.studies.units import EvaluationUnit, FitUnit, Unit
 from latens.training import FitResult, fit_model
 from latens.training.labelled import LabelledData
@@ -138,6 +139,7 @@ def _evaluate(study: Semisup, run: RunFolder, unit: EvaluationUnit, target: Path
         tau = model.class_given_component.numpy(force=True)
         write_array(temporary / "tau.npy", tau)
         write_array(temporary / USUAL, found.usual)
+        save_arrays(found.rows, temporary / ROWS)
         _write_examples(model, study, temporary / "examples")
         save_arrays(views_of(model, sample_of(study), found).arrays(), temporary / VIEWS)
 
