@@ -7,7 +7,10 @@ fits that are kept under RUNS, so that a part that was stopped goes on where it 
 is finished costs seconds. `--list` says what each part measures and what it takes of one core.
 Rows go to `benchmarks/data/semisup.json`, beside them wall minutes: of all fits and evaluations,
 or of the call for `beliefs`, `binary`, `binary_flow` and `sigma`.
-`--steps` and `--draws` shorten a part; the row says so.
+`--steps` and `--draws` shorten a part; the row says so. `--set KEY=VALUE` changes a setting of the
+study of a part: `--only active --set "acquisitions=[bald,uncertainty,random]"` adds two chains.
+
+A collapsed fit has true numbers: they are among the means, and `status` counts it.
 """
 
 import argparse
@@ -22,15 +25,15 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 
-from latens.data import IdxImages, labelled_rows
-from latens.data.propagation import Propagation, poisson_potential
+from latens.data import IdxImages
+from latens.data.propagation import poisson_potential
 from latens.distributions import NoiseStream
 from latens.evaluation.mixture import log_evidence, read
 from latens.models.mixture import MixtureVAE
 from latens.models.mixture_settings import Prior, Terms
 from latens.nets.components import Decoder
-from latens.store import CURVES, RunFolder, read_table
-from latens.studies.configure import load_layers, resolve
+from latens.store import ACTIVE, CURVES, RunFolder, read_table
+from latens.studies.configure import construct, load_layers, resolve
 from latens.studies.run import Estimate
 from latens.studies.semisup.run import run_semisup
 from latens.studies.semisup.study import Semisup
@@ -50,14 +53,17 @@ METRICS = (
     "label_coverage",
     "information_component",
     "information_latent",
+    "information_saturated",
     "kl_latent",
     "neg_elbo",
     "nll_sampled",
     "rmse",
     "rmse_over_twin",
     "nll_gain",
+    "nll_gain_sampled",
     "sigma",
     "sigma_at_bounds",
+    "sigma_coverage",
     "sigma_error",
     "ood_class",
     "ood_sigma",
@@ -96,6 +102,7 @@ class Options:
     steps: int | None
     draws: int | None
     images: int
+    settings: dict[str, str] = field(default_factory=dict)
 
     def budget(self, part: Part) -> int:
         """Optimiser steps of a part."""
@@ -114,10 +121,9 @@ class Printer:
         print(f"  {unit.kind} {unit.cell} {status}", flush=True)
 
 
-def study_rows(options: Options, part: Part, name: str) -> tuple[list[Row], float]:
-    """Run the study of a part; its numbers, and the minutes of all its units."""
-    steps, out = options.budget(part), options.runs / name
-    presets = list(part.presets)
+def configured(options: Options, part: Part) -> dict[str, Any]:
+    """Resolved configuration of the study of a part."""
+    steps, presets = options.budget(part), list(part.presets)
     settings = dict(part.settings)
     if "breastmnist" in presets:
         settings["data.path"] = str(options.data / "medmnist" / "BreastMNIST.npz")
@@ -135,13 +141,34 @@ def study_rows(options: Options, part: Part, name: str) -> tuple[list[Row], floa
     settings.setdefault("sampled_images", "10")
     if options.draws is not None:
         settings["data_seeds"] = str(options.draws)
+    settings |= options.settings
     overrides = [f"--{key}={value}" for key, value in settings.items()]
-    config = resolve(Semisup, load_layers("semisup", presets, []), overrides)
-    finished = run_semisup(config, out, name, 1, Printer())
+    return resolve(Semisup, load_layers("semisup", presets, []), overrides)
+
+
+def study_rows(options: Options, part: Part, name: str) -> tuple[list[Row], float]:
+    """Run the study of a part; its numbers, and the minutes of all its units."""
+    config = configured(options, part)
+    finished = run_semisup(config, options.runs / name, name, 1, Printer())
     for place, outcome in finished.failures:
         print(f"  {outcome.status}: {place}: {outcome.message}")
     minutes = float(finished.run.read_costs()["seconds"].sum()) / 60
-    return _rows_of(finished.run, steps), minutes
+    compared = paired(finished.run) if config["acquisitions"] else []
+    return _rows_of(finished.run, options.budget(part)) + compared, minutes
+
+
+def paired(run: RunFolder) -> list[Row]:
+    """Accuracy at the end of each chain of rounds minus that with drawn labels, draw by draw."""
+    table = read_table(run.tables, ACTIVE)
+    last = table["n"].max()
+    return [
+        {
+            "paired": f"{row['acquisition']} at {last} labels minus {row['drawn']} drawn",
+            "difference": [_plain(row[key]) for key in ("value", "lower", "upper")],
+            "draws": row["data_seeds"],
+        }
+        for row in table.loc[table["n"] == last].to_dict("records")
+    ]
 
 
 def _rows_of(run: RunFolder, steps: int) -> list[Row]:
@@ -166,23 +193,26 @@ def _plain(value: float) -> float | None:
 
 
 def beliefs(options: Options, part: Part) -> list[Row]:
-    """What the graph alone says of the training images, before any network is trained."""
-    images = IdxImages(str(options.data / "mnist" / "train-images-idx3-ubyte.gz")).load()
-    labels, propagation = np.asarray(images.labels), Propagation()
-    graph = propagation.kept_graph(images.x, options.runs / "graph.npz")
+    """What the graph alone says of the training images of the study, before any is trained on."""
+    study = construct(Semisup, configured(options, part))
+    corpus, propagation = study.corpus, study.propagation
+    assert propagation is not None
+    labels = np.asarray(corpus.images.labels)
+    graph = propagation.kept_graph(corpus.images.x, options.runs / "graph.npz")
     rows = []
-    for count in (50, 100):
-        for draw in range(5):
-            places = labelled_rows(labels, count, "balanced", draw)
+    for count in study.labels:
+        for draw in range(study.data_seeds):
+            places = corpus.train[study.rows(count, draw)]
             potential = poisson_potential(graph, places, labels[places], 10, propagation.steps)
             believed = propagation.beliefs(graph, places, labels[places], 10)
+            potential, believed = potential[corpus.train], believed[corpus.train]
             known = believed.any(1)
-            right = believed.argmax(1) == labels
+            right = believed.argmax(1) == corpus.labels
             rows.append(
                 {
                     "labels": count,
                     "draw": draw,
-                    "right": _plain((potential.argmax(1) == labels).mean()),
+                    "right": _plain((potential.argmax(1) == corpus.labels).mean()),
                     "believed": _plain(known.mean()),
                     "right of believed": _plain(right[known].mean()),
                 }
@@ -353,7 +383,14 @@ def sigma(options: Options, part: Part) -> list[Row]:
 
 FASHION = ("mnist", "fashion")
 PARTS: dict[str, Part] = {
-    "beliefs": Part("what the graph alone says of the images", 2, measure=beliefs),
+    "beliefs": Part(
+        "what the graph alone says of the images",
+        2,
+        ("mnist",),
+        {"labels": "[50,100]"},
+        1800,
+        measure=beliefs,
+    ),
     "digits_objectives": Part(
         "nll, β-NLL and faithful against their twin on 8 × 8 digits, two draws",
         8,
@@ -384,7 +421,13 @@ PARTS: dict[str, Part] = {
         "the recipe against its twin, 50 labels, strange images, one draw (--draws 5 for more)",
         15,
         FASHION,
-        {"labels": "[50]", "data_seeds": "1", "twin_draws": "5"},
+        {
+            "labels": "[50]",
+            "data_seeds": "1",
+            "twin_draws": "5",
+            "sampled_images": "500",
+            "sampled_draws": "1000",
+        },
         6000,
     ),
     "fifty": Part(
@@ -422,10 +465,17 @@ PARTS: dict[str, Part] = {
         250,
     ),
     "ablation": Part(
-        "decoders × objectives × terms, one draw",
-        12,
+        "eight decoders × objectives, with twins, one draw (--set labels=[50,100] for both)",
+        15,
         ("mnist", "ablation"),
-        {"labels": "[50]", "data_seeds": "1", "twin_draws": "0"},
+        {"labels": "[50]"},
+        100,
+    ),
+    "terms": Part(
+        "the recipe without each of its parts, one draw",
+        6,
+        ("mnist", "terms"),
+        {"labels": "[50]", "data_seeds": "1"},
         150,
     ),
     "binary": Part(
@@ -447,6 +497,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="optimiser steps instead of those of the part")
     parser.add_argument("--draws", type=int, help="draws of the labels instead of the part's")
     parser.add_argument("--images", type=int, default=10_000, help="test images of the NLL")
+    parser.add_argument("--set", nargs="*", default=[], help="KEY=VALUE settings of the studies")
     parser.add_argument("--list", action="store_true", help="say what there is, and stop")
     arguments = parser.parse_args()
     if arguments.list:
@@ -454,7 +505,12 @@ def main() -> None:
             print(f"{name:<12} {part.minutes:4.0f} min  {part.words}")
         return
     options = Options(
-        arguments.data, arguments.runs, arguments.steps, arguments.draws, arguments.images
+        arguments.data,
+        arguments.runs,
+        arguments.steps,
+        arguments.draws,
+        arguments.images,
+        dict(setting.split("=", 1) for setting in arguments.set),
     )
     options.runs.mkdir(parents=True, exist_ok=True)
     for name in arguments.only:

@@ -1,6 +1,7 @@
 """A tiny run of `semisup` from the command line: units, tables, report, twin, classification."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 
 from latens.cli import main
 from latens.data import Digits
-from latens.store import METRICS, RunFolder, read_table
+from latens.store import METRICS, OVERVIEW, RunFolder, read_csv, read_table
 from latens.studies.configure import construct, load_layers, resolve
+from latens.studies.semisup.overview import settings_of
 from latens.studies.semisup.reading import SUSPICIOUS, in_order, load_classifier
 from latens.studies.semisup.study import Semisup, with_twins
 from latens.studies.semisup.units import units_of
@@ -95,6 +97,12 @@ def test_the_report_names_what_was_measured(finished):
         assert words in page
     for words in ("Trust card", "Scaling laws", "How stable?", "raining samples", "operator"):
         assert words not in page
+    assert "Models beside each other" in page
+    overview = read_csv(finished / "overview.csv", OVERVIEW).set_index(["solver", "labels"])
+    assert overview.loc[("per_image", 40), "objective"] == "faithful"
+    assert overview.loc[("per_image_twin", 20), "scale"] == "shared"
+    assert (overview["minutes"] > 0).all()
+    assert f">{overview.loc[('per_image', 40), 'accuracy']:.3g}<" in page
     assert page.count('class="montage"') == 20  # ten components of the model and of its twin
     for name in ("components", "latent_maps", "reliability", "certainty", "sigma_of_class"):
         assert (finished / "figures" / f"{name}.svg").stat().st_size > 1000
@@ -214,7 +222,24 @@ def test_what_an_evaluation_samples_names_it_and_no_fit(setting):
     assert not set(evaluations) & set(others)
 
 
-@pytest.mark.parametrize("name", ["ablation", "objectives", "collapse"])
+def assert_the_table_is_complete(config):
+    """Each of eight decoders, heteroscedastic ones with each objective and a twin."""
+    settings = [settings_of(m) for k, m in config["models"].items() if not k.endswith("_twin")]
+    found = Counter((s["trunk"], s["component"], s["scale"], s["objective"]) for s in settings)
+    expected = [
+        *product(("dense", "conv"), ("plain", "film"), ("fixed",), ("nll",)),
+        *product(
+            ("dense", "conv"),
+            ("plain", "film"),
+            ("per_image",),
+            ("nll", "beta_nll", "faithful"),
+        ),
+    ]
+    assert found == Counter(expected)
+    assert sum(name.endswith("_twin") for name in config["models"]) == 12
+
+
+@pytest.mark.parametrize("name", ["ablation", "objectives", "collapse", "terms"])
 def test_presets_of_models(name):
     config = with_twins(resolve(Semisup, load_layers("semisup", [name], []), []))
     study = construct(Semisup, config)
@@ -222,6 +247,8 @@ def test_presets_of_models(name):
     assert len(study.models) >= 4
     fits, evaluations = units_of(study, config)
     assert {unit.solver for unit in evaluations} <= set(study.models)
+    if name == "ablation":
+        assert_the_table_is_complete(config)
     if name == "objectives":  # the same twin stands beside all three
         assert len({fit.hash for fit in fits}) == len(fits) == 4
         assert len(evaluations) == 6

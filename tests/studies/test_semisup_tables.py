@@ -8,11 +8,23 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from latens.evaluation.assess import metric_rows
-from latens.evaluation.evaluate import Cell
+from latens.evaluation.evaluate import Cell, metric_record
 from latens.reporting import read_results, summary, summary_text
 from latens.reporting.headlines import answers, caveats
-from latens.store import CURVES, METRICS, Outcome, RunFolder, Status, read_table, write_csv
+from latens.store import (
+    CURVES,
+    METRICS,
+    OVERVIEW,
+    Outcome,
+    RunFolder,
+    Status,
+    from_rows,
+    read_csv,
+    read_table,
+    write_csv,
+)
 from latens.store import write_json as write_tree
+from latens.studies.semisup.overview import active_rows
 from latens.studies.semisup.tables import METRIC, ROWS, gather, image_variance
 
 IMAGES = 400
@@ -21,7 +33,8 @@ RIGHT = {0: 0.9, 1: 0.8, 2: 0.94}  # by draw of the labels
 
 def unit(solver: str, seed: int) -> SimpleNamespace:
     name = f"{solver}{seed}".encode().hex().ljust(16, "0")[:16]
-    return SimpleNamespace(hash=name, solver=solver, n=50, data_seed=seed, check="", needs=())
+    place = {"solver": solver, "n": 50, "data_seed": seed, "check": "", "needs": ()}
+    return SimpleNamespace(hash=name, fits=(SimpleNamespace(hash=name[::-1]),), **place)
 
 
 def rows(seed: int) -> dict[str, np.ndarray]:
@@ -35,7 +48,9 @@ def rows(seed: int) -> dict[str, np.ndarray]:
 @pytest.fixture
 def run(tmp_path) -> RunFolder:
     """Three draws of `a`, the second collapsed, and one of `b`, which failed."""
-    identity = {"study": "semisup", "name": "x", "config": {}, "data": {}, "result_version": 5}
+    model = {"init_args": {"decoder": {"trunk": "conv"}, "terms": {"likelihood": "faithful"}}}
+    config = {"models": {"a": model}}
+    identity = {"study": "semisup", "name": "x", "config": config, "data": {}, "result_version": 5}
     made = RunFolder.create(tmp_path / "run", identity)
     units = [unit("a", seed) for seed in RIGHT] + [unit("b", 0)]
     statuses = [Status.STOPPED, Status.COLLAPSED, Status.CONVERGED, Status.FAILED]
@@ -67,6 +82,45 @@ def test_a_collapsed_cell_is_in_the_mean_and_marked(run):
     assert cells["accuracy"].kind == "value"
     assert "1 of 3 collapsed" in summary_text(run, width=200)
     assert not any("left out of every mean" in note for note in caveats(results))
+
+
+def test_the_overview_has_settings_numbers_and_minutes_of_each_model(run):
+    for seed, seconds in ((0, 60.0), (1, 180.0)):
+        (fit,) = unit("a", seed).fits
+        run.record_cost("fit", fit.hash, "of another name", 50, seed, 0, seconds, 1.0)
+    gather(run, [unit("a", seed) for seed in RIGHT])  # pyright: ignore[reportArgumentType]
+    row = read_csv(run.path / "overview.csv", OVERVIEW).set_index("solver").loc["a"]
+    assert (row["trunk"], row["objective"], row["labels"]) == ("conv", "faithful", 50)
+    assert row["accuracy"] == pytest.approx(np.mean(list(RIGHT.values())))
+    assert row["k_eff"] == pytest.approx(10)
+    assert row["minutes"] == pytest.approx(2)
+    assert np.isnan(row["neg_elbo"])
+    assert row["status"] == "1 of 3 collapsed"
+
+
+def test_chosen_labels_are_compared_with_drawn_ones_draw_by_draw():
+    found = {
+        ("a", 100): [0.90, 0.80, 0.70],
+        ("a bald", 25): [0.5, 0.5, 0.5],
+        ("a bald", 50): [0.93, 0.82, 0.74],
+        ("b", 100): [0.1, 0.1, 0.1],
+    }
+    records = []
+    for (solver, n), values in found.items():
+        for seed, value in enumerate(values):
+            number = value, np.nan, np.nan, np.nan
+            cell, ok = Cell(solver, n, seed, 0, "hash"), Outcome(Status.STOPPED)
+            records.append(metric_record(cell, ok, "accuracy", number, images=9, groups=9))
+    table = active_rows(from_rows(records, METRICS))
+    assert table[["acquisition", "n", "drawn"]].to_numpy().tolist() == [
+        ["bald", 25, 100],
+        ["bald", 50, 100],
+    ]
+    last = table.iloc[1]
+    gain = np.array([0.03, 0.02, 0.04])
+    assert last["value"] == pytest.approx(0.03)
+    radius = stats.t.ppf(0.975, 2) * gain.std(ddof=1) / np.sqrt(3)
+    assert last["lower"] == pytest.approx(0.03 - radius)  # between draws accuracy varies by .1
 
 
 def test_a_failed_cell_has_no_mean(run):

@@ -7,7 +7,9 @@
 
 With few labels most of what is not known is which class a component stands for: an image on the
 edge of two components that have no label yet teaches more than one between two known digits. The
-counts s are scaled to the number of labels that were seen.
+counts s are those of τ, of labelled images and of those whose class is believed
+(`data.propagation`) alike; they are scaled to the number of labels, for beliefs tell no more than
+the labels did.
 
 References:
     Houlsby et al. (2011), Bayesian active learning for classification and preference learning,

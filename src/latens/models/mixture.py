@@ -9,7 +9,8 @@
     objective:  Σ_c q(c|x) {E_q[log p(x|z,c)] − KL(q(z|x,c) ‖ p(z|c))} − KL(q(c|x) ‖ π)
                 over D, minus the weighted task terms
 
-τ is no parameter. Soft counts of the labelled images of each batch enter a moving average,
+τ is no parameter. Soft counts of the images of each batch that carry a class, their label or one
+that the graph of similar images makes believed, enter a moving average,
 s_cy ← ρ s_cy + (1 − ρ) (K/B) Σ_b q(c | x_b) 1{y_b = y}, and τ = (s + α₀) / Σ_y (s + α₀). At the
 start component c speaks for class c mod Y: while q(c | x) is still the same for all images counts
 alone would make τ flat, and the labels would teach nothing.
@@ -177,7 +178,7 @@ class MixtureVAE(Model):
 
     @torch.no_grad()
     def _count(self, log_component: Tensor, y: Tensor) -> None:
-        """Let the labelled images of a batch, q(c | x) `(B, K)`, enter the counts of τ."""
+        """Let images of a batch with a class, known or believed, enter the counts of τ."""
         known = y >= 0
         if bool(known.any()):
             q = log_component[known].exp()  # (b, K)
@@ -261,12 +262,12 @@ class MixtureVAE(Model):
         problem: InverseProblem | None,
         step: int,
     ) -> LossTerms:
-        """Evidence lower bound and task terms, after the labelled images entered the counts of τ.
+        """Evidence lower bound and task terms, after images with a class entered the counts of τ.
 
         Args:
             stage: `elbo`.
             x: Images, `(B, *signal_shape)`.
-            y: Classes, `(B,)`, −1 where they are not known.
+            y: Classes, `(B,)`, known or believed; −1 for other images.
             noise: Source of every random number of this step.
             problem: Not used.
             step: Not used.

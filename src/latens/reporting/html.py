@@ -20,12 +20,18 @@ from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
 from latens.reporting.sections import drawings, picture_sets
-from latens.reporting.semisup import galleries, gallery_figure, is_semisup, read_views
+from latens.reporting.semisup import (
+    galleries,
+    gallery_figure,
+    is_semisup,
+    read_overview,
+    read_views,
+)
 from latens.reporting.tiles import gallery
 from latens.reporting.trust import read_trust
 from latens.reporting.trust_figure import trust_figure
 from latens.reporting.volumes import write_volume_figures, write_volume_report
-from latens.store import RunFolder, write_bytes, write_text
+from latens.store import OVERVIEW_METRICS, RunFolder, write_bytes, write_text
 
 
 @dataclass(frozen=True)
@@ -184,6 +190,8 @@ def render(results: Results) -> str:
         policy=security_policy(style, script),
         few_labels=is_semisup(results),
         galleries=galleries(read_views(results)) if is_semisup(results) else {},
+        overview=read_overview(results) if is_semisup(results) else [],
+        compared=[m for m in OVERVIEW_METRICS if m in results.definitions],
         counted=headlines.counted(results),
         question=headlines.question(results),
         asked=headlines.asked(results),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from latens.reporting.panels import (
     say,
 )
 from latens.reporting.rendering import SERIES_ID, drawing_style
-from latens.reporting.results import Results
+from latens.reporting.results import Results, records
 from latens.reporting.tiles import coloured, reduced
+from latens.store import OVERVIEW, read_csv
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,6 +81,16 @@ class ComponentRow:
 def is_semisup(results: Results) -> bool:
     """Whether the run is one of `semisup`."""
     return results.run.get("study") == "semisup"
+
+
+def read_overview(results: Results) -> list[dict[str, Any]]:
+    """Models beside each other: rows of OVERVIEW, none where the run has no such table.
+
+    Raises:
+        DataError: If the table cannot be read.
+    """
+    file = results.path / "overview.csv"
+    return records(read_csv(file, OVERVIEW)) if file.is_file() else []
 
 
 def read_views(results: Results) -> list[Viewed]:

@@ -35,12 +35,15 @@ from latens.store.safe import (
     read_yaml,
 )
 from latens.store.schemas import (
+    ACTIVE,
     BACK_TEST,
     COST,
     CURVES,
     HISTORY,
     METRIC_DEFINITIONS,
     METRICS,
+    OVERVIEW,
+    OVERVIEW_METRICS,
     PER_IMAGE,
     PLAN,
     PLAN_BAND,
@@ -73,12 +76,15 @@ from latens.store.tables import (
 )
 
 __all__ = [
+    "ACTIVE",
     "BACK_TEST",
     "COST",
     "CURVES",
     "HISTORY",
     "METRICS",
     "METRIC_DEFINITIONS",
+    "OVERVIEW",
+    "OVERVIEW_METRICS",
     "PER_IMAGE",
     "PLAN",
     "PLAN_BAND",

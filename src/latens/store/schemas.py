@@ -293,6 +293,39 @@ FORECAST = Schema(
         "doubts": "str",
     },
 )
+OVERVIEW_METRICS = (
+    *("k_eff", "accuracy", "neg_elbo", "nll_sampled", "rmse", "rmse_over_twin"),
+    *("nll_gain_sampled", "sigma", "sigma_at_bounds", "sigma_coverage", "sigma_error"),
+    *("information_latent", "information_component"),
+)
+OVERVIEW = Schema(
+    "overview",
+    {
+        "solver": "str",
+        "trunk": "str",
+        "component": "str",
+        "scale": "str",
+        "objective": "str",
+        "labels": "int64",
+        **dict.fromkeys(OVERVIEW_METRICS, "float64"),
+        "minutes": "float64",  # of a fit, wall clock
+        "fits": "int64",
+        "status": "str",
+    },
+    ("labels", "solver"),
+)
+ACTIVE = Schema(
+    "active",
+    {
+        "solver": "str",
+        "acquisition": "str",
+        "n": "int64",  # labels after the round
+        "drawn": "int64",  # labels drawn without a model, that the chain is compared with
+        **_BAND,
+        "data_seeds": "int64",
+    },
+    ("solver", "acquisition", "n", "drawn"),
+)
 HISTORY = Schema(
     "history", {"stage": "str", "step": "int64", "quantity": "str", "value": "float64"}
 )
@@ -320,6 +353,8 @@ SCHEMAS: dict[str, Schema] = {
         FORECAST_METRICS,
         FORECAST,
         HISTORY,
+        OVERVIEW,
+        ACTIVE,
     )
 }
 

@@ -23,6 +23,7 @@ from latens.store import (
 )
 from latens.studies.curve_rows import Summary, Unit, curve_rows
 from latens.studies.gather import definitions_of, metrics_of, write_members
+from latens.studies.semisup.overview import active_rows, write_overview
 from latens.studies.units import EvaluationUnit
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> None:
     metrics = metrics_of(run, finished)
     write_table(run.tables, "metrics", metrics)
     curves = curve_rows(run, finished, metrics, partial(_summary_of, run), KEPT)
-    write_table(run.tables, "curves", from_rows(curves, CURVES))
+    table = from_rows(curves, CURVES)
+    write_table(run.tables, "curves", table)
+    write_overview(run, finished, table)
+    if len(active := active_rows(metrics)):
+        write_table(run.tables, "active", active)
     definitions = definitions_of(metrics["metric"], MIXTURE_SECTIONS)
     write_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS, definitions)
     write_members(run, finished)
