@@ -76,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
         "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
         "mnist, breastmnist, fashion, ablation, terms, objectives, collapse, quick; default: the "
-        "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers) and budget (quick); default: smooth. growth: quick, "
-        "and with --stage exp1, exp2 or exp3 also data (adrenal, folder)",
+        "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers) and "
+        "budget (quick); default: smooth. growth: quick, and with --stage exp1, exp2 or exp3 also "
+        "data (adrenal, folder)",
     )
     run.add_argument(
         "--study",
