@@ -419,7 +419,7 @@ PARTS: dict[str, Part] = {
     ),
     "twins": Part(
         "the recipe against its twin, 50 labels, strange images, one draw (--draws 5 for more)",
-        15,
+        20,
         FASHION,
         {
             "labels": "[50]",

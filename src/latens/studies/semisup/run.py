@@ -22,8 +22,9 @@ from latens.types import PathLike
 
 PROBE_STEPS = 3
 
-EVALUATION, PIXEL = 5.0, 2e-6
-"""Seconds of an evaluation, and of one decoded pixel of it."""
+EVALUATION, PIXEL, SAMPLED = 5.0, 2e-6, 2.5e-7
+"""Seconds of an evaluation, of one decoded pixel of it, and of one pixel of one draw of the
+importance sampling, in ten components."""
 
 
 def run_semisup(
@@ -73,9 +74,12 @@ def expected_seconds(study: Semisup, missing: Sequence[Unit], jobs: int) -> floa
     fits = [unit for unit in missing if isinstance(unit, FitUnit)]
     per_model = {name: seconds_per_fit(study, name) for name in {fit.name for fit in fits}}
     seconds = sum(per_model[fit.name] for fit in fits)
-    pixels = math.prod(study.corpus.images.signal_shape) * len(study.corpus.test)
-    evaluations = len(missing) - len(fits)
-    seconds += evaluations * (EVALUATION + PIXEL * pixels)
+    pixels = math.prod(study.corpus.images.signal_shape)
+    decoded, drawn = len(study.corpus.test), study.sampled_images * study.sampled_draws
+    evaluations = [unit for unit in missing if not isinstance(unit, FitUnit)]
+    models = sum(len(unit.fits) for unit in evaluations)  # a twin is sampled beside its model
+    seconds += len(evaluations) * (EVALUATION + PIXEL * pixels * decoded)
+    seconds += models * SAMPLED * pixels * drawn
     return wall_seconds(seconds, len(missing), jobs)
 
 
