@@ -31,6 +31,9 @@ HEADLINES = (
     "ablation_permuted",
     "permuted_rest",
     "neg_elbo",
+    "nll",
+    "nll_gain",
+    "nll_unreliable",
     "mse",
 )
 WATCHED = (
@@ -320,5 +323,11 @@ def _cell(row: dict[str, Any] | None) -> dict[str, Any]:
 
 def _words(metric: str) -> str:
     known = {"au_count": "active units", "kl": "KL, nats", "mse": "mean square error"}
-    named = {"neg_elbo": "−ELBO, nats per element", "r2": "R²"}
+    named = {
+        "neg_elbo": "−ELBO, nats per element",
+        "nll": "−log-likelihood, nats per element",
+        "nll_gain": "nats per scan below −ELBO",
+        "nll_unreliable": "share with k̂ ≥ 0.7",
+        "r2": "R²",
+    }
     return (known | named).get(metric, metric.replace("r2_", "R² ").replace("_", " "))
