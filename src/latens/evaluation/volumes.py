@@ -117,9 +117,7 @@ def _likelihood(
 
 
 @torch.no_grad()
-def log_evidence(
-    model: VolumeVAE, x: Tensor, draws: int, seed: int = 0
-) -> tuple[Tensor, Tensor]:
+def log_evidence(model: VolumeVAE, x: Tensor, draws: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Importance-sampled log p(x), and how far to believe it.
 
         log (1/S) Σ_s p(x | z_s) p(z_s) / q(z_s | x),   z_s ~ q(z | x)

@@ -43,7 +43,7 @@ from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
 from latens.training.volumes import VolumeData
 from latens.types import PathLike
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 FIT_KEYS = (
     "stage",
     "data",

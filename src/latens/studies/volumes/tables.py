@@ -28,11 +28,9 @@ DEFINITIONS = {
     "au_count": "active units: latents with Var_x μ_k ≥ 0.01, on held-out scans",
     "kl": "KL(q(z | x) ‖ N(0, I)) without free bits, nats per scan",
     "neg_elbo": "−ELBO, nats per element, one draw of q per scan; −log p(x) is not larger",
-    "nll": "−log p(x) by importance sampling with draws of q, nats per element; its expectation is "
-    "not below the true one, nor above neg_elbo",
+    "nll": "−log p(x) by importance sampling, nats per element; between the truth and neg_elbo",
     "nll_gain": "nats per scan by which nll lies below neg_elbo on the same scans",
-    "nll_unreliable": "share of scans whose importance weights have a Pareto k̂ of 0.7 or more: "
-    "their nll is a bound and no estimate",
+    "nll_unreliable": "share of scans with a Pareto k̂ of 0.7 or more: their nll is but a bound",
     "mse": "mean square error of decoder(μ), squared standard deviations of the brain",
     "ablation_z0": "error of decoder(0) over that of decoder(μ); 1 if latents are ignored",
     "ablation_permuted": "error of decoder(μ of another scan) over that of decoder(μ)",
