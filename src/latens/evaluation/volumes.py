@@ -71,11 +71,12 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
     Metrics: `neg_elbo` (nats per element, one draw of q per volume; at least the negative
     log-likelihood), `nll` (the same by importance sampling, of the first `WEIGHED` volumes),
     `nll_gain` (nats per volume by which it is below `neg_elbo` of the same volumes),
-    `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_z0` and `ablation_permuted` (error without the latents
-    over the error with them), with parts `permuted_rest` (the same for `rest` alone), and for
-    each known part `r2` (probes of all latents), `aligned` (the part of that name itself), `leak`
-    (probes of `rest`), `dependence`. Probes are ridge and kernel, fitted on training subjects or,
-    `_within`, on the other held-out subjects; without a suffix the largest of the four.
+    `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_z0`
+    and `ablation_permuted` (error without the latents over the error with them), with parts
+    `permuted_rest` (the same for `rest` alone), and for each known part `r2` (probes of all
+    latents), `aligned` (the part of that name itself), `leak` (probes of `rest`), `dependence`.
+    Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
+    subjects; without a suffix the largest of the four.
 
     Args:
         model: Trained model in its final state.

@@ -41,7 +41,7 @@ from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 from latens.training import FitResult, fit_model, one_thread
 from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
 from latens.training.volumes import VolumeData
-from latens.types import PathLike
+from latens.types import PathLike, Shape
 
 RESULT_VERSION = 2
 FIT_KEYS = (
@@ -243,14 +243,19 @@ def judged(use: LatentUse, outcome: Outcome) -> Outcome:
     return Outcome(outcome.status, message, outcome.step, statistics)
 
 
-def load_model(study: VolumeStudy, folder: Path) -> VolumeVAE:
+def load_model(study: VolumeStudy, folder: Path, shape: Shape | None = None) -> VolumeVAE:
     """The trained model of a fit's folder.
+
+    Args:
+        study: Settings of the run.
+        folder: Folder of the fit.
+        shape: `(C, D, H, W)` of the scans, where they are not at hand.
 
     Raises:
         SolverError: If the fit left no weights.
         DataError: If they are damaged or of another model.
     """
-    model = load_weights(study.build(0), folder)
+    model = load_weights(study.build(0, shape), folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.requires_grad_(False).to(device)
 

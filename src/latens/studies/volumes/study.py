@@ -244,15 +244,20 @@ class VolumeStudy:
     def _all(self, part: str) -> Tensor:
         return self.subjects.target(part)
 
-    def build(self, seed: int) -> VolumeVAE:
-        """The model with its initial weights, a function of the seed alone."""
+    def build(self, seed: int, shape: Shape | None = None) -> VolumeVAE:
+        """The model with its initial weights, a function of the seed alone.
+
+        Args:
+            seed: Key of the weights.
+            shape: `(C, D, H, W)` of the scans; by default those of `subjects`.
+        """
         common = {
             "dim": self.model.dim,
             "scale": self.model.scale,
             "architecture": self.model.architecture(),
             "control": self.control,
         }
-        shape = tuple(self.subjects.shape)
+        shape = tuple(self.subjects.shape if shape is None else shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.stage == "exp3":
