@@ -176,8 +176,14 @@ class ScanODE(Model):
         gained = torch.where(visits.mask, nats, 0.0).sum(1)
         return LossTerms(gained, kl_divergence(posterior, self.prior(len(x), x)))
 
-    def halving_error(self, visits: EncodedVisits) -> Tensor:
-        """Change of the state at the last visit if steps are halved, at the mean of q, `(B,)`."""
-        first = self.posterior(visits).mean
-        start = torch.zeros_like(visits.since[:, 0])
-        return self.ode.halving_error(first, start, visits.since.amax(1))
+    def halving_error(self, first: Tensor, since: Tensor) -> Tensor:
+        """Change of the state if steps are halved, summed over the stretches of a path, `(…, B)`.
+
+        Args:
+            first, since: As in `path`.
+        """
+        path = self.path(first, since)
+        starts = torch.cat([first[..., None, :], path[..., :-1, :]], -2)
+        until = torch.cummax(since, 1).values
+        before = torch.cat([torch.zeros_like(until[:, :1]), until[:, :-1]], 1)
+        return self.ode.halving_error(starts, before, until).sum(-1)

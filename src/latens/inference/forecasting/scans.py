@@ -156,10 +156,17 @@ class ScanODEForecaster(Forecaster):
         visits = self._encoded(history, torch.float64)
         noise = NoiseStream(0).normal((64, len(history), model.dim + model.hidden), torch.float64)
         first = draw(model.posterior(visits), noise)
-        since = (times - history.times[:, :1]) / self.unit
-        logs = self._read(model.path(first, since)[..., 0, :])  # (S, B)
+        ahead = self._ahead(visits, history, times)
+        logs = self._read(model.path(first, ahead)[..., -1, :])  # (S, B)
         excess = (logs.mean(0) - truth[:, 0]).square().mean() - logs.var(0).mean()
         return math.sqrt(max(float(excess), 1e-4))
+
+    def _ahead(self, visits: EncodedVisits, history: VolumeSeries, times: Tensor) -> Tensor:
+        """Times since the first visit of earlier visits and forecasts, `(B, T + H)`: the solver
+        makes its steps between all of them.
+        """
+        since = (times - history.times[:, :1]) / self.unit
+        return torch.cat([visits.since, since.to(visits.since)], 1)
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights of all members, how volumes are read, and the unit of time."""
@@ -220,13 +227,14 @@ class ScanODEForecaster(Forecaster):
                 "forecaster", "a trained one", "one without members", "Call `fit` before."
             )
         visits = self._encoded(history, torch.float64)
-        since = (times - history.times[:, :1]) / self.unit
+        ahead = self._ahead(visits, history, times)
         size = self.scans.dim + self.models[0].hidden
         noise = patient_noise(seed, keys, (draws, size))
         pieces = []
         for model, block in zip(self.models, noise.chunk(len(self.models)), strict=True):
             first = draw(model.posterior(visits), block)
-            pieces.append(model.path(first, since)[..., : self.scans.dim])
+            path = model.path(first, ahead)[..., -times.shape[1] :, :]
+            pieces.append(path[..., : self.scans.dim])
         return torch.cat(pieces)
 
     def make_forecast(
@@ -245,7 +253,11 @@ class ScanODEForecaster(Forecaster):
             )
         ]
         visits = self._encoded(history, torch.float64)
-        error = max(float(model.halving_error(visits).max()) for model in self.models)
+        ahead = self._ahead(visits, history, times)
+        error = max(
+            float(model.halving_error(model.posterior(visits).mean, ahead).max())
+            for model in self.models
+        )
         diagnostics = {
             "largest_halving_error": error,
             "members_converged": sum(s is Status.CONVERGED for s in self.statuses)
