@@ -161,7 +161,8 @@ def test_it_learns_how_latents_move() -> None:
         kl_warmup_steps=0,
         validate_every=50,
     )
-    fit_model(ode, (packed[:150],) * 2, (packed[150:],) * 2, settings, 0)
+    train, held = packed[:150], packed[150:]
+    fit_model(ode, (train, train), (held, held), settings, 0)
     with torch.no_grad():
         known = EncodedVisits.unpacked(packed[150:, :3])
         first = ode.posterior(known).mean

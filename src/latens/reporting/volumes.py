@@ -171,6 +171,8 @@ def dashboard(results: VolumeResults) -> "Figure":
     known = set(results.history["quantity"])
     panels = [(title, [q for q in names if q in known]) for title, names in WATCHED]
     panels = [(title, names) for title, names in panels if names]
+    if not panels:
+        return _nothing("the training ended before its first look at the validation scans")
     hues = [HUES[name][0] for name in HUES]
     with drawing_style():
         figure = Figure(figsize=(2.6 * len(panels), 2.4), layout="constrained")
@@ -185,6 +187,16 @@ def dashboard(results: VolumeResults) -> "Figure":
             ax.set_xlabel("step", color=MUTED)
             if len(names) > 1:
                 ax.legend(frameon=False, fontsize=6)
+    return figure
+
+
+def _nothing(words: str) -> "Figure":
+    """An empty figure that says why."""
+    from matplotlib.figure import Figure
+
+    with drawing_style():
+        figure = Figure(figsize=(5.0, 0.6))
+        figure.text(0.5, 0.5, words, ha="center", va="center", color=INK)
     return figure
 
 
