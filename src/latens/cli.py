@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
         "mnist, breastmnist, ablation, quick; default: the digits of scikit-learn. pde: problem "
         "(smooth, piecewise, eit, burgers) and budget (quick); default: smooth. growth: quick, "
-        "and with --stage exp1, exp2 or exp3 also data (adrenal, folder)",
+        "and with --stage exp1, exp2 or exp3 also long and data (adrenal, folder)",
     )
     run.add_argument(
         "--study",
@@ -137,7 +137,7 @@ def _parser() -> argparse.ArgumentParser:
         "file",
         metavar="FILE",
         help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy; for "
-        "pde a csv with columns x, y, value",
+        "pde a csv with columns x, y, value; for growth a folder of subjects",
     )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
@@ -283,6 +283,10 @@ def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
         from latens.studies.pde.reconstruct import reconstruct_field
 
         return reconstruct_field(options)
+    if study == "growth":
+        from latens.studies.volumes.reconstruct import reconstruct_scans
+
+        return reconstruct_scans(options)
     from latens.studies.reconstruct import reconstruct_command
 
     return reconstruct_command(options)

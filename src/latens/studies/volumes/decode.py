@@ -88,30 +88,41 @@ class Decoder:
                 z = forecaster.latents(own, times, [b], 0, DRAWS)[:, 0]  # (M, H, dim)
                 last = self.scans.rows(patient)[int(own.visits[0]) - 1]
                 for h, horizon in enumerate(horizons):
-                    mean, std = self._moments(z[:, h])
+                    mean, std = decoded_moments(self.model, z[:, h])
                     for c, channel in enumerate(self.scans.channels):
                         stem = f"{names[b]}_{horizon:g}_{channel}"
                         self._write(last, mean[c], place / f"{stem}_mean.nii.gz")
                         self._write(last, std[c], place / f"{stem}_std.nii.gz")
         return 2 * len(series) * len(horizons) * len(self.scans.channels)
 
-    def _moments(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of scans with latents `(M, dim)`, `(C, D, H, W)` each."""
-        device = next(self.model.parameters()).device
-        first = second = own = torch.zeros(self.scans.shape)
-        for code in z.float().split(4):
-            decoded = self.model.decode(code.to(device))
-            mean = decoded.mean.cpu()
-            first = first + mean.sum(0) / len(z)
-            second = second + mean.square().sum(0) / len(z)
-            own = own + decoded.variance.cpu().sum(0) / len(z)
-        spread = (second - first.square()).clamp(min=0) * len(z) / (len(z) - 1)
-        return first, (spread + own).sqrt()
-
     def _write(self, row: int, values: Tensor, path: Path) -> None:
         array, affine = values.numpy(), self.scans.affines[row].numpy()
         place = Volume(array, affine, self.scans.axes[row], self.scans.codes[row], "float32")
         write_volume(path, array, affine, place)
+
+
+@torch.no_grad()
+def decoded_moments(model: VolumeVAE, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of a scan whose latents have these draws.
+
+    Args:
+        model: The model.
+        z: Draws, `(M, dim)`, M ≥ 2.
+
+    Returns:
+        `(C, D, H, W)` each, on the CPU; the standard deviation is that of the draws and of the
+        decoder's own σ together.
+    """
+    device = next(model.parameters()).device
+    first = second = own = torch.zeros(model.signal_shape)
+    for code in z.float().split(4):
+        decoded = model.decode(code.to(device))
+        mean = decoded.mean.cpu()
+        first = first + mean.sum(0) / len(z)
+        second = second + mean.square().sum(0) / len(z)
+        own = own + decoded.variance.cpu().sum(0) / len(z)
+    spread = (second - first.square()).clamp(min=0) * len(z) / (len(z) - 1)
+    return first, (spread + own).sqrt()
 
 
 def file_names(patients: tuple[str, ...]) -> list[str]:
