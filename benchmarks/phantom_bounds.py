@@ -11,7 +11,9 @@ VAE with this encoder can hope for after as many scans. All at 4 × 32³.
 """
 
 import argparse
+import copy
 import time
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,13 +29,8 @@ COMPONENTS = (7, 32, 64, 96, 128, 300)
 
 def noise(subjects: Subjects, x: Tensor) -> None:
     """Ratio that noise allows."""
-    painter = subjects.read
-    still = type(painter)(
-        painter.seed,  # pyright: ignore[reportFunctionMemberAccess]
-        painter.size,  # pyright: ignore[reportFunctionMemberAccess]
-        painter.scans,  # pyright: ignore[reportFunctionMemberAccess]
-        {**painter.values, "noise": 0 * painter.values["noise"]},  # pyright: ignore
-    )
+    still: Any = copy.copy(subjects.read)  # paints the same scans
+    still.values = {**still.values, "noise": 0 * still.values["noise"]}
     clean = still(range(len(x))).images
     distance, floor = (x - x.mean(0)).square().mean(), (x - clean).square().mean()
     print(f"from the mean image {distance:.4f}, noise {floor:.4f}: ratio {distance / floor:.1f}")

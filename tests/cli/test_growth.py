@@ -222,6 +222,7 @@ def test_bad_tables_and_runs(
         (["--colour", "red"], "colour"),
         (["--training.max_steps", "5"], "max_steps"),
         (["--simulation.count", "0"], "count"),
+        (["--simulation.count", "20", "--conformal", "true"], "19"),
     ],
 )
 def test_bad_settings(

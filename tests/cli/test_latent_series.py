@@ -10,11 +10,11 @@ import torch
 import yaml
 
 from latens.cli import main
-from latens.data import LesionGrowth, PhantomSubjects
+from latens.data import PhantomSubjects
 from latens.data.latent_series import LatentSeries
 from latens.store import RunFolder, read_csv
 from latens.store.schemas import FORECAST, FORECAST_SCORES
-from latens.studies.volumes.encode import PHANTOM_SEED, trained
+from latens.studies.volumes.encode import PHANTOM_GROWTH, PHANTOM_SEED, trained
 
 SCANS = {
     "data": {
@@ -67,8 +67,8 @@ def run(file: Path) -> Path:
 
 def test_every_visit_is_what_the_encoder_says(encoder: Path, file: Path) -> None:
     series = LatentSeries.load(file)
-    assert len(series.patients) == 80
-    subjects = PhantomSubjects((16, 16, 16), 20, PHANTOM_SEED, LesionGrowth()).load()
+    assert len(series.patients) == 140
+    subjects = PhantomSubjects((16, 16, 16), 20, PHANTOM_SEED, PHANTOM_GROWTH).load()
     assert subjects.times is not None
     torch.testing.assert_close(series.times, subjects.times)
     torch.testing.assert_close(series.log_volumes, subjects.targets[:, 0].double())
@@ -80,9 +80,9 @@ def test_every_visit_is_what_the_encoder_says(encoder: Path, file: Path) -> None
     torch.testing.assert_close(series.variance[[5]], q.variance)
     assert series.volume_units is not None
     volumes = series.volumes()
-    assert volumes.mask.shape == (20, 4)
+    assert volumes.mask.shape == (20, 7)
     known = volumes.log_volumes[1, 1]
-    torch.testing.assert_close(known, series.log_volumes[5])
+    torch.testing.assert_close(known, series.log_volumes[8])
 
 
 def test_the_latent_ode_stands_beside_the_last_value(run: Path) -> None:
@@ -131,8 +131,8 @@ def test_decoded_forecasts_lie_where_the_last_scan_lay(
         **{
             **vars(series),
             "affines": torch.from_numpy(affines),
-            "axes": (("R", "A", "S"), ("P", "S", "L"), ("L", "P", "S"), ("A", "R", "I")) * 20,
-            "codes": (1, 2, 1, 4) * 20,
+            "axes": (("A", "R", "I"), ("P", "S", "L"), ("L", "P", "S"), ("R", "A", "S")) * 35,
+            "codes": (4, 2, 1, 1) * 35,
         }
     )
     path = moved.save(tmp_path / "moved.safetensors")
@@ -140,7 +140,7 @@ def test_decoded_forecasts_lie_where_the_last_scan_lay(
     horizon = ["--horizon", "30", "--out", str(out), "--decode", str(encoder)]
     assert main(["forecast", str(run), str(path), *horizon]) == 0
     image = nibabel.load(tmp_path / "new" / "subject00002_30_t1c_mean.nii.gz")
-    last = 2 * 4 + 3  # the last of four visits
+    last = 2 * 7 + 6  # the last of seven visits
     assert nibabel.aff2axcodes(image.affine) == ("A", "R", "I")  # pyright: ignore
     assert int(image.header["sform_code"]) == 4  # pyright: ignore
     turned = nibabel.as_closest_canonical(image)  # pyright: ignore

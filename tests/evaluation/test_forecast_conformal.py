@@ -16,6 +16,7 @@ from latens.evaluation.forecast_conformal import (
     calibrate_forecaster,
     conformalised,
     exceedances,
+    require_patients,
 )
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
 from latens.inference.forecasting import Forecast, Forecaster
@@ -118,6 +119,9 @@ def test_too_few_patients_are_named() -> None:
     )
     with pytest.raises(ConfigError, match="19"):
         conformalised(small, LIMIT)
+    require_patients(22, 10)
+    with pytest.raises(ConfigError, match="19 patients or more"):
+        require_patients(21, 10)
 
 
 class Narrow(Forecaster):

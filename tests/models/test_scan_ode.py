@@ -9,6 +9,7 @@ from torch import Tensor
 from latens.distributions import NoiseStream, draw
 from latens.errors import ConfigError
 from latens.models.scan_ode import EncodedVisits, ScanODE
+from latens.nets.ode import GompertzField
 from latens.training import Training, fit_model
 
 
@@ -85,8 +86,9 @@ def test_without_change_the_evidence_is_that_of_a_mean() -> None:
 def test_the_first_latent_grows_by_gompertz() -> None:
     ode = model(hidden=0)
     field = ode.ode.field
-    field.log_residual.data.fill_(-60.0)  # pyright: ignore
-    rate, plateau = field.log_rate.exp(), field.plateau  # pyright: ignore
+    assert isinstance(field, GompertzField)
+    field.log_residual.data.fill_(-60.0)
+    rate, plateau = field.log_rate.exp(), field.plateau
     start = torch.tensor([[-1.0, 0.3]]).double()
     since = torch.tensor([[0.0, 1.0, 2.5]]).double()
     with torch.no_grad():

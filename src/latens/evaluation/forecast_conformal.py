@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from latens.data import VolumeSeries, grouped_folds
 from latens.distributions import NoiseStream, Purpose
-from latens.errors import DataError
+from latens.errors import ConfigError, DataError
 from latens.evaluation.forecasts import ForecastScores
 from latens.inference.forecasting import Forecaster
 from latens.metrics import LEVEL, interval_score
-from latens.metrics.conformal import exceedance, split_quantile
+from latens.metrics.conformal import exceedance, split_quantile, units_needed
 
 Array = NDArray[np.float64]
 
@@ -55,6 +55,26 @@ class ForecastCalibration:
         middle = (lower + upper) / 2
         below = np.maximum(np.minimum(lower - self.factor, middle), log_limit)
         return below, np.maximum(np.maximum(upper + self.factor, middle), below)
+
+
+def require_patients(tested: int, folds: int) -> None:
+    """Raise unless the other folds of every fold have patients enough for the level.
+
+    Args:
+        tested: Patients that are forecast.
+        folds: Folds that they are dealt to evenly.
+
+    Raises:
+        ConfigError: Naming how many are needed.
+    """
+    others, needed = tested - -(-tested // folds), units_needed(LEVEL)
+    if others < needed:
+        raise ConfigError(
+            "conformal",
+            f"{needed} patients or more in the other folds of each, for bands at {LEVEL:.0%}",
+            others,
+            "Add patients or folds, or leave it out.",
+        )
 
 
 def exceedances(lower: Array, upper: Array, truth: Array) -> Array:

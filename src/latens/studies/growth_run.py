@@ -17,6 +17,7 @@ from latens.errors import NumericalError
 from latens.evaluation.forecast_conformal import (
     calibrate_forecaster,
     conformalised,
+    require_patients,
 )
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
 from latens.inference.forecasting.support import Support
@@ -71,7 +72,9 @@ def run_growth(
     """
     study = construct(Growth, config)
     series = study.series
-    series.split_last(study.min_visits)  # somebody to test, before anything is written
+    tested, _, _ = series.split_last(study.min_visits)  # somebody, before anything is written
+    if study.conformal:
+        require_patients(len(tested), study.fold_count)
     fingerprint = array_fingerprint(
         series.times.numpy(), series.volumes.numpy(), series.mask.numpy()
     )
@@ -81,7 +84,7 @@ def run_growth(
         "fingerprint": fingerprint,
         "patients": len(series),
         "visits": int(series.visits.sum()),
-        "tested": int((series.visits >= study.min_visits).sum()),
+        "tested": len(tested),
         "limit": series.limit,
         "time_unit": series.time_unit,
         "volume_unit": series.volume_unit,

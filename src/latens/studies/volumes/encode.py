@@ -20,6 +20,8 @@ from latens.types import PathLike, Shape
 
 PHANTOM_SEED = 1_000_003
 """Seed of the phantom subjects that are encoded where no folder is given: not those of a run."""
+PHANTOM_GROWTH = LesionGrowth(visits=7)
+"""As many visits as the comparison of forecasters tests patients with, and one more."""
 
 
 def encode_command(options: Namespace) -> int:
@@ -82,7 +84,7 @@ def trained(run: PathLike, seed: int = 0) -> tuple[VolumeStudy, VolumeVAE, str]:
 def growing_phantoms(shape: Shape, count: int) -> PhantomSubjects:
     """Phantom subjects with visits, of the size that the model was trained on."""
     _, depth, height, width = shape
-    return PhantomSubjects((depth, height, width), count, PHANTOM_SEED, LesionGrowth())
+    return PhantomSubjects((depth, height, width), count, PHANTOM_SEED, PHANTOM_GROWTH)
 
 
 def folder_like(study: VolumeStudy, shape: Shape, path: str) -> SubjectSource:
