@@ -93,7 +93,8 @@ def write_page(runs: Path) -> None:
             table(results),
             f"![Learning curves](operators/{picture.name})",
             trust(folder),
-            f"*{minutes:.0f} core minutes; deep checks on {images} images.*",
+            f"*{minutes:.0f} minutes of the clock, summed over jobs; "
+            f"deep checks on {images} images.*",
         ]
     (DOCS / "operators.md").write_text("\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n")
 

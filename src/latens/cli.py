@@ -78,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
         "mnist, breastmnist, fashion, ablation, terms, objectives, collapse, quick; default: the "
         "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers) and "
         "budget (quick); default: smooth. growth: quick, and with --stage exp1, exp2 or exp3 also "
-        "data (adrenal, folder)",
+        "long and data (adrenal, folder)",
     )
     run.add_argument(
         "--study",
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
         "file",
         metavar="FILE",
         help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy; for "
-        "pde a csv with columns x, y, value",
+        "pde a csv with columns x, y, value; for growth a folder of subjects",
     )
     reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
@@ -169,15 +169,53 @@ def _parser() -> argparse.ArgumentParser:
         "and 95 %% band of the volume at later times, written as CSV.",
     )
     forecast.add_argument("run", metavar="RUN")
-    forecast.add_argument("file", metavar="FILE", help="CSV with the columns of the run's table")
+    forecast.add_argument(
+        "file",
+        metavar="FILE",
+        help="CSV with the columns of the run's table, or latents of scans by `latens encode`",
+    )
     forecast.add_argument(
         "--horizon", required=True, metavar="T,…", help="times after the last visit"
     )
     forecast.add_argument(
-        "--forecaster", metavar="NAME", help="hierarchical_gompertz or latent_ode, the default"
+        "--forecaster",
+        metavar="NAME",
+        help="hierarchical_gompertz, latent_ode, the default, or scan_ode, that of latents",
+    )
+    forecast.add_argument(
+        "--conformal",
+        action="store_true",
+        help="also the band that a run with --conformal true has calibrated",
+    )
+    forecast.add_argument(
+        "--decode",
+        metavar="RUN",
+        help="run of exp1, exp2 or exp3 that encoded the scans: forecasts as NIfTI beside the CSV",
+    )
+    forecast.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="training of that run; default: 0"
     )
     forecast.add_argument("--out", metavar="CSV", help="default: FILE-forecast.csv")
     forecast.set_defaults(call=_forecast)
+
+    encode = commands.add_parser(
+        "encode",
+        help="turn scans over time into latents that can be forecast",
+        description="From a run of growth, stage exp1, exp2 or exp3, and a folder of subjects "
+        "with visits.csv: mean and variances of the latents of every visit, in a file for "
+        "`latens run growth --stage ode --latents FILE`. Without a folder: growing phantoms.",
+        allow_abbrev=False,
+    )
+    encode.add_argument("run", metavar="RUN")
+    encode.add_argument("subjects", metavar="FOLDER", nargs="?", help="folder of subjects")
+    encode.add_argument("--out", required=True, metavar="FILE", help="ends in .safetensors")
+    encode.add_argument(
+        "--seed", type=int, default=0, metavar="K", help="training of the run; default: 0"
+    )
+    encode.add_argument(
+        "--count", type=int, default=120, metavar="N", help="growing phantoms; default: 120"
+    )
+    encode.set_defaults(call=_encode)
 
     data = commands.add_parser("data", help="look at data before using them, fetch public sets")
     actions = data.add_subparsers(dest="action", metavar="ACTION", required=True)
@@ -246,6 +284,10 @@ def _reconstruct(options: argparse.Namespace, rest: list[str]) -> int:
         from latens.studies.pde.reconstruct import reconstruct_field
 
         return reconstruct_field(options)
+    if study == "growth":
+        from latens.studies.volumes.reconstruct import reconstruct_scans
+
+        return reconstruct_scans(options)
     from latens.studies.reconstruct import reconstruct_command
 
     return reconstruct_command(options)
@@ -261,6 +303,12 @@ def _forecast(options: argparse.Namespace, rest: list[str]) -> int:
     from latens.studies.forecast import forecast_command
 
     return forecast_command(options)
+
+
+def _encode(options: argparse.Namespace, rest: list[str]) -> int:
+    from latens.studies.volumes.encode import encode_command
+
+    return encode_command(options)
 
 
 def _check(options: argparse.Namespace, rest: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -134,6 +135,50 @@ def test_a_forecaster_that_fails_is_left_out_and_named(
     assert "nan at step 3" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def calibrated(table: Path) -> Path:
+    """A run with calibrated bands beside the others."""
+    folder = table.parent / "calibrated"
+    config = table.parent / "calibrated.yaml"
+    config.write_text(yaml.safe_dump({**TINY, "forecasters": ["last_value", "latent_ode"]}))
+    data = ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    arguments = ["run", "growth", "--config", str(config), "--out", str(folder), *data]
+    assert main([*arguments, "--data.volume", "mm3", "--conformal", "true"]) == 0
+    return folder
+
+
+def test_calibrated_bands_stand_beside_the_others(calibrated: Path) -> None:
+    metrics = read_csv(calibrated / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
+    names = ["last_value", "last_value conformal", "latent_ode", "latent_ode conformal"]
+    assert sorted(set(metrics["forecaster"])) == names
+    table = metrics.pivot(index="forecaster", columns="metric", values="value")
+    for name in ("last_value", "latent_ode"):
+        own, other = table.loc[name], table.loc[f"{name} conformal"]
+        assert own["forecast_mae"] == other["forecast_mae"]
+        assert own["forecast_width"] != other["forecast_width"]
+    # λ is the largest exceedance of 20 others; networks of 20 patients differ too much for it
+    assert table.loc["last_value conformal", "forecast_coverage"] >= 0.875
+    assert "Calibrated on the patients of the other folds" in (
+        calibrated / "report.html"
+    ).read_text("utf-8")
+
+
+def test_forecasts_with_calibrated_bands(calibrated: Path, run: Path, tmp_path: Path) -> None:
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\na,40,2500\nb,5,0\n")
+    out = tmp_path / "forecast.csv"
+    command = [str(series), "--horizon", "30,60", "--conformal", "--out", str(out)]
+    assert main(["forecast", str(calibrated), *command]) == 0
+    rows = read_csv(out, FORECAST)
+    (fit,) = (calibrated / "fits").iterdir()
+    factor = json.loads((fit / "forecaster.json").read_text())["conformal"]["factor"]
+    seen = rows[rows["patient"] == "a"]
+    assert seen["conformal_upper"].to_numpy() == pytest.approx(
+        seen["upper"].to_numpy() * math.exp(factor), rel=1e-6
+    )
+    assert main(["forecast", str(run), str(series), "--horizon", "30", "--conformal"]) == 2
+
+
 BAD_HORIZONS = ["0", "60,30", "soon", "-5", "inf", ""]
 
 
@@ -177,6 +222,7 @@ def test_bad_tables_and_runs(
         (["--colour", "red"], "colour"),
         (["--training.max_steps", "5"], "max_steps"),
         (["--simulation.count", "0"], "count"),
+        (["--simulation.count", "20", "--conformal", "true"], "19"),
     ],
 )
 def test_bad_settings(

@@ -1,6 +1,5 @@
 """Folders of subjects: place in space, standardisation, caches, visits, and bad input."""
 
-import gzip
 import math
 import shutil
 
@@ -15,6 +14,7 @@ from latens.data.lesion_shape import lesion_targets
 from latens.data.scan_preparation import Preparation, _resampled
 from latens.data.subjects import MODALITIES
 from latens.errors import ConfigError, DataError, LatensError, ShapeError
+from stand_ins.spoiled_scans import BAD, constant, missing
 from stand_ins.subject_scans import SHAPE, SPACING, affine_of, head, subject, write
 
 AXES = ("LPS", "RAS", "PIR", "SPL")
@@ -318,70 +318,6 @@ def test_visits_that_cannot_be(tmp_path, rows, said):
 # bad input
 
 
-def _missing(path):
-    (path / "a-t2w.nii.gz").unlink()
-
-
-def _shape(path):
-    write(path / "a-t2w.nii.gz", head(shape=(18, 22, 21))[0][3])
-
-
-def _place(path):
-    write(path / "a-t2f.nii.gz", head()[0][2], shift=3.0)
-
-
-def _truncated(path):
-    file = path / "a-t1n.nii.gz"
-    file.write_bytes(file.read_bytes()[:-500])
-
-
-def _half(path):
-    file = path / "a-t1n.nii.gz"
-    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:9000]))
-
-
-def _constant(path):
-    write(path / "a-t1c.nii.gz", 7.0 * head()[1])
-
-
-def _nan(path):
-    values = head()[0][1].copy()
-    values[9, 11, 10] = np.nan
-    write(path / "a-t1n.nii.gz", values)
-
-
-def _empty_brain(path):
-    write(path / "a_brain_mask.nii.gz", np.zeros(SHAPE), dtype=np.uint8)
-
-
-def _dark(path):
-    for modality in MODALITIES:
-        write(path / f"a-{modality}.nii.gz", np.zeros(SHAPE))
-
-
-def _fractions(path):
-    write(path / "a-seg.nii.gz", 0.5 * head()[2])
-
-
-def _mask_elsewhere(path):
-    write(path / "a-seg.nii.gz", head()[2], dtype=np.uint8, shift=-4.0)
-
-
-BAD = {
-    _missing: (DataError, "no t2w"),
-    _shape: (ShapeError, r"a-t2w\.nii\.gz.*expected shape"),
-    _place: (DataError, r"a-t2f\.nii\.gz.*3 mm away"),
-    _truncated: (DataError, r"a-t1n\.nii\.gz.*truncated or damaged"),
-    _half: (DataError, r"a-t1n\.nii\.gz.*truncated or damaged"),
-    _constant: (DataError, r"a-t1c\.nii\.gz.*the constant 7"),
-    _nan: (DataError, r"a-t1n\.nii\.gz.*1 that are NaN"),
-    _empty_brain: (DataError, r"a_brain_mask\.nii\.gz.*an empty one"),
-    _dark: (DataError, r"brain of a.*an empty one"),
-    _fractions: (DataError, r"a-seg\.nii\.gz.*whole numbers"),
-    _mask_elsewhere: (DataError, r"a-seg\.nii\.gz.*4 mm away"),
-}
-
-
 @pytest.mark.parametrize("spoil", BAD, ids=lambda f: f.__name__)
 def test_bad_input_is_one_line_and_leaves_no_half_file(folder, tmp_path, spoil):
     error, said = BAD[spoil]
@@ -408,12 +344,12 @@ def test_inspection_says_what_the_source_would(tmp_path):
     assert "mixes orientations" in _said(tmp_path)
     (tmp_path / "visits.csv").write_text("scan,day\na,1\n")
     assert "no row for b" in _said(tmp_path, "error")
-    _constant(tmp_path / "a")
+    constant(tmp_path / "a")
     write(tmp_path / "b" / "b-t2w.nii.gz", head(shape=(18, 22, 21))[0][3])
     errors = _said(tmp_path, "error")
     assert "the constant 7" in errors
     assert "Resample the files" in errors
-    _missing(tmp_path / "a")
+    missing(tmp_path / "a")
     assert "no t2w (only" in _said(tmp_path, "error")
 
 

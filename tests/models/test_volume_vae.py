@@ -164,6 +164,29 @@ def test_the_partition_ramps_in():
     assert model.schedule_steps == 14
 
 
+def test_at_first_the_known_quantities_alone_are_learned():
+    model = partitioned(partition=Partition(2.0, 3.0, alone=5))
+    model.train()
+    first = model.training_terms("elbo", X, Y, noise(), None, 4)
+    loss = reduce_terms(first, 288)
+    q = model.encode(X)
+    z = draw(q, noise().normal((6, 6)))
+    t = model.standard_targets(Y)
+    nats = -Normal(z[:, :3], model.target_spread.value).log_prob(t)
+    torch.testing.assert_close(loss, nats.sum(1).mean())
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert all(float(p.grad.abs().sum()) == 0 for p in model.decoder_net.parameters())
+    assert float(model.encoder_net.head.weight.grad[:3].abs().sum()) > 0
+    assert float(model.encoder_net.head.weight.grad[3:6].abs().sum()) == 0
+    later = model.training_terms("elbo", X, Y, noise(), None, 5)
+    assert later.kl is not None
+    assert set(later.extras) > {"supervised", "dependence", "leak"}
+    assert model.schedule_steps == 5
+    with pytest.raises(ConfigError, match="alone"):
+        Partition(alone=-1)
+
+
 def test_independence_moves_the_rest_alone():
     model = partitioned()
     terms = model.terms("elbo", X, Y, noise(), None)

@@ -92,3 +92,12 @@ def test_figures_and_missing_tables(run: RunFolder) -> None:
     (run.tables / "volume_history.csv").unlink()
     with pytest.raises(DataError, match="volume_history"):
         write_report(run)
+
+
+def test_a_run_that_failed_at_once_still_has_a_page(run: RunFolder) -> None:
+    empty = {"volume_metrics": VOLUME_METRICS, "volume_history": VOLUME_HISTORY}
+    for name, schema in empty.items():
+        write_csv(run.tables / f"{name}.csv", schema, from_rows([], schema))
+    page = write_report(run).read_text("utf-8")
+    assert "<svg" in page
+    assert volume_summary_text(read_volumes(run).metrics).strip() == ""

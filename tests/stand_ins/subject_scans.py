@@ -34,7 +34,9 @@ def affine_of(axes, shape=SHAPE, spacing=SPACING, tilt=0.0):
     return spl, spl @ orientations.inv_ornt_aff(back, shape), back
 
 
-def write(path, values, axes="LPS", spacing=SPACING, tilt=0.0, dtype=np.float32, shift=0.0):
+def write(
+    path, values, axes="LPS", spacing=SPACING, tilt=0.0, dtype: type = np.float32, shift=0.0
+):
     """Write values given on (S, P, L) as a file with other axes."""
     _, affine, back = affine_of(axes, values.shape, spacing, tilt)
     affine = affine.copy()

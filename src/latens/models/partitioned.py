@@ -36,15 +36,18 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
+from latens.distributions import NoiseStream, draw
 from latens.errors import ConfigError, DataError
 from latens.models.volume_vae import VolumeVAE
 from latens.nets import Architecture, PerChannelScale
 from latens.nets.scale import Scale
+from latens.objectives import LossTerms
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.distributed import gathered
 from latens.objectives.kl_control import KLControl, Ramp
 from latens.objectives.leakage import LinearLeak
+from latens.problems import InverseProblem
 from latens.types import Shape
 
 REST = "rest"
@@ -62,15 +65,19 @@ class Partition:
             what a linear probe reads of the quantities in `rest`.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
+        alone: Steps at the beginning in which the encoder learns the known quantities and nothing
+            else is trained. They cost a fraction of the others, since nothing is decoded, and they
+            leave an encoder that a large w no longer holds back.
     """
 
     supervised: float = 0.01
     independent: float = 0.01
     start: int = 0
     ramp: int = 0
+    alone: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("supervised", "independent"):
+        for name in ("supervised", "independent", "alone"):
             if getattr(self, name) < 0:
                 value = getattr(self, name)
                 raise ConfigError(f"partition.{name}", "0 or more", value, "Raise it.")
@@ -79,7 +86,7 @@ class Partition:
     @property
     def steps(self) -> int:
         """Optimiser steps until the weights are final."""
-        return self.start + self.ramp
+        return max(self.start + self.ramp, self.alone)
 
     def weights(self, step: int) -> dict[str, float]:
         """w and v at an optimiser step."""
@@ -183,15 +190,45 @@ class PartitionedVAE(VolumeVAE):
         """Quantities in data units that latents stand for, `(…, T)`."""
         return z[..., : len(self.target_loc)] * self.target_scale + self.target_loc
 
-    def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), and `dependence`."""
-        found = super().penalties(q, z, y)
+    def training_terms(
+        self,
+        stage: str,
+        x: Tensor,
+        y: Tensor,
+        noise: NoiseStream,
+        problem: InverseProblem | None,
+        step: int,
+    ) -> LossTerms:
+        """See `VolumeVAE.training_terms`; at first the known quantities alone."""
+        if step >= self.partition.alone:
+            return super().training_terms(stage, x, y, noise, problem, step)
+        q = self._posterior(self.signal_units(x))
+        z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
+        # All parameters belong to the sum, with gradients of 0, as distributed training asks.
+        idle = sum(parameter.sum() for parameter in self.decoder_net.parameters())
+        nothing = 0.0 * (idle + q.mean.sum(1) + q.stddev.sum(1))  # (B,)
+        return LossTerms(nothing, None, {"supervised": self.supervised(z, y)})
+
+    def supervised(self, z: Tensor, y: Tensor) -> Tensor:
+        """−Σ_j log N(t_j; z_j, s_j²) over the known quantities, nats, `(B,)`.
+
+        Args:
+            z: Latents, `(B, dim)`.
+            y: Quantities in data units, `(B, T)`; not finite where unknown.
+        """
         t = self.standard_targets(y)  # (B, T)
         known = torch.isfinite(t)
         s = self.target_spread.value  # (T,)
         error = (torch.where(known, t, 0.0) - z[:, : t.shape[1]]) / s
         nats = 0.5 * error.square() + s.log() + 0.5 * log(2 * pi)
-        found["supervised"] = torch.where(known, nats, 0.0).sum(1)
+        return torch.where(known, nats, 0.0).sum(1)
+
+    def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), and `dependence`."""
+        found = super().penalties(q, z, y)
+        t = self.standard_targets(y)  # (B, T)
+        known = torch.isfinite(t)
+        found["supervised"] = self.supervised(z, y)
         if self.partition.independent:
             loc = gathered(q.mean) if self.training else q.mean
             rest, total = self.part(REST, loc), loc.new_zeros(())

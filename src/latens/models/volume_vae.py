@@ -115,9 +115,20 @@ class VolumeVAE(Model):
         with torch.autocast(x.device.type, enabled=False):
             # The net may run in bf16; the sum over millions of voxels may not.
             kl = kl_divergence(q, self.prior(q.mean))
-        inside = self.decoder_net.log_prob(z, standard)
+        return q, z, LossTerms(self._log_likelihood(standard, z), kl)
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) in data units, nats per row, `(B,)`.
+
+        Args:
+            x: Volumes, `(B, *signal)`, or one for all rows of z.
+            z: Latents, `(B, dim)`.
+        """
+        return self._log_likelihood(self.signal_units(x), z)
+
+    def _log_likelihood(self, standard: Tensor, z: Tensor) -> Tensor:
         change = self.event_size * self.signal_units.scale.log()  # of variables, to data units
-        return q, z, LossTerms(inside - change, kl)
+        return self.decoder_net.log_prob(z, standard) - change
 
     def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Named task terms of a batch, `(B,)` each; functions of the batch repeat their value."""

@@ -110,6 +110,34 @@ class _Rescaled(nn.Module):
         return self.gap[..., None] * self.field(self.start + s * self.gap, z)
 
 
+class ResidualField(nn.Module):
+    """A field without any drift of its own.
+
+        dz/dt = η f_θ(z)
+
+    Args:
+        dim: Latents.
+        width: Hidden units.
+        residual: Initial η.
+    """
+
+    def __init__(self, dim: int, width: int = 32, residual: float = 0.1) -> None:
+        super().__init__()
+        if min(dim, width) < 1 or residual <= 0:
+            raise ConfigError(
+                "dim, width, residual",
+                "a positive value of each",
+                (dim, width, residual),
+                "Use for example 5 latents, 32 units and .1.",
+            )
+        self.log_residual = nn.Parameter(torch.tensor(residual).log())
+        self.net = nn.Sequential(nn.Linear(dim, width), nn.Tanh(), nn.Linear(width, dim))
+
+    def forward(self, t: Tensor, z: Tensor) -> Tensor:
+        """dz/dt, `(..., dim)`; t does not enter, the field is the same at all times."""
+        return self.log_residual.exp() * self.net(z)
+
+
 class GompertzField(nn.Module):
     """Gompertz drift of a volume latent with a residual field.
 

@@ -142,6 +142,15 @@ def answers(results: GrowthResults) -> list[str]:
         f"({row['lower']:.1%} to {row['upper']:.1%}): "
         + ("as it should." if inside else "not what it says.")
     )
+    calibrated = f"{best} conformal"
+    if calibrated in results.forecasters:
+        after, width = (results.row(calibrated, f"forecast_{m}") for m in ("coverage", "width"))
+        before = results.row(best, "forecast_width")
+        found.append(
+            f"Calibrated on the patients of the other folds, it covers {after['value']:.1%} "
+            f"({after['lower']:.1%} to {after['upper']:.1%}) with "
+            f"{width['value'] / before['value']:.2f} times the width."
+        )
     return found
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = "pictures.safetensors"
+SMALLEST_SLICE = 64
+"""Pixels of the longer edge of a slice in a video, at least."""
+FRAME_MS = 120
 
 HEADLINES = (
     "au_count",
@@ -31,6 +34,9 @@ HEADLINES = (
     "ablation_permuted",
     "permuted_rest",
     "neg_elbo",
+    "nll",
+    "nll_gain",
+    "nll_unreliable",
     "mse",
 )
 WATCHED = (
@@ -165,6 +171,8 @@ def dashboard(results: VolumeResults) -> "Figure":
     known = set(results.history["quantity"])
     panels = [(title, [q for q in names if q in known]) for title, names in WATCHED]
     panels = [(title, names) for title, names in panels if names]
+    if not panels:
+        return _nothing("the training ended before its first look at the validation scans")
     hues = [HUES[name][0] for name in HUES]
     with drawing_style():
         figure = Figure(figsize=(2.6 * len(panels), 2.4), layout="constrained")
@@ -179,6 +187,16 @@ def dashboard(results: VolumeResults) -> "Figure":
             ax.set_xlabel("step", color=MUTED)
             if len(names) > 1:
                 ax.legend(frameon=False, fontsize=6)
+    return figure
+
+
+def _nothing(words: str) -> "Figure":
+    """An empty figure that says why."""
+    from matplotlib.figure import Figure
+
+    with drawing_style():
+        figure = Figure(figsize=(5.0, 0.6))
+        figure.text(0.5, 0.5, words, ha="center", va="center", color=INK)
     return figure
 
 
@@ -204,24 +222,52 @@ def slices(arrays: dict[str, np.ndarray], channels: list[str]) -> "Figure":
 
 
 def traversals(arrays: dict[str, np.ndarray], channel: int, name: str) -> "Figure":
-    """Strips of a central slice while one latent moves from −2 to 2."""
+    """Strips of the middle slice while one latent moves, at whole numbers from −2 to 2."""
     from matplotlib.figure import Figure
 
-    strips = arrays["traversal"][:, :, channel]  # (latents, positions, D, H, W)
-    middle = strips.shape[2] // 2
+    shown = np.flatnonzero(arrays["positions"] == np.round(arrays["positions"]))
+    strips = arrays["traversal"][:, shown, channel]  # (latents, positions, H, W)
     with drawing_style():
         size = (1.1 * strips.shape[1] + 0.6, 1.15 * len(strips))
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(len(strips), strips.shape[1], squeeze=False)
         low, high = float(strips.min()), float(strips.max())
         for row, strip in enumerate(strips):
-            for column, volume in enumerate(strip):
-                _show(axes[row][column], volume[middle], low, high)
+            for column, picture in enumerate(strip):
+                _show(axes[row][column], picture, low, high)
             latent = int(arrays["latents"][row])
             nats = arrays["kl"][latent]
             axes[row][0].set_ylabel(f"z{latent}\n{nats:.1f} nats", color=INK)
-        figure.suptitle(f"{name}, z from −2 to 2", color=INK)
+        for column, place in enumerate(shown):
+            axes[0][column].set_title(f"{arrays['positions'][place]:g}", color=INK)
+        figure.suptitle(f"{name}, one latent from −2 to 2", color=INK)
     return figure
+
+
+def traversal_video(arrays: dict[str, np.ndarray]) -> bytes:
+    """A GIF in which every shown latent moves from −2 to 2 and back: latents down, modalities
+    across, each modality on its own scale of grey, magnified to slices of 64 pixels or more.
+    """
+    from PIL import Image
+
+    strips = arrays["traversal"]  # (latents, positions, C, H, W)
+    low = strips.min(axis=(0, 1, 3, 4), keepdims=True)
+    high = strips.max(axis=(0, 1, 3, 4), keepdims=True)
+    grey = np.round(255 * (strips - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
+    grown = max(1, -(-SMALLEST_SLICE // max(strips.shape[3:])))
+    grey = grey.repeat(grown, axis=3).repeat(grown, axis=4)
+    frames = [Image.fromarray(np.block([list(row) for row in grey[:, k]])) for k in _swing(strips)]
+    buffer = io.BytesIO()
+    frames[0].save(
+        buffer, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
+    )
+    return buffer.getvalue()
+
+
+def _swing(strips: np.ndarray) -> list[int]:
+    """Positions there and back, ends once."""
+    last = strips.shape[1] - 1
+    return [*range(last), *range(last, 0, -1)]
 
 
 def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -> None:
@@ -230,28 +276,40 @@ def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -
     ax.set_yticks([])
 
 
+def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
+    """Arrays of pictures of every evaluation that left some, by its number."""
+    from safetensors.numpy import load_file
+
+    files = {number: folder / PICTURES for number, folder in enumerate(results.folders)}
+    return {number: load_file(file) for number, file in files.items() if file.is_file()}
+
+
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
     drawn = {"dashboard": dashboard(results)}
     channels = list(results.run["data"]["channels"])
-    for number, folder in enumerate(results.folders):
-        if not (folder / PICTURES).is_file():
-            continue
-        from safetensors.numpy import load_file
-
-        arrays = load_file(folder / PICTURES)
+    for number, arrays in _arrays(results).items():
         drawn[f"slices_{number}"] = slices(arrays, channels)
         drawn[f"traversals_{number}"] = traversals(arrays, 0, channels[0])
     return drawn
 
 
 def write_volume_figures(run: RunFolder) -> list[Path]:
-    """Write the figures as PDF into `figures/`; returns the paths."""
+    """Write the figures as PDF and the traversals as GIF into `figures/`; returns the paths."""
+    results = read_volumes(run)
+    return _write_figures(run, results, figures(results))
+
+
+def _write_figures(run: RunFolder, results: VolumeResults, drawn: dict[str, Any]) -> list[Path]:
     run.figures.mkdir(exist_ok=True)
-    return [
+    written = [
         write_bytes(run.figures / f"{name}.pdf", figure_pdf(figure))
-        for name, figure in figures(read_volumes(run)).items()
+        for name, figure in drawn.items()
     ]
+    for number, arrays in _arrays(results).items():
+        path = run.figures / f"traversals_{number}.gif"
+        written.append(write_bytes(path, traversal_video(arrays)))
+    return written
 
 
 def write_volume_report(run: RunFolder) -> Path:
@@ -264,9 +322,7 @@ def write_volume_report(run: RunFolder) -> Path:
 
     results = read_volumes(run)
     drawn = figures(results)
-    run.figures.mkdir(exist_ok=True)
-    for name, figure in drawn.items():
-        write_bytes(run.figures / f"{name}.pdf", figure_pdf(figure))
+    _write_figures(run, results, drawn)
     style = style_sheet()
     known = set(results.metrics["metric"])
     rows = [
@@ -287,7 +343,7 @@ def write_volume_report(run: RunFolder) -> Path:
             rows=rows,
             dashboard=Markup(inline_svg(drawn["dashboard"], "dashboard", words)),
             pictures=[
-                (name.replace("_", ", seed "), _uri(figure))
+                (_caption(name), _uri(figure))
                 for name, figure in drawn.items()
                 if name != "dashboard"
             ],
@@ -297,6 +353,12 @@ def write_volume_report(run: RunFolder) -> Path:
         )
     )
     return write_text(run.report_file, page.replace("\r\n", "\n"))
+
+
+def _caption(name: str) -> str:
+    """Words below a picture; those of a traversal say where its video is."""
+    words = name.replace("_", ", seed ")
+    return f"{words}; moving: figures/{name}.gif" if name.startswith("traversals") else words
 
 
 def _uri(figure: "Figure") -> str:
@@ -320,5 +382,11 @@ def _cell(row: dict[str, Any] | None) -> dict[str, Any]:
 
 def _words(metric: str) -> str:
     known = {"au_count": "active units", "kl": "KL, nats", "mse": "mean square error"}
-    named = {"neg_elbo": "−ELBO, nats per element", "r2": "R²"}
+    named = {
+        "neg_elbo": "−ELBO, nats per element",
+        "nll": "−log-likelihood, nats per element",
+        "nll_gain": "nats per scan below −ELBO",
+        "nll_unreliable": "share with k̂ ≥ 0.7",
+        "r2": "R²",
+    }
     return (known | named).get(metric, metric.replace("r2_", "R² ").replace("_", " "))

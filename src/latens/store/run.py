@@ -72,6 +72,11 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
 
+    @property
+    def exists(self) -> bool:
+        """Whether somebody has created it."""
+        return self._file.is_file()
+
     @classmethod
     def create(cls, path: PathLike, identity: Mapping[str, Any]) -> "RunFolder":
         """Create a run folder, or reopen it for writing.
@@ -118,7 +123,7 @@ class RunFolder:
             DataError: If the folder is not a run.
         """
         run = cls(path)
-        if not run._file.is_file():
+        if not run.exists:
             got = "no run.json" if run.path.is_dir() else "no such folder"
             raise DataError(
                 str(run.path),

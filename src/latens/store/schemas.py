@@ -289,6 +289,8 @@ FORECAST = Schema(
         "lower": "float64",
         "upper": "float64",
         "level": "float64",
+        "conformal_lower": "float64",  # band of the same level, calibrated; NaN where it was not
+        "conformal_upper": "float64",
         "unseen": "float64",  # probability of a volume at or below the limit of detection
         "doubts": "str",
     },

@@ -1,6 +1,8 @@
 """`latens forecast`: volumes to come of new patients, with bands and what is doubtful."""
 
+import math
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +12,67 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from latens.data import SeriesFile, VolumeSeries, read_series
+from latens.data.latent_series import LatentSeries, is_latent_series
 from latens.errors import ConfigError, DataError, SolverError
+from latens.evaluation.forecast_conformal import ForecastCalibration
 from latens.inference.forecasting import Forecaster
 from latens.inference.forecasting.support import Support
 from latens.store import Outcome, RunFolder, from_rows, read_json, write_csv
 from latens.store.schemas import FORECAST
 from latens.studies.configure import construct
-from latens.studies.growth import STORED, Growth
+from latens.studies.growth import SCANS, STORED, Growth
 from latens.studies.growth_run import DESCRIPTION, WEIGHTS
+from latens.studies.volumes.decode import Decoder
 from latens.types import PathLike
 
 LEVEL = 0.95
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A fitted forecaster of a run.
+
+    Attributes:
+        name: Its name.
+        study: Settings of the run.
+        support: Ranges that it was fitted on.
+        calibration: By how much its bands are moved, where the run says so.
+        tensors: What it learned.
+    """
+
+    name: str
+    study: Growth
+    support: Support
+    calibration: ForecastCalibration | None
+    tensors: dict[str, Tensor]
+
+    def forecaster(self, scans: LatentSeries | None = None) -> Forecaster:
+        """The forecaster; one of scans is for the scans that are given."""
+        if self.name == SCANS:
+            made: Forecaster = self.study.scan_forecaster(scans, "next")
+        else:
+            made = self.study.maker(self.name, "next")()
+        made.restore(self.tensors)
+        return made
+
+    def series(self, scans: LatentSeries | None, file: Path) -> VolumeSeries:
+        """Visits so far of new patients, from latents or from a table like that of the run."""
+        limit = self.support.limit
+        if scans is not None:
+            return scans.volumes(min_visits=1, limit=limit)
+        columns = SeriesFile("") if self.study.data is None else self.study.data
+        return read_series(
+            file,
+            columns=columns.columns,
+            limit=limit,
+            min_visits=1,
+            time_unit=self.support.time_unit,
+            volume_unit=self.support.volume_unit,
+        )
+
+
 def forecast_command(options: Namespace) -> int:
-    """Forecast a table of series; returns the exit code."""
+    """Forecast a table or latents of new patients; returns the exit code."""
     file = Path(options.file)
     out = Path(options.out) if options.out else file.with_name(f"{file.stem}-forecast.csv")
     if out.exists():
@@ -32,19 +80,36 @@ def forecast_command(options: Namespace) -> int:
             "out", "a file that does not exist yet", str(out), "Choose another with --out."
         )
     horizons = parse_horizons(options.horizon)
-    name, forecaster, support, columns = load_forecaster(options.run, options.forecaster)
-    series = read_series(
-        file,
-        columns=columns.columns,
-        limit=support.limit,
-        min_visits=1,
-        time_unit=support.time_unit,
-        volume_unit=support.volume_unit,
-    )
-    rows = forecast_rows(forecaster, support, series, horizons)
+    scans = LatentSeries.load(file) if is_latent_series(file) else None
+    stored = load_stored(options.run, options.forecaster, scans is not None)
+    if options.conformal and stored.calibration is None:
+        raise ConfigError(
+            "conformal",
+            "a run whose bands were calibrated",
+            "one without",
+            "Run the study with --conformal true.",
+        )
+    forecaster, series = stored.forecaster(scans), stored.series(scans, file)
+    if options.decode is not None:
+        decoder = Decoder.of(options.decode, options.seed, stored.name, scans)
+        decoder.check_folder(out.with_suffix(""))
+    calibration = stored.calibration if options.conformal else None
+    rows = forecast_rows(forecaster, stored.support, series, horizons, calibration)
     write_csv(out, FORECAST, from_rows(rows, FORECAST))
+    if options.decode is not None:
+        count = decoder.write(forecaster, series, horizons, out.with_suffix(""))
+        print(f"wrote {count} NIfTI files to {out.with_suffix('')}")
+    _tell(stored, series, horizons, rows)
+    print(f"wrote {out}")
+    return 0
+
+
+def _tell(
+    stored: Stored, series: VolumeSeries, horizons: list[float], rows: list[dict[str, Any]]
+) -> None:
+    support = stored.support
     print(
-        f"{name}: {len(series)} patients, {len(horizons)} horizons in {support.time_unit}, "
+        f"{stored.name}: {len(series)} patients, {len(horizons)} horizons in {support.time_unit}, "
         f"volumes in {support.volume_unit}, bands at {LEVEL:.0%}"
     )
     doubtful = [row for row in rows if row["doubts"]]
@@ -52,8 +117,6 @@ def forecast_command(options: Namespace) -> int:
         print(f"warning: {row['patient']} at {row['time']:g}: {row['doubts']}")
     if len(doubtful) > 8:
         print(f"… and {len(doubtful) - 8} more; the column `doubts` has them all")
-    print(f"wrote {out}")
-    return 0
 
 
 def parse_horizons(text: str) -> list[float]:
@@ -77,14 +140,13 @@ def parse_horizons(text: str) -> list[float]:
     return found
 
 
-def load_forecaster(
-    run: PathLike, name: str | None = None
-) -> tuple[str, Forecaster, Support, SeriesFile]:
-    """A fitted forecaster of a run, its support, and how its table was read.
+def load_stored(run: PathLike, name: str | None = None, scans: bool = False) -> Stored:
+    """A fitted forecaster of a run.
 
     Args:
-        run: Run folder of `growth`.
-        name: Forecaster; default: the last of `STORED` that the run has.
+        run: Run folder of `growth`, stage ode.
+        name: Forecaster; default: the last of `STORED` that the run has and the file serves.
+        scans: Whether latents of scans are at hand.
 
     Raises:
         ConfigError: If the run has no such forecaster.
@@ -102,11 +164,11 @@ def load_forecaster(
             "Give another folder.",
         )
     study = construct(Growth, description["config"])
-    known = [word for word in STORED if word in study.forecasters]
+    known = [word for word in STORED if word in study.forecasters and (scans or word != SCANS)]
     if not known or name not in (None, *known):
         raise ConfigError(
             "forecaster",
-            f"one of {', '.join(known) or 'none, since this run fitted none'}",
+            f"one of {', '.join(known) or 'none, since this run fitted none for such a file'}",
             name,
             f"Choose one, or run the study with {' or '.join(STORED)}.",
         )
@@ -125,20 +187,24 @@ def load_forecaster(
         raise SolverError(
             name, "a usable fit", outcome.message, "Choose another.", str(outcome.status)
         )
-    forecaster = study.maker(name, "next")()
     try:
-        forecaster.restore(load_file(place / WEIGHTS))
-        support = Support(**read_json(place / DESCRIPTION)["support"])
+        description = read_json(place / DESCRIPTION)
+        found = description["conformal"]
+        calibration = None if found is None else ForecastCalibration(**found)
+        support = Support(**description["support"])
+        return Stored(name, study, support, calibration, load_file(place / WEIGHTS))
     except (OSError, SafetensorError, KeyError, TypeError) as error:
         raise DataError(
             str(place), "a fit as latens wrote it", error, "Delete the folder and run again."
         ) from error
-    columns = SeriesFile("") if study.data is None else study.data
-    return name, forecaster, support, columns
 
 
 def forecast_rows(
-    forecaster: Forecaster, support: Support, series: VolumeSeries, horizons: list[float]
+    forecaster: Forecaster,
+    support: Support,
+    series: VolumeSeries,
+    horizons: list[float],
+    calibration: ForecastCalibration | None = None,
 ) -> list[dict[str, Any]]:
     """Rows of the table `forecast`.
 
@@ -147,15 +213,21 @@ def forecast_rows(
         support: Ranges that it was fitted on.
         series: Visits so far of new patients.
         horizons: Times after the last visit.
+        calibration: By how much bands are moved for the columns `conformal_…`.
     """
     times: Tensor = series.last_times[:, None] + torch.tensor(horizons, dtype=torch.float64)
     forecast = forecaster.forecast(series, times)
     band = forecast.interval(LEVEL)
     doubts = support.doubts(series, times)
     floor = forecast.log_limit
+    moved = torch.full((2, *times.shape), torch.nan)
+    if calibration is not None:
+        bounds = calibration.band(band.lower.numpy(), band.upper.numpy(), floor)
+        moved = torch.stack([torch.from_numpy(bound) for bound in bounds])
 
     def volume(log_volume: Tensor) -> float:
-        return 0.0 if float(log_volume) <= floor else float(log_volume.exp())
+        value = float(log_volume)
+        return 0.0 if value <= floor else math.exp(value)
 
     return [
         {
@@ -166,6 +238,8 @@ def forecast_rows(
             "lower": volume(band.lower[b, h]),
             "upper": volume(band.upper[b, h]),
             "level": band.level,
+            "conformal_lower": volume(moved[0, b, h]),
+            "conformal_upper": volume(moved[1, b, h]),
             "unseen": float(forecast.unseen[b, h]),
             "doubts": doubts[b][h],
         }

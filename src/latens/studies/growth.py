@@ -1,6 +1,7 @@
 """`growth`: how well can the next volume of a lesion be forecast, and can the band be believed?
 
-Stage `ode`: volume series alone. Every forecaster sees the same folds; patients stay whole.
+Stage `ode`: series of volumes, or of scans that `latens encode` has turned into latents. Every
+forecaster sees the same folds; patients stay whole.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from latens.data import (
     VolumeSeries,
     default_folds,
 )
+from latens.data.latent_series import LatentSeries
 from latens.errors import ConfigError
 from latens.inference.forecasting import (
     EXPONENTIAL,
@@ -25,6 +27,7 @@ from latens.inference.forecasting import (
     LastValue,
     LatentODEForecaster,
     MixedEffects,
+    ScanODEForecaster,
     Target,
 )
 from latens.inference.forecasting.neural import DEFAULT_TRAINING
@@ -39,8 +42,11 @@ ForecasterName = Literal[
     "gaussian_process",
     "hierarchical_gompertz",
     "latent_ode",
+    "scan_ode",
 ]
-STORED = ("hierarchical_gompertz", "latent_ode")
+SCANS = "scan_ode"
+"""The forecaster that reads latents of scans; it is there where they are."""
+STORED = ("hierarchical_gompertz", "latent_ode", SCANS)
 """Forecasters that are fitted to all patients for `latens forecast`, the best guess last."""
 REFERENCE = "last_value"
 """What the others are compared with."""
@@ -52,15 +58,19 @@ class Growth:
     Args:
         stage: What is modelled: `ode`, volumes over time.
         data: Table of series; null for simulated ones.
-        simulation: Population that is simulated where there is no table.
+        latents: File of `latens encode`, in place of a table: the volumes are those of its
+            visits, and the latent ODE of scans is compared and stored too.
+        simulation: Population that is simulated where there is neither.
         forecasters: What is compared.
         target: Which visit the comparison forecasts: the one that ends a series, with what is
             known of such visits, or the last one as if it were any.
         min_visits: Visits of a patient who is tested.
         folds: Number of folds; null for ten, or one patient each below sixty.
         members: Networks behind the latent ODE.
+        conformal: Whether bands are also calibrated on patients that a forecaster has not seen,
+            and shown beside those that are not.
         seed: Key of folds, fits and draws.
-        training: Budget of each network.
+        training: Budget of each network of a latent ODE.
     """
 
     name = "growth"
@@ -69,6 +79,7 @@ class Growth:
         self,
         stage: Literal["ode"] = "ode",
         data: SeriesFile | None = None,
+        latents: str | None = None,
         simulation: GrowthSimulation = GrowthSimulation(),  # noqa: B008
         forecasters: list[ForecasterName] = [  # noqa: B006
             "last_value",
@@ -84,6 +95,7 @@ class Growth:
         min_visits: int = 6,
         folds: int | None = None,
         members: int = 3,
+        conformal: bool = False,
         seed: int = 0,
         training: Training = DEFAULT_TRAINING,
     ) -> None:
@@ -94,17 +106,27 @@ class Growth:
                 forecasters,
                 f"Add {REFERENCE}, or leave out what is there twice.",
             )
+        if data is not None and latents is not None:
+            raise ConfigError("data, latents", "one of the two", "both", "Drop one.")
+        if latents is not None and SCANS not in forecasters:
+            forecasters = [*forecasters, SCANS]
+        if latents is None and SCANS in forecasters:
+            raise ConfigError(
+                "forecasters", f"no {SCANS} without `latents`", forecasters, "Add --latents FILE."
+            )
         for name, value, least in (("min_visits", min_visits, 3), ("seed", seed, 0)):
             if value < least:
                 raise ConfigError(name, f"{least} or more", value, "Raise it.")
         self.stage = stage
         self.data = data
+        self.latents = latents
         self.simulation = simulation
         self.forecasters = forecasters
         self.target: Target = target
         self.min_visits = min_visits
         self.folds = folds
         self.members = members
+        self.conformal = conformal
         self.seed = seed
         self.training = training
 
@@ -115,9 +137,20 @@ class Growth:
         Raises:
             DataError: If the table cannot be used.
         """
+        if self.scans is not None:
+            return self.scans.volumes()
         if self.data is None:
             return self.simulation.make(self.seed)[0]
         return self.data.load()
+
+    @cached_property
+    def scans(self) -> LatentSeries | None:
+        """Latents of scans, if there are any; loaded once.
+
+        Raises:
+            DataError: If the file cannot be used.
+        """
+        return None if self.latents is None else LatentSeries.load(self.latents)
 
     @property
     def fold_count(self) -> int:
@@ -126,6 +159,8 @@ class Growth:
 
     def maker(self, name: str, target: Target) -> Callable[[], Forecaster]:
         """How a forecaster of this study is made."""
+        if name == SCANS:
+            return lambda: self.scan_forecaster(self.scans, target)
         visits = self.min_visits
         makers: dict[str, Callable[[], Forecaster]] = {
             "last_value": lambda: LastValue(target, visits),
@@ -140,3 +175,9 @@ class Growth:
             ),
         }
         return makers[name]
+
+    def scan_forecaster(self, scans: LatentSeries | None, target: Target) -> ScanODEForecaster:
+        """The latent ODE of scans, for those of this study or for new ones."""
+        if scans is None:
+            raise ConfigError("latents", "a file of `latens encode`", None, "Add --latents FILE.")
+        return ScanODEForecaster(scans, target, members=self.members, training=self.training)

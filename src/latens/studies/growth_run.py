@@ -6,6 +6,7 @@ not computed again.
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ import numpy as np
 from safetensors.torch import save_file
 
 from latens.errors import NumericalError
+from latens.evaluation.forecast_conformal import (
+    calibrate_forecaster,
+    conformalised,
+    require_patients,
+)
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
 from latens.inference.forecasting.support import Support
 from latens.metrics.catalogue.forecast import FORECAST
@@ -34,7 +40,7 @@ from latens.store import (
 )
 from latens.store.schemas import FORECAST_METRICS, FORECAST_SCORES
 from latens.studies.configure import construct
-from latens.studies.growth import REFERENCE, STORED, Growth
+from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
 from latens.training import one_thread
 from latens.types import PathLike
 
@@ -44,8 +50,10 @@ WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
 _COLUMNS = ("fold", "truth", "median", "lower", "upper", *COMPONENTS)
 _SHARED = ("target", "min_visits", "folds", "seed")
-_OWN = {"latent_ode": ("members", "training")}
+_OWN = {"latent_ode": ("members", "training"), SCANS: ("members", "training")}
 """Settings that a forecaster alone depends on, besides those of the comparison."""
+CONFORMAL = " conformal"
+"""What follows the name of a forecaster whose bands were calibrated."""
 
 
 def run_growth(
@@ -64,16 +72,19 @@ def run_growth(
     """
     study = construct(Growth, config)
     series = study.series
-    series.split_last(study.min_visits)  # somebody to test, before anything is written
+    tested, _, _ = series.split_last(study.min_visits)  # somebody, before anything is written
+    if study.conformal:
+        require_patients(len(tested), study.fold_count)
     fingerprint = array_fingerprint(
         series.times.numpy(), series.volumes.numpy(), series.mask.numpy()
     )
+    shown = study.latents if study.data is None else study.data.path
     data = {
-        "name": Path(study.data.path).name if study.data else "simulated lesions",
+        "name": "simulated lesions" if shown is None else Path(shown).name,
         "fingerprint": fingerprint,
         "patients": len(series),
         "visits": int(series.visits.sum()),
-        "tested": int((series.visits >= study.min_visits).sum()),
+        "tested": len(tested),
         "limit": series.limit,
         "time_unit": series.time_unit,
         "volume_unit": series.volume_unit,
@@ -88,9 +99,13 @@ def run_growth(
             "result_version": GROWTH_VERSION,
         },
     )
+    seen = dict.fromkeys(study.forecasters, fingerprint)
+    if study.scans is not None:
+        latents = (study.scans.loc.numpy(), study.scans.variance.numpy())
+        seen[SCANS] = array_fingerprint(*latents, np.frombuffer(fingerprint.encode(), np.uint8))
     units = {
         kind: {
-            forecaster: _unit_hash(kind, config, forecaster, fingerprint)
+            forecaster: _unit_hash(kind, config, forecaster, seen[forecaster])
             for forecaster in study.forecasters
             if kind == "evaluation" or forecaster in STORED
         }
@@ -102,6 +117,8 @@ def run_growth(
             scores = _scores(run, study, forecaster, unit, say)
             if scores is not None:
                 found[forecaster] = scores
+                if study.conformal:
+                    found[forecaster + CONFORMAL] = conformalised(scores, series.log_limit)
         for forecaster, unit in units["fit"].items():
             _fit(run, study, forecaster, unit, say)
     write_json(
@@ -119,7 +136,8 @@ def run_growth(
 
 def _unit_hash(kind: str, config: Mapping[str, Any], forecaster: str, fingerprint: str) -> str:
     """Identity of one evaluation or fit."""
-    own = {key: config[key] for key in (*_SHARED, *_OWN.get(forecaster, ()))}
+    keys = (*_SHARED, *_OWN.get(forecaster, ()), *(("conformal",) if kind == "fit" else ()))
+    own = {key: config[key] for key in keys}
     identity = {"kind": kind, "forecaster": forecaster, "data": fingerprint, **own}
     return content_hash(
         {**identity, "result_version": GROWTH_VERSION, "packages": major_versions()}
@@ -195,9 +213,12 @@ def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str
         return
     begin = time.perf_counter()
     forecaster = study.maker(name, "next")()
-    outcome = Outcome(Status.CONVERGED)
+    outcome, calibration = Outcome(Status.CONVERGED), None
     try:
         forecaster.fit(study.series, study.seed)
+        if study.conformal:
+            make = study.maker(name, "next")
+            calibration = calibrate_forecaster(make, study.series, study.fold_count, study.seed)
     except NumericalError as error:
         outcome = Outcome(Status.NAN, str(error))
     with new_folder(run.fit(unit)) as place:
@@ -211,6 +232,7 @@ def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str
                 "forecaster": name,
                 "members": study.members,
                 "support": Support.of(study.series).as_dict(),
+                "conformal": None if calibration is None else asdict(calibration),
             },
         )
         outcome.write(place)

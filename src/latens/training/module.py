@@ -10,7 +10,7 @@ from torch import Tensor
 from latens.distributions import NoiseStream
 from latens.models import Model
 from latens.objectives import reduce_terms
-from latens.objectives.distributed import world_size
+from latens.objectives.distributed import gathered, world_size
 from latens.objectives.terms import require_finite
 from latens.problems import InverseProblem
 from latens.training.batches import Blocks, Pair, StepBatches
@@ -73,7 +73,8 @@ class StageModule(LightningModule):
             beta *= terms.weights.get("kl", 1.0)
             terms = replace(terms, weights={**terms.weights, "kl": beta})
         loss = reduce_terms(terms, self.event_size)
-        require_finite(loss, terms, self.global_step)
+        # Every process stops at the same step, or the others would wait for one that has left.
+        require_finite(gathered(loss.detach()[None]).mean(), terms, self.global_step)
         self._add("train", {"loss": float(loss.detach()), **self.model.watched(terms)}, 1)
         return loss
 

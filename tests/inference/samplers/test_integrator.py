@@ -183,6 +183,54 @@ def test_errors_of_the_density_are_not_taken_for_a_missing_compiler(monkeypatch)
         hamiltonian.step(begin, torch.zeros(1, 3).double(), dense_metric())
 
 
+def test_a_recorded_step_may_overwrite_its_memory(monkeypatch):
+    """A stand-in of a CUDA graph: it returns the same tensors every time."""
+    asked = {}
+
+    def recorded(function, **options):
+        asked.update(options)
+        memory: list[torch.Tensor] = []
+
+        def step(*arguments):
+            made = function(*arguments)
+            if not memory:
+                memory.extend(torch.empty_like(value) for value in made)
+            return tuple(own.copy_(value) for own, value in zip(memory, made, strict=True))
+
+        return step
+
+    monkeypatch.setattr(torch, "compile", recorded)
+    eager, graph = Hamiltonian(twisted), Hamiltonian(twisted, compiled=True, device="cuda")
+    assert asked["mode"] == "reduce-overhead"
+    step = torch.full((1, 3), 0.1, dtype=torch.float64)
+    first = graph.step(start(eager), step, dense_metric())
+    kept = eager.step(start(eager), step, dense_metric())
+    graph.step(first, step, dense_metric())
+    for name in ("position", "momentum", "log_density", "gradient"):
+        torch.testing.assert_close(getattr(first, name), getattr(kept, name))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_cuda_graph_gives_the_same_as_single_operations():
+    eager = Hamiltonian(twisted)
+    graph = Hamiltonian(twisted, compiled=True, device="cuda")
+    generator = torch.Generator().manual_seed(0)
+    x, r = torch.randn(2, 1, 3, 2, generator=generator, dtype=torch.float64).cuda()
+    begin = eager.evaluate(x).with_momentum(r)
+    step = torch.full((1, 3), 0.1, dtype=torch.float64, device="cuda")
+    metric = Metric(dense_metric().factor.cuda())
+    found, expected = [begin], [begin]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # those of the compiler itself
+        for _ in range(5):  # the first steps warm up and record, the later ones replay
+            found.append(graph.step(found[-1], step, metric))
+            expected.append(eager.step(expected[-1], step, metric))
+    assert graph.is_compiled
+    for own, other in zip(found, expected, strict=True):
+        for name in ("position", "momentum", "log_density", "gradient"):
+            torch.testing.assert_close(getattr(own, name), getattr(other, name))
+
+
 def test_energy_of_a_phase():
     phase = Phase(
         torch.zeros(1, 1, 2),

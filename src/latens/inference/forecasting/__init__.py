@@ -6,6 +6,7 @@ from latens.inference.forecasting.forecast import FORECAST_DRAWS, Forecast, Fore
 from latens.inference.forecasting.gaussian import GaussianProcess, MixedEffects
 from latens.inference.forecasting.hierarchical import HierarchicalGompertz
 from latens.inference.forecasting.neural import LatentODEForecaster
+from latens.inference.forecasting.scans import ScanODEForecaster
 
 __all__ = [
     "EXPONENTIAL",
@@ -22,5 +23,6 @@ __all__ = [
     "LatentODEForecaster",
     "MixedEffects",
     "PointForecaster",
+    "ScanODEForecaster",
     "Target",
 ]

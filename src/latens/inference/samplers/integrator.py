@@ -120,8 +120,10 @@ class Hamiltonian:
         log_density: Density of rows, `(C, d)` → `(C,)`.
         integrator: Splitting.
         compiled: Fuse the whole step by `torch.compile`. Pays for small densities that are asked
-            for thousands of gradients; needs about half a minute and a C++ compiler. Without
-            one, a warning is given once and steps are taken one operation at a time.
+            for thousands of gradients; needs about half a minute and a C++ compiler (Triton on a
+            CUDA device). Without one, a warning is given once and steps are taken one operation
+            at a time.
+        device: Where positions are. On a CUDA device a compiled step is recorded as a CUDA graph.
 
     Attributes:
         gradients: Gradients taken so far, each of all rows at once; a step of some of the
@@ -134,16 +136,17 @@ class Hamiltonian:
         integrator: Integrator = LEAPFROG,
         *,
         compiled: bool = False,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.log_density = log_density
         self.integrator = integrator
         self.gradients = 0.0
         self._eager = _step_of(integrator, _eager_gradient(log_density))
-        self._step: Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]] = self._eager
+        self._step = self._eager
         if compiled:
-            fused = _step_of(integrator, _traced_gradient(log_density))
+            step = _step_of(integrator, _traced_gradient(log_density))
             with _validation_kept():
-                self._step = torch.compile(fused, fullgraph=True, dynamic=False)
+                self._step = _fused(step, torch.device(device))
 
     @property
     def separates(self) -> bool:
@@ -204,6 +207,7 @@ class Hamiltonian:
 
 
 Gradient = Callable[[Tensor], tuple[Tensor, Tensor]]
+Step = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
 def _eager_gradient(log_density: LogDensity) -> Gradient:
@@ -224,7 +228,7 @@ def _traced_gradient(log_density: LogDensity) -> Gradient:
     return value_first
 
 
-def _step_of(integrator: Integrator, gradient_of: Gradient):
+def _step_of(integrator: Integrator, gradient_of: Gradient) -> Step:
     """The step as one function of tensors, which a compiler can fuse."""
     kicks, drifts = integrator.kicks, integrator.drifts
 
@@ -239,6 +243,22 @@ def _step_of(integrator: Integrator, gradient_of: Gradient):
         return x, r, value, gradient
 
     return step
+
+
+def _fused(step: Step, device: torch.device) -> Step:
+    """The compiled step; on a CUDA device all its kernels are launched at once, as one graph.
+
+    Every replay of a graph writes to the same memory, so what a step returns is copied out of it.
+    """
+    if device.type != "cuda":
+        return torch.compile(step, fullgraph=True, dynamic=False)
+    graph = torch.compile(step, fullgraph=True, dynamic=False, mode="reduce-overhead")
+
+    def replayed(*arguments: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        x, r, value, gradient = graph(*arguments)
+        return x.clone(), r.clone(), value.clone(), gradient.clone()
+
+    return replayed
 
 
 @contextmanager

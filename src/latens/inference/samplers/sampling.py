@@ -91,7 +91,9 @@ class Sampling:
             _check_superchains(start.unflatten(0, (problems, -1)), superchains)
         self.iteration = 0
         self.warmup_gradients = 0.0
-        self.hamiltonian = Hamiltonian(log_density, kernel.integrator, compiled=compiled)
+        self.hamiltonian = Hamiltonian(
+            log_density, kernel.integrator, compiled=compiled, device=start.device
+        )
         position = start.detach().unflatten(0, (problems, -1))  # (P, K, d)
         self.phase = self._begin(position)
         identity = Metric.identity(problems, start.shape[1], start)

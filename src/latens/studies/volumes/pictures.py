@@ -10,7 +10,7 @@ from latens.training.diagnostics import LatentUse
 
 DRAWS = 16
 TRAVERSED = 6
-POSITIONS = (-2.0, -1.0, 0.0, 1.0, 2.0)
+POSITIONS = tuple(k / 4 for k in range(-8, 9))
 """Values of a latent along its traversal, in standard deviations of the prior."""
 
 
@@ -25,8 +25,9 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
 
     Returns:
         `truth`, `mean` and `std`, `(k, C, D, H, W)`, the last of draws of z and of the decoder's
-        own σ together; `traversal`, `(latents, positions, C, D, H, W)`, around the first scan;
-        `latents`, their numbers; `kl`, nats of every latent.
+        own σ together; `traversal`, `(latents, positions, C, H, W)`, middle slices around the
+        first scan; `positions`, `(positions,)`; `latents`, their numbers; `kl`, nats of every
+        latent.
     """
     loc, scale = use.loc[: len(x)], use.scale[: len(x)]
     noise = NoiseStream(0, Purpose.SIGNAL)
@@ -44,12 +45,14 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
     for latent in strongest.tolist():
         codes = loc[:1].repeat(len(POSITIONS), 1)
         codes[:, latent] = torch.tensor(POSITIONS).to(codes)
-        strips.append(model.decode(codes).mean.cpu())
+        moved = [model.decode(part).mean[:, :, x.shape[2] // 2].cpu() for part in codes.split(4)]
+        strips.append(torch.cat(moved))
     found = {
         "truth": x,
         "mean": first,
         "std": (spread + own).sqrt(),
         "traversal": torch.stack(strips),
+        "positions": torch.tensor(POSITIONS),
         "latents": strongest,
         "kl": kl,
     }

@@ -1,5 +1,6 @@
 """Run exp1, exp2 or exp3: a fit and an evaluation for every seed, then tables and report."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
-from latens.errors import ConfigError, SolverError
+from latens.errors import ConfigError, NumericalError, SolverError
 from latens.evaluation.volumes import assess_volumes
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
@@ -41,9 +42,9 @@ from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 from latens.training import FitResult, fit_model, one_thread
 from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
 from latens.training.volumes import VolumeData
-from latens.types import PathLike
+from latens.types import PathLike, Shape
 
-RESULT_VERSION = 1
+RESULT_VERSION = 2
 FIT_KEYS = (
     "stage",
     "data",
@@ -56,6 +57,8 @@ FIT_KEYS = (
 )
 STAGE_KEYS = {"exp1": (), "exp2": ("dip",), "exp3": ("partition", "parts")}
 WEAK = "weak latents"
+STARTED_WITHIN = 600
+"""Seconds that other processes wait for the first, which may prepare scans before."""
 WATCHED = 48
 """Validation scans that are diagnosed at every look."""
 
@@ -197,11 +200,28 @@ def leads(study: VolumeStudy) -> bool:
 def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
     """Take part in every training that is missing, and write nothing."""
     run = RunFolder(out)
+    _wait_for(run)
     with one_thread():
         for seed in range(study.seeds):
             hash = content_hash(_identities(study, config, seed)[0])
             if not run.has_fit(hash):
-                _train(study, study.build(seed), run.resume(hash), seed)
+                # The first process writes down what went wrong.
+                with contextlib.suppress(NumericalError):
+                    _train(study, study.build(seed), run.resume(hash), seed)
+
+
+def _wait_for(run: RunFolder) -> None:
+    """Wait until the first process has made the folder: it takes none that holds something."""
+    start = time.monotonic()
+    while not run.exists:
+        if time.monotonic() - start > STARTED_WITHIN:
+            raise SolverError(
+                str(run.path),
+                f"a run that the first process begins within {STARTED_WITHIN} s",
+                "none",
+                "Look at the output of that process.",
+            )
+        time.sleep(0.1)
 
 
 def _fit(
@@ -243,14 +263,19 @@ def judged(use: LatentUse, outcome: Outcome) -> Outcome:
     return Outcome(outcome.status, message, outcome.step, statistics)
 
 
-def load_model(study: VolumeStudy, folder: Path) -> VolumeVAE:
+def load_model(study: VolumeStudy, folder: Path, shape: Shape | None = None) -> VolumeVAE:
     """The trained model of a fit's folder.
+
+    Args:
+        study: Settings of the run.
+        folder: Folder of the fit.
+        shape: `(C, D, H, W)` of the scans, where they are not at hand.
 
     Raises:
         SolverError: If the fit left no weights.
         DataError: If they are damaged or of another model.
     """
-    model = load_weights(study.build(0), folder)
+    model = load_weights(study.build(0, shape), folder)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return model.requires_grad_(False).to(device)
 

@@ -1,0 +1,115 @@
+"""`latens reconstruct` of a run of scans: stand-in subjects, and the two real ones."""
+
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import yaml
+
+from latens.cli import main
+from latens.data import SubjectFolder
+from latens.store import read_csv
+from latens.studies.volumes.reconstruct import RECONSTRUCTED
+from stand_ins.subject_scans import subject
+
+TINY = {
+    "data": {
+        "class_path": "latens.data.PhantomSubjects",
+        "init_args": {"size": [16, 16, 16], "count": 40},
+    },
+    "model": {"dim": 10, "width": 4, "coarse": 4, "features": 8},
+    "test_scans": 10,
+    "validation_scans": 8,
+    "seeds": 1,
+    "shown": 1,
+    "training": {
+        "max_steps": 4,
+        "batch_size": 8,
+        "warmup_steps": 1,
+        "kl_warmup_steps": 2,
+        "validate_every": 2,
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scans")
+    config = folder / "tiny.yaml"
+    config.write_text(yaml.safe_dump(TINY))
+    out = folder / "exp3"
+    arguments = ["run", "growth", "--stage", "exp3", "--config", str(config), "--out", str(out)]
+    assert main(arguments) in (0, 4)
+    return out
+
+
+def test_maps_lie_where_the_scans_lie(run: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    subject(data, "a", axes="RAS")
+    subject(data, "b", seed=1, axes="PIR", tilt=0.1)
+    assert main(["reconstruct", str(run), str(data), "--out", str(tmp_path / "out")]) == 0
+    files = {file.name for file in (tmp_path / "out").iterdir()}
+    assert len(files) == 2 * 4 * 3 + 1
+    subjects = SubjectFolder(str(data), size=(16, 16, 16)).load()
+    for k, axes in enumerate((("R", "A", "S"), ("P", "I", "R"))):
+        name = "ab"[k]
+        image = nibabel.load(tmp_path / "out" / f"{name}_t1c_input.nii.gz")
+        assert nibabel.aff2axcodes(image.affine) == axes  # pyright: ignore
+        values = np.asarray(image.dataobj)  # pyright: ignore
+        scan = subjects[[k]].images[0, 0].numpy()
+        for index in ((8, 7, 9), (5, 9, 8)):  # the same value at the same place in the world
+            place = subjects.affines[k] @ [*index, 1]
+            voxel = np.linalg.solve(image.affine, place)[:3]  # pyright: ignore
+            assert values[tuple(np.round(voxel).astype(int))] == pytest.approx(scan[index])
+        for kind in ("mean", "std"):
+            other = nibabel.load(tmp_path / "out" / f"{name}_t1c_{kind}.nii.gz")
+            np.testing.assert_array_equal(other.affine, image.affine)  # pyright: ignore
+    rows = read_csv(tmp_path / "out" / "scans.csv", RECONSTRUCTED)
+    assert set(rows["scan"]) == {"a", "b"}
+    assert {"mse", "log_volume", "centroid_s", "flatness"} <= set(rows["quantity"])
+    first = rows.index[(rows["scan"] == "a") & (rows["quantity"] == "log_volume")]
+    known = rows["measured"].to_numpy()[first]
+    np.testing.assert_allclose(known, float(subjects.targets[0, 0]))
+    errors = rows["value"].to_numpy()[rows["quantity"].to_numpy() == "mse"]
+    mean = np.asarray(nibabel.load(tmp_path / "out" / "a_t2w_mean.nii.gz").dataobj)  # pyright: ignore
+    assert np.isfinite(mean).all()
+    assert (errors > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--solver", "map"], "solver"),
+        (["--gate"], "gate"),
+        (["--out", "."], "does not exist yet"),
+        ([], "none"),
+    ],
+)
+def test_bad_commands(
+    run: Path, more: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["reconstruct", str(run), str(tmp_path / "none"), *more]) == 2
+    message = capsys.readouterr().err
+    assert said in message
+    assert message.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_both_real_subjects(run: Path, shared_data: Path, tmp_path: Path) -> None:
+    """Through a model of phantoms that was trained for four steps: files at the right place."""
+    path = shared_data / "brain_mri"
+    if not path.is_dir():
+        pytest.skip(f"real data absent: no folder {path}")
+    out = tmp_path / "out"
+    assert main(["reconstruct", str(run), str(path), "--out", str(out)]) == 0
+    rows = read_csv(out / "scans.csv", RECONSTRUCTED)
+    assert set(rows["scan"]) == {"TCGA-DU-7294", "TCGA-FG-6692"}
+    original = nibabel.load(path / "TCGA-FG-6692" / "OtherEXampleFromTCIA_fla_bet.nii.gz")
+    image = nibabel.load(out / "TCGA-FG-6692_t2f_input.nii.gz")
+    middles = []
+    for one in (original, image):  # the brain, which is not zero, in both
+        voxels = np.argwhere(np.asarray(one.dataobj) != 0)  # pyright: ignore
+        middles.append(voxels.mean(0) @ one.affine[:3, :3].T + one.affine[:3, 3])  # pyright: ignore
+    assert np.linalg.norm(middles[0] - middles[1]) < 4  # mm, a third of a voxel of 12

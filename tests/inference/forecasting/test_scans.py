@@ -1,0 +1,132 @@
+"""Forecasts from encoded scans: volumes are read, learned, and not mixed between patients."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from latens.data import GrowthSimulation, VolumeSeries
+from latens.data.latent_series import LatentSeries
+from latens.distributions import NoiseStream
+from latens.errors import ConfigError, DataError
+from latens.evaluation.forecasts import cross_validate
+from latens.inference.forecasting import LastValue, ScanODEForecaster
+from latens.training import Training
+
+TINY = Training(max_steps=20, batch_size=16, warmup_steps=2, kl_warmup_steps=0, validate_every=10)
+DIM, VISITS = 5, 5
+LOC, SCALE = 9.0, 1.0
+
+
+def scans(count: int = 40, seed: int = 0, *, aligned: bool = True) -> LatentSeries:
+    """Encoded visits of simulated lesions: latent 0 is log V with an error of .1, others stay.
+
+    Without an aligned latent the log volume is a sum of two of them.
+    """
+    simulation = GrowthSimulation(
+        count, VISITS, rate=0.02, effect=0.0, plateau=10.0, plateau_spread=0.1, noise=0.02
+    )
+    series, _ = simulation.make(seed)
+    noise = NoiseStream(seed, 1)
+    kept = noise.normal((count, 1, DIM)).expand(count, VISITS, DIM)
+    loc = kept + 0.1 * noise.normal((count, VISITS, DIM))
+    level = ((series.log_volumes - LOC) / SCALE).float()
+    loc = torch.cat([level[..., None] + 0.1 * noise.normal((count, VISITS, 1)), loc[..., 1:]], -1)
+    if not aligned:
+        loc = torch.cat([loc[..., 1:2], loc[..., :1] - loc[..., 1:2], loc[..., 2:]], -1)
+    n = count * VISITS
+    return LatentSeries(
+        patients=tuple(name for name in series.patients for _ in range(VISITS)),
+        times=series.times.flatten(),
+        loc=loc.reshape(n, DIM),
+        variance=torch.full((n, DIM), 0.01),
+        log_volumes=series.log_volumes.flatten(),
+        affines=torch.eye(4).double().expand(n, 4, 4),
+        axes=(("L", "P", "S"),) * n,
+        codes=(1,) * n,
+        shape=(1, 4, 4, 4),
+        channels=("only",),
+        volume_units=(LOC, SCALE) if aligned else None,
+        encoder="e",
+    )
+
+
+def fitted(latents: LatentSeries, members: int = 2) -> tuple[ScanODEForecaster, VolumeSeries]:
+    forecaster = ScanODEForecaster(latents, members=members, training=TINY)
+    series = latents.volumes()
+    forecaster.fit(series)
+    return forecaster, series
+
+
+def test_weights_travel_and_a_patient_does_not_depend_on_the_others() -> None:
+    forecaster, series = fitted(scans())
+    history, times, _ = series.split_last()
+    whole = forecaster.forecast(history, times)
+    assert whole.draws.shape == (999, 40, 1)
+    other = ScanODEForecaster(scans(), members=2, training=TINY)
+    other.restore(forecaster.tensors())
+    torch.testing.assert_close(other.forecast(history, times).draws, whole.draws)
+    alone = forecaster.forecast(history.take([7]), times[[7]], keys=[7])
+    torch.testing.assert_close(alone.draws[:, 0], whole.draws[:, 7])
+    assert whole.diagnostics["largest_halving_error"] < 0.05
+    z = forecaster.latents(history, times, range(40), 0, 999)
+    assert z.shape == (999, 40, 1, DIM)
+
+
+@pytest.mark.parametrize("aligned", [True, False])
+def test_forecasts_learn_growth(aligned: bool) -> None:
+    latents = scans(120, aligned=aligned)
+    series = latents.volumes()
+    training = Training(
+        max_steps=200,
+        batch_size=64,
+        learning_rate=1e-2,
+        warmup_steps=5,
+        kl_warmup_steps=0,
+        validate_every=40,
+    )
+
+    def make() -> ScanODEForecaster:
+        return ScanODEForecaster(latents, members=1, training=training)
+
+    ours = cross_validate(make, series, folds=3, min_visits=5)
+    last = cross_validate(LastValue, series, folds=3, min_visits=5)
+    mine, theirs = (s.components["absolute_error"].mean() for s in (ours, last))
+    assert mine < 0.8 * theirs
+    assert 0.85 <= ours.components["covered"].mean() <= 1
+
+
+def test_reading_volumes_from_latents_that_do_not_mean_them() -> None:
+    forecaster, series = fitted(scans(aligned=False), members=1)
+    weights = forecaster.reading[:-1].numpy()
+    np.testing.assert_allclose(weights[:2], [1, 1], atol=0.1)
+    assert abs(weights[2:]).max() < 0.1
+    assert len(series) == 40
+
+
+def test_volumes_that_were_not_measured_are_those_that_the_latent_means() -> None:
+    latents = scans()
+    unknown = replace(latents, log_volumes=torch.full_like(latents.log_volumes, torch.nan))
+    expected = LOC + SCALE * latents.loc[:, 0].double()
+    torch.testing.assert_close(unknown.read_log_volumes, expected)
+    torch.testing.assert_close(
+        unknown.volumes().log_volumes.flatten(), expected.clamp(min=float(expected.min()))
+    )
+    with pytest.raises(DataError, match="none for `patient0000`"):
+        replace(unknown, volume_units=None).volumes()
+
+
+def test_what_cannot_be_forecast() -> None:
+    forecaster, series = fitted(scans(), members=1)
+    renamed = replace(scans(8, 5), patients=tuple(f"new{k // 5}" for k in range(40))).volumes()
+    with pytest.raises(DataError, match="none of `new0`"):
+        forecaster.forecast(renamed, renamed.last_times[:, None] + 1)
+    with pytest.raises(DataError, match="at least 8"):
+        ScanODEForecaster(scans(), training=TINY).fit(series.take(range(5)))
+    with pytest.raises(ConfigError, match="without members"):
+        ScanODEForecaster(scans()).forecast(series, series.last_times[:, None] + 1)
+    with pytest.raises(ConfigError, match="members"):
+        ScanODEForecaster(scans(), members=0)
+    with pytest.raises(DataError, match="5 latents"):
+        ScanODEForecaster(scans(), members=2).restore(forecaster.tensors())
