@@ -22,7 +22,7 @@ TINY = {
         "class_path": "latens.data.PhantomSubjects",
         "init_args": {"size": [16, 16, 16], "count": 48},
     },
-    "model": {"dim": 12, "width": 4, "coarse": 4, "features": 8},
+    "model": {"dim": 16, "width": 4, "coarse": 4, "features": 8},
     "test_scans": 12,
     "validation_scans": 8,
     "seeds": 1,

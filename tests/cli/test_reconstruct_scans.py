@@ -18,7 +18,7 @@ TINY = {
         "class_path": "latens.data.PhantomSubjects",
         "init_args": {"size": [16, 16, 16], "count": 40},
     },
-    "model": {"dim": 10, "width": 4, "coarse": 4, "features": 8},
+    "model": {"dim": 16, "width": 4, "coarse": 4, "features": 8},
     "test_scans": 10,
     "validation_scans": 8,
     "seeds": 1,

@@ -12,8 +12,9 @@ from latens.errors import ConfigError, DataError
 from latens.models.partitioned import Partition, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.nets import Linear, Volumetric
+from latens.nets.erasure import LinearErasure
 from latens.objectives import reduce_terms
-from latens.objectives.covariance import squares
+from latens.objectives.covariance import covariance, squares
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
@@ -112,23 +113,23 @@ def test_autocast_keeps_the_sums_in_float32():
 
 
 def partitioned(**settings) -> PartitionedVAE:
-    model = PartitionedVAE(SHAPE, PARTS, dim=6, architecture=NETS, **settings)
+    model = PartitionedVAE(SHAPE, PARTS, dim=8, architecture=NETS, **settings)
     made(model)
     return model
 
 
 def test_parts_are_slices_of_the_latents():
     model = partitioned()
-    z = torch.arange(12.0).reshape(2, 6)
-    assert model.part("volume", z).tolist() == [[0], [6]]
-    assert model.part("place", z).tolist() == [[1, 2], [7, 8]]
-    assert model.part("rest", z).tolist() == [[3, 4, 5], [9, 10, 11]]
+    z = torch.arange(16.0).reshape(2, 8)
+    assert model.part("volume", z).tolist() == [[0], [8]]
+    assert model.part("place", z).tolist() == [[1, 2], [9, 10]]
+    assert model.part("rest", z).tolist() == [[3, 4, 5, 6, 7], [11, 12, 13, 14, 15]]
     with pytest.raises(ConfigError, match="volume, place, rest"):
         model.part("shape", z)
     units = model.standard_targets(Y)
     torch.testing.assert_close(units.mean(0), torch.zeros(3), atol=1e-6, rtol=0)
     torch.testing.assert_close(units.std(0), torch.ones(3))
-    back = model.predicted_targets(torch.cat([units, z[:1].expand(6, 6)[:, 3:]], 1))
+    back = model.predicted_targets(torch.cat([units, z[:1].expand(6, 8)[:, 3:]], 1))
     torch.testing.assert_close(back, Y)
 
 
@@ -138,7 +139,7 @@ def test_terms_of_the_partition():
     y[0, 0], y[1, 2] = float("-inf"), float("nan")
     terms = model.terms("elbo", X, y, noise(), None)
     q = model.encode(X)
-    z = draw(q, noise().normal((6, 6)))
+    z = draw(q, noise().normal((6, 8)))
     s = model.target_spread.value
     t = (y - Y.mean(0)) / Y.std(0)
     nats = -Normal(z[:, :3], s).log_prob(torch.nan_to_num(t, 0, 0, 0))
@@ -149,7 +150,6 @@ def test_terms_of_the_partition():
         distance_correlation(q.mean[:, 3:], q.mean[:, part]) for part in (slice(0, 1), slice(1, 3))
     )
     torch.testing.assert_close(terms.extras["dependence"], expected.expand(6))
-    assert torch.equal(terms.extras["leak"], torch.zeros(6))  # the first batch of the probe
     loss = -terms.elbo.mean() / 288 + 2 * nats.sum(1).mean() + 3 * expected
     torch.testing.assert_close(reduce_terms(terms, 288), loss)
 
@@ -170,7 +170,7 @@ def test_at_first_the_known_quantities_alone_are_learned():
     first = model.training_terms("elbo", X, Y, noise(), None, 4)
     loss = reduce_terms(first, 288)
     q = model.encode(X)
-    z = draw(q, noise().normal((6, 6)))
+    z = draw(q, noise().normal((6, 8)))
     t = model.standard_targets(Y)
     nats = -Normal(z[:, :3], model.target_spread.value).log_prob(t)
     torch.testing.assert_close(loss, nats.sum(1).mean())
@@ -178,10 +178,10 @@ def test_at_first_the_known_quantities_alone_are_learned():
     assert all(p.grad is not None for p in model.parameters())
     assert all(float(p.grad.abs().sum()) == 0 for p in model.decoder_net.parameters())
     assert float(model.encoder_net.head.weight.grad[:3].abs().sum()) > 0
-    assert float(model.encoder_net.head.weight.grad[3:6].abs().sum()) == 0
+    assert float(model.encoder_net.head.weight.grad[3:8].abs().sum()) == 0
     later = model.training_terms("elbo", X, Y, noise(), None, 5)
     assert later.kl is not None
-    assert set(later.extras) > {"supervised", "dependence", "leak"}
+    assert set(later.extras) > {"supervised", "dependence"}
     assert model.schedule_steps == 5
     with pytest.raises(ConfigError, match="alone"):
         Partition(alone=-1)
@@ -197,19 +197,84 @@ def test_independence_moves_the_rest_alone():
         model.terms("elbo", X, Y, noise(), None).extras["dependence"].mean(), head.weight
     )
     assert torch.equal(gradient[:3], torch.zeros_like(gradient[:3]))
-    assert (gradient[3:6].abs().sum(1) > 0).all()
+    assert (gradient[3:8].abs().sum(1) > 0).all()
 
 
-def test_the_leak_is_read_from_the_rest_and_moves_it_alone():
-    model = partitioned()
-    model.terms("elbo", X, Y, noise(), None)
-    terms = model.eval().terms("elbo", X, Y, noise(), None)
-    rest = model.part("rest", model.encode(X).mean)
-    expected = model.leak(rest, model.standard_targets(Y))
-    torch.testing.assert_close(terms.extras["leak"], expected.expand(6))
-    assert terms.weights["leak"] == terms.weights["dependence"] == Partition().independent
-    (gradient,) = torch.autograd.grad(terms.extras["leak"].mean(), model.encoder_net.head.bias)
-    assert torch.equal(gradient[:3], torch.zeros(3))
+def cases(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Volumes whose brightness and slopes are known; some are not."""
+    x = NoiseStream(3, 0).normal((count, *SHAPE))
+    t = NoiseStream(3, 1).normal((count, 3))
+    slope = torch.linspace(-1, 1, 8)[:, None]
+    x[:, 0] += t[:, :1, None, None] + t[:, 1, None, None, None] * slope
+    x[:, 1] += t[:, 2, None, None, None] * slope
+    t[0, 0], t[1, 2] = float("-inf"), float("nan")
+    return x, t
+
+
+def fitted_partition() -> tuple[PartitionedVAE, torch.Tensor, torch.Tensor]:
+    model = PartitionedVAE(SHAPE, PARTS, dim=12, architecture=NETS)
+    x, y = cases(200)
+    model.fit_units(x, y)
+    model.eval().fit_closed_form(x, y)
+    return model, x, y
+
+
+def covariance_with_known(model: PartitionedVAE, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Correlations of the rest with the known quantities, `(k, T)`."""
+    with torch.no_grad():
+        rest = model.part("rest", model.encode(x).mean).double()
+    rows = torch.cat([rest / rest.std(0), model.standard_targets(y).double()], 1)
+    return covariance(rows)[:-3, -3:]
+
+
+def test_the_rest_of_the_final_encoder_is_projected():
+    model, x, y = fitted_partition()
+    head = model.encoder_net(model.signal_units(x))
+    q = model.encode(x)
+    torch.testing.assert_close(q.mean[:, :3], head.mean[:, :3])
+    torch.testing.assert_close(q.mean[:, 3:], model.erasure(head.mean[:, 3:]))
+    torch.testing.assert_close(q.stddev, head.stddev)
+    prior = Normal(torch.zeros(200, 12), torch.ones(200, 12))
+    terms = model.terms("elbo", x, y, noise(), None)
+    torch.testing.assert_close(terms.kl, kl_divergence(q.base_dist, prior).sum(1))
+    y = torch.where(torch.isfinite(y), y, model.predicted_targets(q.mean))  # it stands for it
+    assert covariance_with_known(model, x, y).abs().max() < 1e-5  # of float32 latents
+    model.erasure = LinearErasure(9, 3)
+    assert covariance_with_known(model, x, y).abs().max() > 0.2
+
+
+def test_training_batches_alone_move_the_projection():
+    model, x, y = fitted_partition()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.terms("elbo", x, y, noise(), None)
+    model.train().encode(x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    model.training_terms("elbo", x[:50], y[:50], noise(), None, 0)
+    moved = {name for name, value in model.state_dict().items() if not before[name].equal(value)}
+    state = ("mean", "second", "weight", "rows", "centre", "projection")
+    assert moved == {f"erasure.{name}" for name in state} - {"erasure.weight"}
+    alone = partitioned(partition=Partition(alone=1)).train()
+    alone.training_terms("elbo", X, Y, noise(), None, 0)
+    assert alone.erasure.rows == 6
+
+
+def test_the_weights_hold_the_projection():
+    model, x, _ = fitted_partition()
+    other = PartitionedVAE(SHAPE, PARTS, dim=12, architecture=NETS).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.encode(x).mean, model.encode(x).mean)
+
+
+def test_the_bound_moves_the_rest_through_the_projection():
+    model, x, y = fitted_partition()
+    terms = model.terms("elbo", x, y, noise(), None)
+    (gradient,) = torch.autograd.grad(terms.elbo.mean(), model.encoder_net.head.bias)
+    rest = gradient[3:12].double()  # means of the rest
+    assert rest.abs().max() > 0
+    # Nothing asks for what is erased: gradients have no part along Σ_rt.
+    erased = torch.linalg.svd(model.erasure.projection).Vh[-3:]  # right null space of P
+    assert torch.linalg.norm(model.erasure.projection @ erased.T) < 1e-8
+    assert (erased @ rest).abs().max() < 1e-5 * rest.abs().max()
 
 
 def test_unknown_everything_costs_nothing_and_gives_no_nan():
@@ -225,7 +290,7 @@ def test_unknown_everything_costs_nothing_and_gives_no_nan():
     [
         lambda: VolumeVAE(SHAPE, dim=0),
         lambda: PartitionedVAE(SHAPE, {"rest": 1}, dim=4),
-        lambda: PartitionedVAE(SHAPE, {"volume": 4}, dim=4),
+        lambda: PartitionedVAE(SHAPE, {"volume": 4}, dim=8),
         lambda: PartitionedVAE(SHAPE, {}, dim=4),
         lambda: Partition(supervised=-1.0),
         lambda: Dip(off_diagonal=-1.0),
@@ -239,7 +304,7 @@ def test_contradictions(make):
 
 
 def test_quantities_that_nobody_knows():
-    model = PartitionedVAE(SHAPE, PARTS, dim=6, architecture=NETS)
+    model = PartitionedVAE(SHAPE, PARTS, dim=8, architecture=NETS)
     unknown = Y.clone()
     unknown[1:, 1] = torch.nan
     with pytest.raises(DataError, match="1 of quantity 1"):

@@ -22,7 +22,7 @@ TINY = {
     },
     # Two channels to a group: one alone would leave biases without any gradient, and Adam moves
     # those by the sign of a rounding error.
-    "model": {"dim": 10, "width": 8, "coarse": 4, "features": 8},
+    "model": {"dim": 16, "width": 8, "coarse": 4, "features": 8},
     "test_scans": 10,
     "validation_scans": 8,
     "seeds": 2,

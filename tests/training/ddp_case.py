@@ -22,8 +22,8 @@ SHAPE = (2, 6, 6, 6)
 WATCHED = ("loss", "dip_off", "dip_diagonal", "dependence", "kl")
 
 
-def fit(processes: int) -> dict[str, torch.Tensor]:
-    """Losses of the first steps and the weights after them."""
+def fit(processes: int, resume: Path | None = None) -> dict[str, torch.Tensor]:
+    """Losses of the first steps and the weights after them, with a projected rest."""
     x = NoiseStream(0, 0).normal((24, *SHAPE))
     y = x.flatten(2).mean(2)
     with torch.random.fork_rng(devices=[]):
@@ -39,7 +39,7 @@ def fit(processes: int) -> dict[str, torch.Tensor]:
         )
     diary = LatentDiary(x[16:], 0, ("a", "b"), 4.0)
     settings = Training(
-        max_steps=2, batch_size=8, warmup_steps=0, kl_warmup_steps=0, validate_every=1
+        max_steps=3, batch_size=8, warmup_steps=0, kl_warmup_steps=0, validate_every=1
     )
     fit_model(
         model,
@@ -47,6 +47,7 @@ def fit(processes: int) -> dict[str, torch.Tensor]:
         (x[16:], y[16:]),
         settings,
         0,
+        resume=resume,
         make_data=partial(VolumeData),
         hardware=Hardware(processes=processes),
         watchers=[diary],

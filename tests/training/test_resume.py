@@ -15,6 +15,7 @@ from latens.errors import DataError
 from latens.training import callbacks
 from latens.training.module import StageModule
 from models.model_cases import make_model
+from training.ddp_case import fit
 from training.resume_case import SETTINGS, run
 
 
@@ -68,6 +69,17 @@ def test_killed_in_a_step(tmp_path, kill_at, monkeypatch, name, stage, step):
         run(name, tmp_path)
     monkeypatch.undo()
     assert_same(run(name, tmp_path), run(name))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_projection_that_moves(tmp_path, kill_at, monkeypatch, step):
+    kill_at("elbo", step)
+    with pytest.raises(Killed):
+        fit(1, tmp_path)
+    monkeypatch.undo()
+    again, whole = fit(1, tmp_path), fit(1)
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name
 
 
 def test_killed_twice(tmp_path, kill_at, monkeypatch):

@@ -1,4 +1,4 @@
-"""A fit on two processes is the fit on one: loss, covariance penalty, weights."""
+"""A fit on two processes is the fit on one: loss, covariance penalty, projection, weights."""
 
 import os
 import socket
@@ -55,7 +55,8 @@ def test_two_processes_train_as_one(tmp_path):
         torch.testing.assert_close(
             first[f"train_epoch/{name}"], second[f"train_epoch/{name}"], rtol=1e-6, atol=1e-7
         )
-    assert len(alone["train_epoch/loss"]) == 2
+    assert len(alone["train_epoch/loss"]) == 3
+    assert not torch.equal(alone["erasure.projection"], torch.eye(3).double())
 
 
 @pytest.fixture

@@ -180,6 +180,14 @@ class Model(nn.Module, ABC):
         weights = {**terms.weights, "consistency": self.consistency}
         return replace(terms, extras=extras, weights=weights)
 
+    def fit_closed_form(self, x: Tensor, y: Tensor) -> None:
+        """Set, after training, what training pairs determine in closed form; nothing by default.
+
+        Args:
+            x: All signals that were trained on, `(n, *signal_shape)`; indexed, never used whole.
+            y: What is known of them.
+        """
+
     def fit_scale(self, x: Tensor, y: Tensor, noise: NoiseStream) -> None:
         """Set, after training, a σ that gradients leave too large; nothing by default.
 

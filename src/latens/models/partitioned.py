@@ -3,18 +3,22 @@
     z = (z_volume ∈ R¹, z_location ∈ R³, z_shape ∈ R³, z_rest) ~ N(0, I)
     t_j ~ N(z_j, s_j²)                 known quantities in standard units, s learned
     x ~ N(D(z), σ_c²),   q(z | x) = N(μ(x), diag σ(x)²)
+    μ_rest(x) = m + P (h_rest(x) − m),   P Cov(h_rest, t) = 0          h: head of the encoder
 
     objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))                              over D
                 + w E_q[Σ_j log N(t_j; z_j, s_j²)]
-                − v [Σ_parts dCor²(μ_rest, μ_part) + leak(μ_rest, t)]  −  DIP    after the division
+                − v Σ_parts dCor²(μ_rest, μ_part)  −  DIP                       after the division
 
-`leak` is what a ridge probe of earlier batches reads of t in μ_rest, Σ of the R² of all
-quantities: see `latens.objectives.leakage`. Where t is not known, μ_part stands for it.
+P is a projection of rank k − T: it takes from the k latents of the rest the T directions in which
+a linear probe reads the known quantities. The decoder loses nothing by it that the aligned latents
+do not say. The means are projected and not σ, so that q stays a diagonal normal. While the encoder
+trains, P is of a moving average of its batches; after the training it is fitted to all training
+volumes in closed form. Where t is not known, h_part stands for it.
 
 A supervised latent is the standardised quantity itself, so a change of z_volume by one is a
 change of log V by one standard deviation. The independence term moves z_rest alone: gradients do
 not pass into the other parts. It is unbiased, so that it asks for nothing where there is no
-dependence; what still leaks is for held-out probes to say, not for this term.
+dependence. It is there for what is not linear, and what still leaks is for held-out probes to say.
 
 Quantities that are not known (NaN, or −∞ for the volume of no lesion) are left out, one by one.
 
@@ -23,6 +27,7 @@ Quantities that are not known (NaN, or −∞ for the volume of no lesion) are l
 | t | `measurement_shape`, standardised by `target_loc`, `target_scale` | (B, T) |
 | z_part | `part` | (…, dim) → (…, size of the part) |
 | s | `target_spread` | (T,) |
+| m, P | `erasure` | (k,), (k, k) |
 
 References:
     Székely, Rizzo (2013), https://doi.org/10.1016/j.jmva.2013.02.012.
@@ -36,21 +41,23 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
-from latens.distributions import NoiseStream, draw
+from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.errors import ConfigError, DataError
 from latens.models.volume_vae import VolumeVAE
 from latens.nets import Architecture, PerChannelScale
+from latens.nets.erasure import LinearErasure
 from latens.nets.scale import Scale
 from latens.objectives import LossTerms
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.distributed import gathered
 from latens.objectives.kl_control import KLControl, Ramp
-from latens.objectives.leakage import LinearLeak
 from latens.problems import InverseProblem
 from latens.types import Shape
 
 REST = "rest"
+BLOCK = 16
+"""Volumes that are encoded at once after the training."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,7 @@ class Partition:
         supervised: w, of the log-likelihood of the known quantities, nats. Its weight against a
             likelihood in nats per element is w D: at .1 or more it holds the encoder for a
             hundred steps and more in which nothing is learned of the volumes.
-        independent: v, of the squared distance correlation between `rest` and each part, and of
-            what a linear probe reads of the quantities in `rest`.
+        independent: v, of the squared distance correlation between `rest` and each part.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
         alone: Steps at the beginning in which the encoder learns the known quantities and nothing
@@ -91,11 +97,9 @@ class Partition:
     def weights(self, step: int) -> dict[str, float]:
         """w and v at an optimiser step."""
         share = Ramp(self.start, self.ramp)(step)
-        independent = share * self.independent
         return {
             "supervised": share * self.supervised,
-            "dependence": independent,
-            "leak": independent,
+            "dependence": share * self.independent,
         }
 
 
@@ -105,7 +109,8 @@ class PartitionedVAE(VolumeVAE):
     Args:
         signal_shape: `(C, D, H, W)`.
         parts: Number of known quantities of each part, in the order of the columns of y.
-        dim: Number of latents in all.
+        dim: Number of latents in all; more than twice as many as known quantities, of which each
+            takes a direction away from the rest.
         partition: Weights of supervision and independence.
         scale, architecture, control, dip: See `VolumeVAE`.
     """
@@ -126,10 +131,11 @@ class PartitionedVAE(VolumeVAE):
         dip: Dip | None = None,
     ) -> None:
         count = sum(parts.values())
-        if REST in parts or not parts or min(parts.values()) < 1 or dim <= count:
+        if REST in parts or not parts or min(parts.values()) < 1 or dim <= 2 * count:
             raise ConfigError(
                 "parts, dim",
-                f"parts of one quantity or more, none called {REST}, and more latents than those",
+                f"parts of one quantity or more, none called {REST}, and more than two latents "
+                "for each quantity",
                 (dict(parts), dim),
                 "Raise `dim`.",
             )
@@ -148,7 +154,7 @@ class PartitionedVAE(VolumeVAE):
         for name, size in (*parts.items(), (REST, self.dim - count)):
             self.parts[name] = slice(first, first + size)
             first += size
-        self.leak = LinearLeak(self.dim - count, count)
+        self.erasure = LinearErasure(self.dim - count, count)
         self.target_spread = PerChannelScale(count, lower=0.02, upper=3.0, start=0.5)
         self.register_buffer("target_loc", torch.zeros(count))
         self.register_buffer("target_scale", torch.ones(count))
@@ -202,12 +208,42 @@ class PartitionedVAE(VolumeVAE):
         """See `VolumeVAE.training_terms`; at first the known quantities alone."""
         if step >= self.partition.alone:
             return super().training_terms(stage, x, y, noise, problem, step)
-        q = self._posterior(self.signal_units(x))
+        q = self._posterior(self.signal_units(x), y)
         z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
         # All parameters belong to the sum, with gradients of 0, as distributed training asks.
         idle = sum(parameter.sum() for parameter in self.decoder_net.parameters())
         nothing = 0.0 * (idle + q.mean.sum(1) + q.stddev.sum(1))  # (B,)
         return LossTerms(nothing, None, {"supervised": self.supervised(z, y)})
+
+    def _posterior(self, standard: Tensor, y: Tensor | None = None) -> Independent:
+        """See `VolumeVAE._posterior`; the mean of the rest is projected.
+
+        A training batch whose quantities are known moves the projection before it is applied.
+        """
+        q = super()._posterior(standard, y)
+        if self.training and y is not None:
+            self.erasure.learn(*(gathered(part) for part in self._pairs(q.mean, y)))
+        aligned = q.mean[:, : len(self.target_loc)]
+        rest = self.erasure(self.part(REST, q.mean))
+        return diagonal_normal(torch.cat([aligned, rest], 1), q.stddev, 1)
+
+    def _pairs(self, head: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What is erased from, and what is erased: h_rest and t, `(B, k)`, `(B, T)`."""
+        head, t = head.detach(), self.standard_targets(y)
+        t = torch.where(torch.isfinite(t), t, head[:, : t.shape[1]])
+        return self.part(REST, head), t
+
+    @torch.no_grad()
+    def fit_closed_form(self, x: Tensor, y: Tensor) -> None:
+        """Fit the projection to the final encoder on all training volumes."""
+        device, pairs = self.target_loc.device, []
+        for start in range(0, len(x), BLOCK):
+            rows = slice(start, start + BLOCK)
+            standard = self.signal_units(x[rows].to(device))
+            head = super()._posterior(standard).mean
+            pairs.append(self._pairs(head, y[rows].to(device)))
+        rest, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        self.erasure.fit(rest, t)
 
     def supervised(self, z: Tensor, y: Tensor) -> Tensor:
         """−Σ_j log N(t_j; z_j, s_j²) over the known quantities, nats, `(B,)`.
@@ -226,8 +262,6 @@ class PartitionedVAE(VolumeVAE):
     def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
         """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), and `dependence`."""
         found = super().penalties(q, z, y)
-        t = self.standard_targets(y)  # (B, T)
-        known = torch.isfinite(t)
         found["supervised"] = self.supervised(z, y)
         if self.partition.independent:
             loc = gathered(q.mean) if self.training else q.mean
@@ -237,9 +271,6 @@ class PartitionedVAE(VolumeVAE):
                     other = self.part(name, loc).detach()
                     total = total + distance_correlation(rest, other)
             found["dependence"] = total.expand(len(z))
-            aligned = torch.where(known, t, q.mean[:, : t.shape[1]].detach())
-            whole = gathered(aligned) if self.training else aligned
-            found["leak"] = self.leak(rest, whole).expand(len(z))
         return found
 
     def weights(self, step: int) -> dict[str, float]:

@@ -92,7 +92,8 @@ class VolumeVAE(Model):
         """q(z | x) in float32 at least, whatever the autocast."""
         return self._posterior(self.signal_units(x))
 
-    def _posterior(self, standard: Tensor) -> Independent:
+    def _posterior(self, standard: Tensor, y: Tensor | None = None) -> Independent:
+        """q(z | x) of standardised volumes; of y a model may keep statistics, and no more."""
         q = self.encoder_net(standard)
         if q.mean.dtype in (torch.bfloat16, torch.float16):
             return diagonal_normal(q.mean.float(), q.stddev.float(), 1)
@@ -107,10 +108,18 @@ class VolumeVAE(Model):
         zeros = like.new_zeros(len(like), self.dim)
         return diagonal_normal(zeros, torch.ones_like(zeros), 1)
 
-    def bound(self, x: Tensor, noise: NoiseStream) -> tuple[Independent, Tensor, LossTerms]:
-        """q(z | x), a draw of it, and the terms of the evidence bound."""
+    def bound(
+        self, x: Tensor, noise: NoiseStream, y: Tensor | None = None
+    ) -> tuple[Independent, Tensor, LossTerms]:
+        """q(z | x), a draw of it, and the terms of the evidence bound.
+
+        Args:
+            x: Volumes, `(B, *signal_shape)`.
+            noise: Source of the draw.
+            y: Known quantities, `(B, T)`, where the model may keep statistics of the batch.
+        """
         standard = self.signal_units(x)
-        q = self._posterior(standard)
+        q = self._posterior(standard, y)
         z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
         with torch.autocast(x.device.type, enabled=False):
             # The net may run in bf16; the sum over millions of voxels may not.
@@ -171,7 +180,7 @@ class VolumeVAE(Model):
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None
     ) -> LossTerms:
         """Evidence bound with β = 1, and the task terms with their final weights."""
-        q, z, terms = self.bound(x, noise)
+        q, z, terms = self.bound(x, noise, y)
         weights = self.weights(self.schedule_steps)
         return replace(terms, extras=self.penalties(q, z, y), weights=weights)
 
@@ -185,7 +194,7 @@ class VolumeVAE(Model):
         step: int,
     ) -> LossTerms:
         """The same with what `control` and the ramps make of it at a step."""
-        q, z, terms = self.bound(x, noise)
+        q, z, terms = self.bound(x, noise, y)
         extras = self.penalties(q, z, y)
         extras["kl_raw"] = terms.kl  # pyright: ignore[reportArgumentType]
         kl = self.control.controlled(kl_per_latent(q), step)

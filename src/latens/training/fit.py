@@ -101,6 +101,7 @@ def fit_model(
             if _improving(best, settings.patience):
                 still_improving.append(stage)
         model.eval()
+        model.fit_closed_form(*train)
         model.fit_scale(*validation, NoiseStream(seed, len(model.stages), 0, 0))
         outcome = _judge(model, validation, still_improving)
     return FitResult(outcome, history)

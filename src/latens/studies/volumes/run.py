@@ -44,7 +44,7 @@ from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
 from latens.training.volumes import VolumeData
 from latens.types import PathLike, Shape
 
-RESULT_VERSION = 2
+RESULT_VERSION = 3
 FIT_KEYS = (
     "stage",
     "data",
