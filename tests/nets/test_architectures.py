@@ -5,7 +5,7 @@ import torch
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, ShapeError
-from latens.nets import Architecture, Conv, ConvMap, Linear, Volumetric
+from latens.nets import Architecture, Conv, ConvMap, Dense, Linear, Volumetric
 
 ARCHITECTURES: dict[str, Architecture] = {
     "conv": Conv(4, features=6),
@@ -13,6 +13,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "map": ConvMap(4),
     "map-patch3": ConvMap(4, patch=3, levels=1),
     "linear": Linear(),
+    "dense": Dense(6),
     "volumetric": Volumetric(4, features=6, coarse=4),
     "broadcast": Volumetric(4, features=6, patch=1, kind="sbd", upsampling="transposed"),
 }
@@ -26,7 +27,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 
 
 def scales(name: str) -> tuple[str, ...]:
-    return SCALES["linear" if name == "linear" else "conv"]
+    return SCALES["linear" if name in ("linear", "dense") else "conv"]
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +152,7 @@ def test_a_map_sees_a_neighbourhood():
 def test_settings_out_of_range():
     for make in (
         lambda: Conv(6),
+        lambda: Dense(0),
         lambda: Conv(8, patch=0),
         lambda: ConvMap(0),
         lambda: ConvMap(8, levels=0),

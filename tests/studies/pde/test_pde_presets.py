@@ -34,7 +34,7 @@ OF_EQUATION = {
     "smooth": ["--system.init_args.nodes=9", "--sensors=[12]"],
     "piecewise": ["--system.init_args.nodes=9", "--system.init_args.refine=1", "--sensors=[12]"],
     "eit": ["--system.init_args.nodes=8", "--system.init_args.patterns=[1,7]"],
-    "burgers": ["--system.init_args.nodes=16", "--system.init_args.steps=60", "--sensors=[12]"],
+    "burgers": ["--system.init_args.nodes=16", "--system.init_args.steps=150", "--sensors=[12]"],
 }
 
 

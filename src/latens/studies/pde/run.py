@@ -36,7 +36,7 @@ from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 ARRAYS_FILE = "fields.h5"
 """Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
 FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
@@ -79,6 +79,8 @@ def run_pde(
         SolverError: If the fit failed.
     """
     study = construct(Pde, config)
+    with one_thread():
+        study.check()
     run = RunFolder.create(out, identity(config, name, study))
     fit_hash = fit_identity(config)
     with one_thread():
@@ -99,7 +101,7 @@ def run_pde(
         hashes = []
         for place in places(study):
             say(f"inverting {place.words(study)}")
-            hashes.append(_cell_unit(study, config, run, folder, place))
+            hashes.append(_cell_unit(study, config, run, folder, place, say))
     table = _gather(study, run, hashes)
     return Finished(run, write_pde_report(run), table)
 
@@ -170,7 +172,12 @@ def fit_identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell_unit(
-    study: Pde, config: dict[str, Any], run: RunFolder, fit_folder: Path, place: Place
+    study: Pde,
+    config: dict[str, Any],
+    run: RunFolder,
+    fit_folder: Path,
+    place: Place,
+    say: Callable[[str], None],
 ) -> str:
     """Compute one cell unless it is there; returns its hash."""
     kept = {key: config[key] for key in CELL_KEYS[place.population]}
@@ -189,7 +196,7 @@ def _cell_unit(
     sensors = study.system.sensors(place.sensors, study.seed)
     clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
     truth = fields.coarse.double()
-    found = evaluate(study, model, sensors, place.snr, truth, clean, fields.keys)
+    found = evaluate(study, model, sensors, place.snr, truth, clean, fields.keys, say)
     rows = found.rows
     for metric, values in operator_errors(model, fields.fine, fields.coarse, study).items():
         rows += [

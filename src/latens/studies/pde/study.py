@@ -9,10 +9,11 @@ from torch import Tensor
 
 from latens.data.field_families import FieldFamily
 from latens.distributions import Purpose, row_noise
-from latens.errors import ConfigError
+from latens.errors import ConfigError, DataError
+from latens.inference import DEFAULT_DRAWS
 from latens.models.igno import IGNO, Evidence, Schedule
-from latens.nets import AffineFlow, Conv, Flow
-from latens.studies.pde.systems import System
+from latens.nets import AffineFlow, Architecture, Conv, Dense, Flow
+from latens.studies.pde.systems import System, in_blocks
 from latens.training import Training
 
 InversionName = Literal[
@@ -42,8 +43,10 @@ class Network:
         depth: Layers of branch and trunk.
         levels: Deepest layers that meet.
         waves: Wave numbers that the trunks see of a position.
-        encoder: Channels of the encoder on its finest grid.
-        features: Width of its last layer.
+        reads: How the encoder reads a field: `conv`, by convolutions, or `dense`, by an affine
+            map and a perceptron.
+        encoder: Channels of convolutions on the finest grid.
+        features: Width of the encoder's last layers.
         evidence: `pairs`, `residual` or `both`; see `latens.models.igno`.
         schedule: `staged` or `joint`.
     """
@@ -53,10 +56,18 @@ class Network:
     depth: int = 4
     levels: int = 3
     waves: int = 2
+    reads: Literal["conv", "dense"] = "conv"
     encoder: int = 16
     features: int = 128
     evidence: Evidence = "pairs"
     schedule: Schedule = "staged"
+
+    @property
+    def architecture(self) -> Architecture:
+        """Family of the encoder."""
+        if self.reads == "dense":
+            return Dense(self.features)
+        return Conv(self.encoder, features=self.features)
 
 
 @dataclass(frozen=True)
@@ -67,7 +78,7 @@ class Inversion:
         solvers: Ways to a field, in the order of the tables.
         climbs: Starts of a maximum.
         chains: Chains per field.
-        draws: Draws per chain.
+        draws: Draws per chain, and of Laplace's Gaussian.
         warmup: Transitions of warm-up.
         solved: Draws that are weighted with the solver.
         solver_fields: Fields, the first ones, for which the solver is called: those of
@@ -134,8 +145,11 @@ class Inversion:
             raise ConfigError(
                 "simulated", "0 where σ is sampled", self.simulated, "Set `simulated: 0`."
             )
-        if self.solved < 39:
-            raise ConfigError("solved", "39 or more", self.solved, "Intervals need 39 draws.")
+        for name, used in (("solved", True), ("draws", "laplace" in names)):
+            if used and getattr(self, name) < DEFAULT_DRAWS:
+                raise ConfigError(
+                    name, "39 or more", getattr(self, name), "Intervals need 39 draws."
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +268,25 @@ class Pde:
             found["strange"] = self.fields(TEST, self.strange_fields, self.strange)
         return found
 
+    def check(self) -> None:
+        """Build the model, make the fields of every population, and solve one of each.
+
+        Raises:
+            LatensError: One line that names the setting at fault.
+        """
+        self.build()
+        operator = self.system.operator(self.system.sensors(self.sensors[0], self.seed))
+        for name, fields in {"family": self.fields(0, 1), **self.populations}.items():
+            lowest = float(fields.fine.min())
+            if self.system.floor is not None and not lowest > 0:
+                raise DataError(
+                    "strange" if name == "strange" else "family",
+                    "positive fields, else the equation has no unique solution",
+                    f"a smallest value of {lowest:.3g}",
+                    "Choose another family, or other settings of it.",
+                )
+            in_blocks(operator, fields.fine[:1])
+
     def build(self) -> IGNO:
         """The model with its initial weights, a function of the seed alone."""
         sizes = self.network
@@ -267,7 +300,7 @@ class Pde:
                 values="two-valued" if self.family.classes == 2 else "continuous",
                 evidence=sizes.evidence,
                 schedule=sizes.schedule,
-                architecture=Conv(sizes.encoder, features=sizes.features),
+                architecture=sizes.architecture,
                 flow=self.flow,
                 width=sizes.width,
                 depth=sizes.depth,
