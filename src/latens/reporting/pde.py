@@ -29,6 +29,7 @@ HEADLINES = (
     "coverage_95",
     "coverage_mean_95",
     "width_95",
+    "interval_score",
     "brier",
     "ece",
     "ece_unsure",

@@ -86,6 +86,21 @@ def test_fewer_draws_than_an_interval_needs(settings, argument):
         Inversion(**settings)
 
 
+def test_ways_reach_as_many_fields_as_they_may():
+    settings = Inversion(
+        solvers=["map", "laplace", "hmc", "corrected"], solver_fields=5, chain_fields=25, block=20
+    )
+    found = [(b.start, b.stop, ways) for b, ways in settings.blocks(settings.solvers, 60)]
+    plain = ["map", "laplace"]
+    assert found == [
+        (0, 5, [*plain, "hmc", "corrected"]),
+        (5, 25, [*plain, "hmc"]),
+        (25, 45, plain),
+        (45, 60, plain),
+    ]
+    assert [b.stop for b, _ in settings.blocks(["corrected"], 3)] == [3]
+
+
 class Diagnosed:
     def __init__(self, trusted):
         self.trusted = torch.tensor(trusted)

@@ -124,10 +124,9 @@ def simulated_ranks(
     declared = DeclaredReadings(model, *made.predictor(False), 10 ** (-snr / 20))
     stream = NoiseStream(study.seed, Purpose.SIMULATION, SIMULATED)
     z, y, scale = declared.simulate(settings.simulated, stream)
-    for start in range(0, len(z), settings.block):
-        part = slice(start, min(start + settings.block, len(z)))
+    for part, mine in settings.blocks(names, len(z)):
         keys = [SIMULATED + k for k in range(part.start, part.stop)]
-        found = inverted(study, model, made, network, y[part], scale[part], keys, names)
+        found = inverted(study, model, made, network, y[part], scale[part], keys, mine)
         for name, estimate, took in found:
             say(f"  {name}: {part.stop} of {len(z)} simulated fields, {took:.0f} s")
             assert isinstance(estimate, FieldPosterior)

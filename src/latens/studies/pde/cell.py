@@ -1,7 +1,7 @@
 """One cell of the study: all test fields inverted by every way, measured, ranked, and kept."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,7 +23,7 @@ from latens.studies.pde.invert import (
     measured,
 )
 from latens.studies.pde.outputs import described, first_rows
-from latens.studies.pde.study import SOLVING, InversionName, Pde
+from latens.studies.pde.study import Pde
 from latens.studies.pde.tables import expected_calibration_error
 
 TRAINING = "amortised (training)"
@@ -92,7 +92,7 @@ def evaluate(
     if network is not None:
         result.seconds.append(_seconds(TRAINING, len(y), begun))
     ranks, kept = Ranks(), _Kept()
-    for part, names in _blocks(study, len(y)):
+    for part, names in study.inversion.blocks(study.inversion.solvers, len(y)):
         block = keys[part]
         estimates = inverted(study, model, made, network, y[part], scale[part], block, names)
         for name, estimate, took in estimates:
@@ -144,17 +144,6 @@ class _Kept:
             self.arrays[f"{name}/{word}"] = (
                 array if whole is None else np.concatenate([whole, array])
             )
-
-
-def _blocks(study: Pde, count: int) -> Iterator[tuple[slice, list[InversionName]]]:
-    """Blocks of fields with their ways: all for the first fields, those without solver after."""
-    settings = study.inversion
-    plain: list[InversionName] = [name for name in settings.solvers if name not in SOLVING]
-    first = min(count, settings.solver_fields) if len(plain) < len(settings.solvers) else 0
-    for low, high, names in ((0, first, settings.solvers), (first, count, plain)):
-        for start in range(low, high, settings.block):
-            if names:
-                yield slice(start, min(start + settings.block, high)), list(names)
 
 
 def _calibration_errors(

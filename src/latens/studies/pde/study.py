@@ -1,5 +1,6 @@
 """Settings of the study, its fields and their split."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -25,6 +26,9 @@ solver, and Laplace with the solver in place of the decoder, weighted too."""
 
 SOLVING = ("corrected", "solver")
 """Ways that call the solver for every draw."""
+
+CHAINS = ("hmc", "nuts")
+"""Ways that run Markov chains."""
 
 DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
 """Seed of the fields, and the numbers at which held-out and test fields begin."""
@@ -83,6 +87,7 @@ class Inversion:
         solved: Draws that are weighted with the solver.
         solver_fields: Fields, the first ones, for which the solver is called: those of
             `corrected` and `solver`.
+        chain_fields: Fields, the first ones, and simulated fields, for which chains are run.
         amortised_steps: Steps of the training of `amortised`, for each set of sensors.
         simulated: Fields that are simulated from the model itself, on which every way without a
             solver is tested for calibration; 0 for no such test.
@@ -108,6 +113,7 @@ class Inversion:
     warmup: int = 200
     solved: int = 100
     solver_fields: int = 40
+    chain_fields: int = 200
     amortised_steps: int = 3000
     simulated: int = 200
     noise_spread: float = 0.0
@@ -116,7 +122,7 @@ class Inversion:
     def __post_init__(self) -> None:
         for name in (
             *("climbs", "chains", "draws", "warmup", "solved", "solver_fields"),
-            *("amortised_steps", "block"),
+            *("chain_fields", "amortised_steps", "block"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
@@ -145,11 +151,37 @@ class Inversion:
             raise ConfigError(
                 "simulated", "0 where σ is sampled", self.simulated, "Set `simulated: 0`."
             )
+        self._check_draws()
+
+    def _check_draws(self) -> None:
+        names = list(self.solvers)
         for name, used in (("solved", True), ("draws", "laplace" in names)):
             if used and getattr(self, name) < DEFAULT_DRAWS:
                 raise ConfigError(
                     name, "39 or more", getattr(self, name), "Intervals need 39 draws."
                 )
+
+    def blocks(
+        self, names: Sequence[InversionName], count: int
+    ) -> Iterator[tuple[slice, list[InversionName]]]:
+        """Blocks of fields with the ways that reach them.
+
+        Args:
+            names: Ways.
+            count: Number of fields.
+        """
+        reach = {name: min(count, self._reach(name, count)) for name in names}
+        low = 0
+        for high in sorted({*reach.values()}):
+            mine: list[InversionName] = [name for name in names if reach[name] >= high]
+            for start in range(low, high, self.block):
+                yield slice(start, min(start + self.block, high)), mine
+            low = high
+
+    def _reach(self, name: InversionName, count: int) -> int:
+        if name in SOLVING:
+            return self.solver_fields
+        return self.chain_fields if name in CHAINS else count
 
 
 @dataclass(frozen=True, eq=False)
