@@ -163,3 +163,17 @@ def test_settings_out_of_range():
             make()
     with pytest.raises(ShapeError, match="spatial"):
         Conv(8).posterior([(1, 4, 4, 4, 4)], 2, (1, 4, 4, 4, 4))
+
+
+def test_a_dense_encoder_starts_at_principal_scores():
+    scores = normal(300, 3) * torch.tensor([3.0, 1.0, 0.2])
+    x = (scores @ normal(3, 20, seed=4)).unflatten(1, (1, 20)) + 0.7
+    encoder = Dense(8).posterior([(1, 20)], 5, (1, 20))
+    encoder.start_at_principal_scores(x)
+    loc = encoder.affine(x.flatten(1))
+    torch.testing.assert_close(torch.cov(loc[:, :3].mT), torch.eye(3), atol=1e-3, rtol=0)
+    assert loc[:, :3].mean(0).abs().max() < 1e-3
+    known = torch.cat([loc[:, :3], torch.ones(300, 1)], 1)
+    back = known @ torch.linalg.lstsq(known, x.flatten(1)).solution
+    torch.testing.assert_close(back, x.flatten(1), atol=1e-3, rtol=0)  # they hold the fields
+    assert (encoder(x).stddev < 0.4).all()

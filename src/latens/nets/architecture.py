@@ -162,6 +162,29 @@ class DenseGaussianVector(nn.Module):
             nn.Linear(features, 2 * dim),
         )
 
+    @torch.no_grad()
+    def start_at_principal_scores(self, *inputs: Tensor) -> None:
+        """Set the affine map to principal scores of variance 1, and the perceptron near nothing.
+
+        Scores beyond the rank of the inputs are left as they are.
+
+        Args:
+            *inputs: Tensors as the encoder reads them, `(n, ...)`.
+        """
+        flat = torch.cat([u.flatten(1) for u in inputs], dim=1).double()  # (n, width)
+        mean = flat.mean(0)
+        _, singular, axes = torch.linalg.svd(flat - mean, full_matrices=False)
+        deviations = singular / max(len(flat) - 1, 1) ** 0.5
+        used = min(len(self.affine.bias), int((deviations > 1e-5 * deviations[0]).sum()))
+        weight = axes[:used] / deviations[:used, None]
+        self.affine.weight[:used] = weight.to(self.affine.weight)
+        self.affine.bias[:used] = -(weight @ mean).to(self.affine.bias)
+        last = self.hidden[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+        last.bias[len(self.affine.bias) :] = -1.5
+
     def forward(self, *inputs: Tensor) -> Independent:
         """q(z | inputs), batch `(N,)`, event `(dim,)`; log σ is kept above `lowest`."""
         flat = torch.cat([u.flatten(1) for u in inputs], dim=1)  # (N, width)

@@ -82,7 +82,7 @@ def test_variance_that_no_direction_holds_is_kept():
 @pytest.mark.parametrize("with_errors", [False, True])
 def test_compression_changes_nothing(with_errors):
     model = operator_model(width=3)
-    points = Grid(9, 8).points() * 0.9 + 0.05  # 72 sensors, 7 functions
+    points = Grid(9, 8).points() * 0.9 + 0.05  # 72 sensors, 9 functions
     predict = DecodedSensors(model, points)
     assert predict.size > 4 * len(predict.basis)
     known = errors(72, 5) if with_errors else None
@@ -90,7 +90,7 @@ def test_compression_changes_nothing(with_errors):
         y = predict(normal(3, 2)) + 0.05 * normal(3, 72, seed=2)
     level = NoiseLevel(torch.tensor([0.05, 0.1, 0.2], dtype=torch.float64))
     compressed = FieldTarget(model, predict, y, level, known)
-    assert compressed.readings.frame.shape == (72, 7 + 5 * with_errors)
+    assert compressed.readings.frame.shape == (72, 9 + 5 * with_errors)
     plain = FieldTarget(model, predict, y, level, known)
     plain.readings = Readings(y - (0 if known is None else known.bias), known, None, 0.0)
     plain._compressed = None
