@@ -5,10 +5,11 @@
 
 RUN is a finished `latens run pde`; nothing is trained but what belongs to a set of sensors. The
 first form reads the tables of the run. In the second the published coefficients stand in the
-place of the family's: `smh_inverse_coe.mat` with its own sensors, `pwc_test_in.mat` with the
-study's, both with the published pressures; `inverse_EIT_in.mat` and `problem_EIT.mat` with fluxes
-of our own solver on a mesh twice as fine, since the files hold none. Rows go to
-`benchmarks/data/pde_NAME.json`.
+place of the family's: `smh_inverse_coe.mat` with its own sensors, `pwc_test_in.mat` with
+100 inner nodes of its grid, both with the published pressures at nodes, where nothing is to be
+interpolated; `inverse_EIT_in.mat` and `problem_EIT.mat` with fluxes of our own solver, since the
+files hold none, on the mesh of the study or one twice as fine as the nodes, whichever is finer.
+Rows go to `benchmarks/data/pde_NAME.json`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 
 from latens.data import read_darcy_case, read_darcy_fields
 from latens.data.pde_fields import read_eit_fields
+from latens.distributions import NoiseStream, Purpose
 from latens.problems.pde import EIT, Grid
 from latens.store import RunFolder, content_hash, read_json
 from latens.studies.configure import construct
@@ -30,21 +32,33 @@ from latens.studies.pde.study import Pde
 from latens.training import one_thread
 
 DATA = Path(__file__).resolve().parent / "data"
-METRICS = ("relative_l2", "coverage_95", "i_corr", "dice", "ece", "interval_score", "trusted")
+METRICS = (
+    *("relative_l2", "coverage_95", "i_corr", "dice", "ece", "ece_unsure", "interval_score"),
+    "trusted",
+)
 
 
 def public(file: Path, study: Pde, count: int) -> tuple[torch.Tensor, ...]:
     """Truth, sensors and clean readings of a public file."""
     if "EIT" in file.name:
         truth = read_eit_fields(file).coefficient[None].double()
-        return truth, study.system.sensors(0, 0), EIT((1, 32, 32), refine=2)(truth).flatten(1)
+        solver = EIT((1, *study.system.grid), refine=max(2, study.system.refine))
+        return truth, study.system.sensors(0, 0), solver(truth).flatten(1)
     case = file.name.startswith("smh")
     data = read_darcy_case(file) if case else read_darcy_fields(file)
-    sensors = data.sensors if case else study.system.sensors(study.sensors[0], study.seed)
+    grid = Grid(*study.system.grid)
+    sensors = data.sensors if case else inner_nodes(grid, study.sensors[0], study.seed)
     assert sensors is not None
-    matrix = torch.from_numpy(Grid(*study.system.grid).interpolation(sensors).toarray())
+    matrix = torch.from_numpy(grid.interpolation(sensors).toarray())
     clean = data.solution[:count].flatten(1).double() @ matrix.mT
     return data.coefficient[:count].double(), sensors, clean
+
+
+def inner_nodes(grid: Grid, count: int, seed: int) -> torch.Tensor:
+    """Positions of random nodes that are not on the boundary, `(count, 2)`."""
+    points = grid.points()
+    inner = points[((points > 0) & (points < 1)).all(1)]
+    return inner[NoiseStream(seed, Purpose.MASK).permutation(len(inner))[:count]]
 
 
 def on_public_fields(run: RunFolder, options: argparse.Namespace) -> dict:
@@ -56,7 +70,7 @@ def on_public_fields(run: RunFolder, options: argparse.Namespace) -> dict:
     with one_thread():
         truth, sensors, clean = public(options.public, study, options.fields)
         keys = list(range(len(truth)))
-        found = evaluate(study, model, sensors, options.snr, truth, clean, keys)
+        found = evaluate(study, model, sensors, options.snr, truth, clean, keys, print)
     return {
         "file": options.public.name,
         "ways": ways(pd.DataFrame(found.rows)),
@@ -87,20 +101,28 @@ def on_own_fields(run: RunFolder) -> dict:
                 "seconds": seconds(mine),
             }
         )
-    calibration = {}
-    for unit in read_json(run.units_file)["evaluations"]:
-        tests = pd.read_csv(run.evaluation(unit) / "tests.csv")
-        tests["source"] = tests["test"].str.partition(": ")[0]
-        for (source, way), part in tests.groupby(["source", "solver"], sort=False):
-            worst = part.loc[part["p_adjusted"].idxmin()]
-            calibration.setdefault(source, {})[way] = {
-                "fields": int(worst["images"]),
-                "smallest_p": float(f"{worst['p_adjusted']:.2g}"),
-                "in": str(worst["quantity"]),
-            }
+    for place, unit in zip(places, read_json(run.units_file)["evaluations"], strict=True):
+        cell = pd.read_csv(run.evaluation(unit) / "pde_fields.csv", nrows=1).iloc[0]
+        assert [place[name] for name in names] == [cell[name] for name in names]
+        place["calibration"] = calibration(run.evaluation(unit))
     costs = pd.read_csv(run.path / "cost.csv") if (run.path / "cost.csv").exists() else None
     spent = None if costs is None else rounded(float(costs["seconds"].sum()) / 60)
-    return {"cells": places, "calibration": calibration, "minutes": spent}
+    return {"cells": places, "clock_minutes": spent}
+
+
+def calibration(folder: Path) -> dict:
+    """Smallest p-value of every way in the tests of a cell."""
+    found: dict[str, dict] = {}
+    tests = pd.read_csv(folder / "tests.csv")
+    tests["source"] = tests["test"].str.partition(": ")[0]
+    for (source, way), part in tests.groupby(["source", "solver"], sort=False):
+        worst = part.loc[part["p_adjusted"].idxmin()]
+        found.setdefault(str(source), {})[str(way)] = {
+            "fields": int(worst["images"]),
+            "smallest_p": float(f"{worst['p_adjusted']:.2g}"),
+            "in": str(worst["quantity"]),
+        }
+    return found
 
 
 def ways(rows: pd.DataFrame) -> dict:
@@ -130,7 +152,7 @@ def ways(rows: pd.DataFrame) -> dict:
 
 
 def seconds(rows: pd.DataFrame) -> dict[str, float]:
-    """Seconds per field of every way, and in all of what is done once."""
+    """Seconds of the clock per field, also of what is done once for all fields."""
     total = rows.groupby("solver", sort=False)[["seconds", "fields"]].sum()
     return {str(way): rounded(row["seconds"] / row["fields"]) for way, row in total.iterrows()}
 

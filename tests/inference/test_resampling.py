@@ -6,7 +6,7 @@ import torch
 
 from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError
-from latens.inference.resampling import MAX_K, ImportanceWeights, draw_from_pool
+from latens.inference.resampling import MAX_K, ImportanceWeights, draw_from_pool, largest_k
 from latens.inference.samplers.maximise import Maxima
 
 KEYS = (4, 0, 7)
@@ -61,6 +61,18 @@ def test_weights_that_one_draw_carries_are_not_trusted():
     assert weights.trusted.tolist() == [True, False]
     assert weights.numbers["k"] == float(weights.k[1]) > MAX_K
     assert weights.numbers["size"] == float(weights.size.min()) < 40
+
+
+def test_few_draws_must_have_lighter_tails():
+    """k̂ between 1 − 1/log₁₀ S and .7, and an effective number of draws that is too small."""
+    assert largest_k(100) == 0.5
+    assert largest_k(10**4) == MAX_K
+    few = ImportanceWeights(1.3 * NoiseStream(3).normal((100, 40), torch.float64))
+    between = (few.k > largest_k(100)) & (few.k < MAX_K)
+    assert between.any()
+    assert not few.trusted[between].any()
+    assert not few.trusted[few.size < 39].any()
+    assert not ImportanceWeights(torch.zeros(30, 1)).trusted.any()
 
 
 def test_the_best_climb_of_every_measurement_is_kept():

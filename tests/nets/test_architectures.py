@@ -5,7 +5,7 @@ import torch
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, ShapeError
-from latens.nets import Architecture, Conv, ConvMap, Linear, Volumetric
+from latens.nets import Architecture, Conv, ConvMap, Dense, Linear, Volumetric
 
 ARCHITECTURES: dict[str, Architecture] = {
     "conv": Conv(4, features=6),
@@ -13,6 +13,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "map": ConvMap(4),
     "map-patch3": ConvMap(4, patch=3, levels=1),
     "linear": Linear(),
+    "dense": Dense(6),
     "volumetric": Volumetric(4, features=6, coarse=4),
     "broadcast": Volumetric(4, features=6, patch=1, kind="sbd", upsampling="transposed"),
 }
@@ -26,7 +27,7 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> to
 
 
 def scales(name: str) -> tuple[str, ...]:
-    return SCALES["linear" if name == "linear" else "conv"]
+    return SCALES["linear" if name in ("linear", "dense") else "conv"]
 
 
 @pytest.fixture(autouse=True)
@@ -151,6 +152,7 @@ def test_a_map_sees_a_neighbourhood():
 def test_settings_out_of_range():
     for make in (
         lambda: Conv(6),
+        lambda: Dense(0),
         lambda: Conv(8, patch=0),
         lambda: ConvMap(0),
         lambda: ConvMap(8, levels=0),
@@ -161,3 +163,17 @@ def test_settings_out_of_range():
             make()
     with pytest.raises(ShapeError, match="spatial"):
         Conv(8).posterior([(1, 4, 4, 4, 4)], 2, (1, 4, 4, 4, 4))
+
+
+def test_a_dense_encoder_starts_at_principal_scores():
+    scores = normal(300, 3) * torch.tensor([3.0, 1.0, 0.2])
+    x = (scores @ normal(3, 20, seed=4)).unflatten(1, (1, 20)) + 0.7
+    encoder = Dense(8).posterior([(1, 20)], 5, (1, 20))
+    encoder.start_at_principal_scores(x)
+    loc = encoder.affine(x.flatten(1))
+    torch.testing.assert_close(torch.cov(loc[:, :3].mT), torch.eye(3), atol=1e-3, rtol=0)
+    assert loc[:, :3].mean(0).abs().max() < 1e-3
+    known = torch.cat([loc[:, :3], torch.ones(300, 1)], 1)
+    back = known @ torch.linalg.lstsq(known, x.flatten(1)).solution
+    torch.testing.assert_close(back, x.flatten(1), atol=1e-3, rtol=0)  # they hold the fields
+    assert (encoder(x).stddev < 0.4).all()

@@ -34,7 +34,7 @@ def net(code: int = 3, **settings) -> MultiONet:
     with torch.no_grad():
         made.level_weights.copy_(torch.tensor([0.7, -1.3, 2.0][: made.levels]))
         made.bias.fill_(0.3)
-        made.mixing += 0.3 * uniform(*made.mixing.shape, seed=5)
+        made.set_mixing(made.mixing + 0.3 * uniform(*made.mixing.shape, seed=5))
     return made
 
 

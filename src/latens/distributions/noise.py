@@ -43,6 +43,8 @@ class Purpose(IntEnum):
     """Phantom subjects: their factors, and the noise of their scans."""
     AUGMENTATION = 14
     """Turns, flips and intensities of scans in training."""
+    DECODER = 15
+    """Draws of a decoded field, whose truth was made of `SIGNAL` numbers."""
 
 
 def _generator(*key: int) -> torch.Generator:

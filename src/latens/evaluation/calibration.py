@@ -277,12 +277,22 @@ def _values(
         rows = posterior.trusted
         size = block.stop - block.start
         trusted.append(np.ones(size, bool) if rows is None else rows.numpy(force=True))
-    usable = np.concatenate(trusted)
-    untrusted = int((~usable).sum())
-    # as in the tables: where half or more are not to be trusted, none is left out
-    kept = np.flatnonzero(usable if 2 * untrusted < len(usable) else np.ones_like(usable))
+    kept, untrusted = usable_rows(np.concatenate(trusted))
     values = {name: np.concatenate(blocks, axis=1)[:, kept] for name, blocks in parts.items()}
     return values, tuple(kept.tolist()), untrusted
+
+
+def usable_rows(trusted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:
+    """Positions of the rows that are tested, and how many are not trusted.
+
+    As in the tables: where half or more are not to be trusted, none is left out.
+
+    Args:
+        trusted: Whether each row is, `(n,)`.
+    """
+    untrusted = int((~trusted).sum())
+    kept = np.flatnonzero(trusted if 2 * untrusted < len(trusted) else np.ones_like(trusted))
+    return kept, untrusted
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Draws from what a solver kept: without replacement, or in proportion to importance weights."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -10,7 +11,22 @@ from latens.errors import ConfigError
 from latens.metrics import pareto_smooth
 
 MAX_K = 0.7
-"""Pareto k̂ above which weights are not believed."""
+"""Pareto k̂ above which weights are not believed, however many draws there are."""
+LEAST_SIZE = 39
+"""Fewest effective draws that are believed: intervals at 95 % are read from as many."""
+
+
+def largest_k(draws: int) -> float:
+    """Pareto k̂ above which the weights of some draws are not believed, min(.7, 1 − 1/log₁₀ S).
+
+    Args:
+        draws: S.
+
+    References:
+        Vehtari et al. (2024), Pareto smoothed importance sampling, section 3.2.4,
+        https://arxiv.org/abs/1507.02646.
+    """
+    return min(MAX_K, 1 - 1 / math.log10(max(draws, 11)))
 
 
 def draw_from_pool(pool: Sequence[Tensor], keys: Sequence[int], seed: int, count: int) -> Tensor:
@@ -52,14 +68,15 @@ class ImportanceWeights:
     Attributes:
         k: Pareto k̂ of each measurement, `(B,)`.
         size: Effective number of draws, 1/Σ ω², `(B,)`.
-        trusted: Measurements whose k̂ is below `MAX_K`, `(B,)`.
+        trusted: Measurements whose k̂ is below `largest_k` and whose effective number of draws
+            is `LEAST_SIZE` or more, `(B,)`.
     """
 
     def __init__(self, log_weights: Tensor) -> None:
         smoothed, self.k = pareto_smooth(log_weights)
         weights = smoothed.exp()
         self.size = 1 / weights.square().sum(0)
-        self.trusted = self.k < MAX_K
+        self.trusted = (self.k < largest_k(len(log_weights))) & (self.size >= LEAST_SIZE)
         self._cumulative = weights.cumsum(0).mT.contiguous()  # (B, S)
 
     @property

@@ -44,6 +44,7 @@ from latens.distributions.two_valued import TwoValued
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.base import Model
 from latens.nets import AffineFlow, Architecture, Conv, Flow
+from latens.nets.architecture import DenseGaussianVector
 from latens.nets.boundary import Free
 from latens.nets.decoded import DecodedField, affine_basis
 from latens.nets.multionet import MultiONet
@@ -146,12 +147,14 @@ class IGNO(Model):
     outputs: Tensor
 
     def fit_units(self, x: Tensor, y: Tensor) -> None:
-        """Units of both fields; the two values of a two-valued coefficient.
+        """Units of both fields; the two values of a two-valued coefficient; a dense start.
 
         Raises:
             DataError: If a two-valued coefficient takes more or fewer values.
         """
         super().fit_units(x, y)
+        if isinstance(self.encoder_net, DenseGaussianVector):
+            self.encoder_net.start_at_principal_scores(self.signal_units(x))
         if self.values == "two-valued":
             found = torch.unique(x)
             if len(found) != 2:
@@ -209,7 +212,7 @@ class IGNO(Model):
         return self.solution_features(w) @ self.solution_net.mixing
 
     def solution_features(self, w: Tensor) -> Tensor:
-        """Features of the branch of u, `(..., patterns, L H + 1)`, of w `(..., dim)`."""
+        """Features of the branch of u, `(..., patterns, K_b)`, of w `(..., dim)`."""
         beta, count = torch.tanh(w), self.equation.patterns
         if count == 1:
             return self.solution_net.features(beta).unsqueeze(-2)
@@ -328,7 +331,7 @@ def _solve(
     Args:
         field: Any field of the decoder, for its units and conditions.
         points: Where fields are known, `(P, axes)`.
-        features: k of training and validation fields, `(n, patterns, L H + 1)` each.
+        features: k of training and validation fields, `(n, patterns, K_b)` each.
         fields: The fields, `(n, patterns, P)` each.
     """
     net = field.net
@@ -344,4 +347,4 @@ def _solve(
         error = (features[1] @ (net.mixing @ basis) - asked).square().mean()
         if error < best[0]:
             best = error, net.mixing.clone()
-    net.mixing.copy_(best[1])
+    net.set_mixing(best[1])

@@ -1,6 +1,6 @@
 """Networks: n-D convolutional and linear encoders and decoders, flows, scale heads, units."""
 
-from latens.nets.architecture import Architecture, Conv, ConvMap, Linear
+from latens.nets.architecture import Architecture, Conv, ConvMap, Dense, Linear
 from latens.nets.flows import AffineFlow, Flow, SplineFlow
 from latens.nets.scale import (
     PerChannelScale,
@@ -18,6 +18,7 @@ __all__ = [
     "Architecture",
     "Conv",
     "ConvMap",
+    "Dense",
     "Flow",
     "Linear",
     "PerChannelScale",

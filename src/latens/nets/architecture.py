@@ -135,6 +135,64 @@ class LinearGaussianVector(nn.Module):
         return diagonal_normal(loc, self.log_scale.exp().expand_as(loc), 1)
 
 
+class DenseGaussianVector(nn.Module):
+    """Diagonal Gaussian whose mean is an affine map and what a perceptron adds to it.
+
+        loc = W u + b + μ(u),    log σ = s(u)
+
+    Latents see their inputs from the first step on, where a deep encoder begins with none and
+    leaves those unused that little depends on.
+
+    Args:
+        width: Number of elements of all inputs.
+        features: Width of both hidden layers.
+        dim: Number of latents.
+        lowest: Floor of log σ, approached smoothly.
+    """
+
+    def __init__(self, width: int, features: int, dim: int, lowest: float = -6.0) -> None:
+        super().__init__()
+        self.lowest = lowest
+        self.affine = nn.Linear(width, dim)
+        self.hidden = nn.Sequential(
+            nn.Linear(width, features),
+            nn.SiLU(),
+            nn.Linear(features, features),
+            nn.SiLU(),
+            nn.Linear(features, 2 * dim),
+        )
+
+    @torch.no_grad()
+    def start_at_principal_scores(self, *inputs: Tensor) -> None:
+        """Set the affine map to principal scores of variance 1, and the perceptron near nothing.
+
+        Scores beyond the rank of the inputs are left as they are.
+
+        Args:
+            *inputs: Tensors as the encoder reads them, `(n, ...)`.
+        """
+        flat = torch.cat([u.flatten(1) for u in inputs], dim=1).double()  # (n, width)
+        mean = flat.mean(0)
+        _, singular, axes = torch.linalg.svd(flat - mean, full_matrices=False)
+        deviations = singular / max(len(flat) - 1, 1) ** 0.5
+        used = min(len(self.affine.bias), int((deviations > 1e-5 * deviations[0]).sum()))
+        weight = axes[:used] / deviations[:used, None]
+        self.affine.weight[:used] = weight.to(self.affine.weight)
+        self.affine.bias[:used] = -(weight @ mean).to(self.affine.bias)
+        last = self.hidden[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight.mul_(0.1)
+        last.bias.zero_()
+        last.bias[len(self.affine.bias) :] = -1.5
+
+    def forward(self, *inputs: Tensor) -> Independent:
+        """q(z | inputs), batch `(N,)`, event `(dim,)`; log σ is kept above `lowest`."""
+        flat = torch.cat([u.flatten(1) for u in inputs], dim=1)  # (N, width)
+        added, free = self.hidden(flat).chunk(2, dim=-1)
+        log_scale = self.lowest + nn.functional.softplus(free - self.lowest)
+        return diagonal_normal(self.affine(flat) + added, log_scale.exp(), 1)
+
+
 class Architecture(ABC):
     """Makes the networks of a model."""
 
@@ -297,3 +355,25 @@ class Linear(Architecture):
             )
         head = scale_head("shared", shape[0], shape[0])
         return GaussianImage(_LinearTrunk(dim, shape), Patches(shape, 1), head)
+
+
+class Dense(Linear):
+    """Encoder of an affine map and a perceptron; the decoder is affine.
+
+    The choice where a signal is a smooth function of few numbers, seen on a grid of a few hundred
+    nodes, and where amplitudes matter, which normalisation takes away.
+
+    Args:
+        features: Width of the encoder's hidden layers.
+    """
+
+    def __init__(self, features: int = 128) -> None:
+        if features < 1:
+            raise ConfigError("features", "1 or more", features, "Use 128.")
+        self.features = features
+
+    def posterior(
+        self, shapes: Sequence[Shape], dim: int, signal_shape: Shape
+    ) -> DenseGaussianVector:
+        """See `Architecture.posterior`."""
+        return DenseGaussianVector(sum(prod(s) for s in shapes), self.features, dim)

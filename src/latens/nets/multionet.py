@@ -5,12 +5,14 @@
 b_l and t_l are hidden layers of the branch and the trunk, H functions wide. For given weights the
 field is linear in the coefficients that a code has,
 
-    v(x; c) = ⟨W k(c), φ(x)⟩,   k(c) ∈ R^(L H + 1),
+    v(x; c) = ⟨W k(c), φ(x)⟩,   k(c) = (b_1(c), …, b_L(c), 1, c) ∈ R^(L H + 1 + code),
 
-where φ holds the functions of the trunk, 1, and fixed cosines, and W starts as the identity on the
-former and zero on the latter. Once branch and trunk are trained, W is solved for in closed form
-(`solve_mixing`): a gradient method leaves most of that least-squares problem undone, since its
-condition number is that of the features squared.
+where φ holds the functions of the trunk, 1, and fixed cosines. W starts as the identity on the
+former and zero on the cosines. Its rows of c, a straight way from code to field that starts at
+zero, are trained with the rest: an expansion in cosines, such as that of a random field, needs no
+more, and through layers alone it is learned slowly or never. Once branch and trunk are trained, all of W
+is solved for in closed form (`solve_mixing`): a gradient method leaves most of that least-squares
+problem undone, since its condition number is that of the features squared.
 
 For given weights the basis φ at fixed points, its derivatives and Laplacians are computed once for
 all codes, and what is left per code is the branch and one product.
@@ -104,21 +106,33 @@ class MultiONet(nn.Module):
         self.modes = modes
         features = levels * width + 1
         fixed = (2 * modes + 1 if periodic else modes + 1) * (modes + 1) ** (axes - 1)
-        self.register_buffer("mixing", torch.eye(features, features + fixed))
+        self.register_buffer("layered", torch.eye(features, features + fixed))
+        self.straight = nn.Parameter(torch.zeros(code, features + fixed))
 
-    mixing: Tensor
+    layered: Tensor
+
+    @property
+    def mixing(self) -> Tensor:
+        """W transposed, `(L H + 1 + code, K)`."""
+        return torch.cat([self.layered, self.straight])
+
+    @torch.no_grad()
+    def set_mixing(self, mixing: Tensor) -> None:
+        """Give W another value, `(L H + 1 + code, K)`."""
+        self.layered.copy_(mixing[: len(self.layered)])
+        self.straight.copy_(mixing[len(self.layered) :])
 
     @property
     def size(self) -> int:
         """K, number of functions of the basis."""
-        return self.mixing.shape[1]
+        return self.layered.shape[1]
 
     def coefficients(self, code: Tensor) -> Tensor:
         """W k(c), `(..., K)`, of codes `(..., code)`."""
         return self.features(code) @ self.mixing
 
     def features(self, code: Tensor) -> Tensor:
-        """k(c), `(..., L H + 1)`, of codes `(..., code)`."""
+        """k(c), `(..., L H + 1 + code)`, of codes `(..., code)`."""
         h, parts = code, []
         for index, layer in enumerate(self.branch):
             h = torch.nn.functional.silu(layer(h))
@@ -126,7 +140,7 @@ class MultiONet(nn.Module):
                 parts.append(h)  # (..., H)
         scale = self.level_weights / (self.levels * self.width**0.5)
         mixed = torch.stack(parts, -2) * scale[:, None]  # (..., L, H)
-        return torch.cat([mixed.flatten(-2), self.bias.expand(*code.shape[:-1], 1)], -1)
+        return torch.cat([mixed.flatten(-2), self.bias.expand(*code.shape[:-1], 1), code], -1)
 
     def basis(self, points: Tensor) -> Tensor:
         """φ at points `(P, axes)`, `(K, P)`."""
@@ -181,15 +195,15 @@ class MultiONet(nn.Module):
             X = (Σ k kᵀ + λ I)⁻¹ Σ k f,    W = X φ⁺
 
         Args:
-            normal: Σ k kᵀ over fields, `(L H + 1, L H + 1)`, float64.
-            right: Σ k f, f at P points, `(L H + 1, P)`, float64.
+            normal: Σ k kᵀ over fields, `(L H + 1 + code, L H + 1 + code)`, float64.
+            right: Σ k f, f at P points, `(L H + 1 + code, P)`, float64.
             basis: φ as the fields see it (units and multiplier included), `(K, P)`.
             ridge: λ in units of the mean diagonal of `normal`.
         """
         eye = torch.eye(len(normal), dtype=normal.dtype, device=normal.device)
         free = torch.linalg.solve(normal + ridge * normal.diagonal().mean() * eye, right)
         mixing = free @ torch.linalg.pinv(basis.double(), rtol=1e-8)
-        self.mixing.copy_(mixing)
+        self.set_mixing(mixing)
 
     def _inputs(self, points: Tensor) -> Jet:
         """What the trunk sees of a point."""

@@ -29,8 +29,10 @@ HEADLINES = (
     "coverage_95",
     "coverage_mean_95",
     "width_95",
+    "interval_score",
     "brier",
     "ece",
+    "ece_unsure",
     "trusted",
 )
 PICTURES = "pictures.safetensors"
@@ -62,8 +64,9 @@ DEFINITIONS: dict[str, str] = {
     "dice": "2|A ∩ B|/(|A| + |B|) of the same",
     "brier": "mean square of class probability less class",
     "ece": "|frequency − probability| of the upper class over 20 bins, all fields together",
+    "ece_unsure": "the same over nodes with a probability between .05 and .95",
     "trusted": "share of fields whose own diagnosis passed",
-    "weights_k": "Pareto k̂ of the weights; below .7 they can be believed",
+    "weights_k": "Pareto k̂ of the weights; believed below min(.7, 1 − 1/log₁₀ draws)",
     "weights_size": "effective number of weighted draws",
 }
 
@@ -75,14 +78,14 @@ class CellTable:
     Args:
         title: Sensors and noise.
         metrics: Columns.
-        rows: Solver and its texts, one per column.
+        rows: Solver, number of its fields, and its texts, one per column.
         seconds: Seconds per field of each solver.
         once: Seconds of what is done once for all fields.
     """
 
     title: str
     metrics: list[str]
-    rows: list[tuple[str, list[str]]]
+    rows: list[tuple[str, int, list[str]]]
     seconds: Mapping[str, str]
     once: Mapping[str, str]
 
@@ -150,7 +153,11 @@ def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
         inner = part[part["solver"] != "igno"]
         metrics = [m for m in HEADLINES if m in set(inner["metric"])]
         rows = [
-            (solver, [_text(of_solver, metric) for metric in metrics])
+            (
+                str(solver),
+                int(of_solver["fields"].max()),
+                [_text(of_solver, metric) for metric in metrics],
+            )
             for solver, of_solver in inner.groupby("solver", sort=False)
         ]
         same = (seconds["sensors"] == sensors) & (seconds["snr"] == snr)
@@ -159,7 +166,7 @@ def cell_tables(table: Any, seconds: Any) -> list[CellTable]:
             solver: f"{group['seconds'].sum() / group['fields'].sum():.3g}"
             for solver, group in mine.groupby("solver", sort=False)
         }
-        ways = {solver for solver, _ in rows}
+        ways = {solver for solver, _, _ in rows}
         once = {
             name: f"{part['seconds'].sum():.0f}"
             for name, part in mine.groupby("solver", sort=False)
@@ -186,7 +193,8 @@ def pde_summary_text(table: Any) -> str:
                 for metric in HEADLINES
                 if metric in set(of_solver["metric"])
             ]
-            lines.append(f"  {solver:<10} {'  '.join(found)}")
+            count = f"{of_solver['fields'].max():>4} fields"
+            lines.append(f"  {solver:<10} {count}  {'  '.join(found)}")
     return "\n".join(lines)
 
 

@@ -34,6 +34,7 @@ def held_out(model) -> HeldOutErrors:
         direction,
         torch.tensor([0.02], dtype=torch.float64),
         torch.zeros(81, 1, dtype=torch.float64),
+        remainder=0.01,
     )
 
 
@@ -45,7 +46,9 @@ def test_simulated_readings_have_the_declared_moments():
     left = (y - predict(w) - errors.bias).detach()
     covariance = left.mT @ left / len(left)
     total = scale.square().mean() * torch.eye(5, dtype=torch.float64)
-    total = total + errors.variances * errors.directions @ errors.directions.mT
+    along = errors.directions @ errors.directions.mT
+    total = total + errors.variances * along
+    total = total + 0.01 * (torch.eye(5, dtype=torch.float64) - along)
     assert (covariance - total).abs().max() < 0.08 * total.max()
     size = (predict(w) + errors.bias).square().mean(1).sqrt()
     torch.testing.assert_close(scale.sort().values, (RATIO * size).sort().values)

@@ -47,6 +47,7 @@ def errors(m: int, k: int, n: int = 40) -> HeldOutErrors:
         directions,
         variances,
         leak,
+        remainder=0.03,
     )
 
 
@@ -57,14 +58,31 @@ def test_readings_are_a_dense_gaussian():
     readings = Readings(y, known, None, 0.0)
     found = readings.log_prob(readings.y - mean, readings.rest, scale)
     covariance = (known.directions * known.variances) @ known.directions.mT
-    covariance = covariance + scale.square()[:, None, None] * torch.eye(9, dtype=torch.float64)
+    eye = torch.eye(9, dtype=torch.float64)
+    covariance = covariance + 0.03 * (eye - known.directions @ known.directions.mT)
+    covariance = covariance + scale.square()[:, None, None] * eye
     torch.testing.assert_close(found, MultivariateNormal(mean, covariance).log_prob(y))
+
+
+def test_variance_that_no_direction_holds_is_kept():
+    """Errors of 100 pairs in 80 directions, of which 25 are kept."""
+    model, a = operator_model(), pairs("darcy", 100)[0].double()
+    points = Grid(9, 10).points() * 0.9 + 0.05
+    predict = DecodedSensors(model, points)
+    with torch.no_grad():
+        rough = Darcy((1, 9, 9), points)(a) + 0.3 * normal(100, 90)
+    known = held_out_errors(model, predict, a, rough)
+    assert known.directions.shape == (90, 25)
+    total = float(known.readings.var(0).sum())
+    kept = float(known.variances.sum())
+    assert known.remainder * (90 - 25) == pytest.approx(total - kept)
+    assert kept < 0.9 * total
 
 
 @pytest.mark.parametrize("with_errors", [False, True])
 def test_compression_changes_nothing(with_errors):
     model = operator_model(width=3)
-    points = Grid(9, 8).points() * 0.9 + 0.05  # 72 sensors, 7 functions
+    points = Grid(9, 8).points() * 0.9 + 0.05  # 72 sensors, 9 functions
     predict = DecodedSensors(model, points)
     assert predict.size > 4 * len(predict.basis)
     known = errors(72, 5) if with_errors else None
@@ -72,7 +90,7 @@ def test_compression_changes_nothing(with_errors):
         y = predict(normal(3, 2)) + 0.05 * normal(3, 72, seed=2)
     level = NoiseLevel(torch.tensor([0.05, 0.1, 0.2], dtype=torch.float64))
     compressed = FieldTarget(model, predict, y, level, known)
-    assert compressed.readings.frame.shape == (72, 7 + 5 * with_errors)
+    assert compressed.readings.frame.shape == (72, 9 + 5 * with_errors)
     plain = FieldTarget(model, predict, y, level, known)
     plain.readings = Readings(y - (0 if known is None else known.bias), known, None, 0.0)
     plain._compressed = None

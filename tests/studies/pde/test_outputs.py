@@ -67,7 +67,9 @@ def test_ranks_find_a_posterior_that_is_too_narrow():
     found = dict(ranks.tests("model", 0))
     assert found["right"].p_adjusted.min() > 0.01
     assert found["narrow"].p_adjusted.min() < 1e-4
-    assert found["right"].ranks["values at nodes"].shape == (150, 9)
+    counted = 150 - found["right"].untrusted
+    assert counted > 140
+    assert found["right"].ranks["values at nodes"].shape == (counted, 9)
 
 
 def test_too_few_fields_are_not_tested():

@@ -53,4 +53,7 @@ class DeclaredReadings:
         if errors is not None:
             weights = stream.normal((count, len(errors.variances)), kind)
             y = y + (weights * errors.variances.sqrt()) @ errors.directions.mT
+            rest = stream.normal(tuple(y.shape), kind)
+            across = rest - (rest @ errors.directions) @ errors.directions.mT
+            y = y + errors.remainder**0.5 * across
         return z, y + scale[:, None] * stream.normal(tuple(y.shape), kind), scale

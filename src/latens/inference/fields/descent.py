@@ -5,13 +5,21 @@
 Kept as a baseline: without the prior it has no reason to stay where the decoders were trained.
 """
 
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from latens.inference.estimates import PointEstimate
 from latens.inference.fields.solvers import FieldMAP
 from latens.inference.fields.target import FieldTarget, standard_log_prob
 from latens.inference.samplers import LogDensity
 
 
 class FieldDescent(FieldMAP):
-    """Field of the best fit to the readings over the box, from draws of the prior."""
+    """Field of the best fit to the readings over the box, from draws of the prior.
+
+    A number of steps ends it, as published, so that it has no diagnosis: `trusted` is None.
+    """
 
     def __init__(self, target, *, climbs: int = 8, adam_steps: int = 200) -> None:
         super().__init__(
@@ -20,6 +28,11 @@ class FieldDescent(FieldMAP):
             adam_steps=adam_steps,
             max_iterations=1,
         )
+
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
+        """One field per measurement, neither trusted nor not."""
+        estimate = super().solve(y, keys, seed)
+        return PointEstimate(estimate.mean, self.status, estimate.diagnostics)
 
 
 class LikelihoodAlone(FieldTarget):

@@ -12,6 +12,9 @@ with errors (r_i, e_i) of a held-out pair drawn at random,
 
     a = D_a(w) + r_i + Γ (y − G(w) − e_i − n),    Γ = Cov(r, e) (C + σ² I)⁻¹.
 
+C has few directions, and the variance of e outside them, of the same size in each of the others,
+is added to σ².
+
 Nothing here has seen a measured field.
 """
 
@@ -40,6 +43,7 @@ class HeldOutErrors:
         directions: Orthonormal directions of e, `(m, k)`.
         variances: Variance of e along each, `(k,)`, units of the readings squared.
         leak: Cov(r, e) along the directions, `(nodes, k)`.
+        remainder: Variance of e along any direction across them, units of the readings squared.
     """
 
     field: Tensor
@@ -48,6 +52,7 @@ class HeldOutErrors:
     directions: Tensor
     variances: Tensor
     leak: Tensor
+    remainder: float = 0.0
 
     def expected(self, innovation: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance of r given y − G(w), a joint Gaussian of (r, e) assumed.
@@ -87,6 +92,26 @@ class HeldOutErrors:
         projected = left @ self.directions / (self.variances + sigma.square())
         return self.field[rows] + (projected @ self.leak.mT).unflatten(-1, self.field.shape[1:])
 
+    def thresholds(self, rows: Tensor, share: Tensor, span: Tensor) -> Tensor:
+        """Levels T of two-valued fields: a draw has the upper class where its probability is more.
+
+        Of a pair with probabilities p and classes χ every T in [0, p) gives χ = 1 and every T in
+        [p, 1] gives χ = 0; taken is the share s of that range. Where probabilities are calibrated,
+        T is uniform at every node, over pairs and s, so that draws have the probabilities that
+        were decoded; and it is off by regions, as decoded fields are.
+
+        Args:
+            rows: Number of the pair of each draw, `(...)`.
+            share: s, uniform on [0, 1], `(...)`.
+            span: Difference of the two values, data units.
+
+        Returns:
+            `(..., *signal_shape)`.
+        """
+        r = self.field[rows] / span  # χ − p
+        s = share.reshape(*share.shape, *[1] * (self.field.ndim - 1))
+        return torch.where(r > 0, s * (1 - r), -r + s * (1 + r))
+
 
 @torch.no_grad()
 def held_out_errors(
@@ -113,12 +138,16 @@ def held_out_errors(
     r = fields - model.decode(w).mean
     e = readings - predict(w)
     bias = e.mean(0)
-    centred = (e - bias).double()
+    centred = (e - bias).double()  # (n, m)
     vectors, singular, _ = torch.linalg.svd(centred.mT, full_matrices=False)
     variances = singular.square() / (count - 1)
     kept = min(RANK, count // 4, int((variances > 1e-10 * variances[0]).sum()))
     directions = vectors[:, :kept]
     scores = centred @ directions  # (n, k)
     leak = (r - r.mean(0)).flatten(1).double().mT @ scores / (count - 1)  # (nodes, k)
+    across = max(centred.shape[1] - kept, 1)
+    remainder = float(variances[kept:].sum()) / across
     kind = fields.dtype
-    return HeldOutErrors(r, e, bias, directions.to(kind), variances[:kept].to(kind), leak.to(kind))
+    return HeldOutErrors(
+        r, e, bias, directions.to(kind), variances[:kept].to(kind), leak.to(kind), remainder
+    )

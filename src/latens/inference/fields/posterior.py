@@ -63,21 +63,34 @@ class FieldPosterior(Posterior):
         v = self.positions(count)
         w, model = self.target.latents(v), self.target.model
         decoded = model.decode(w)
-        noise = self.noise(Purpose.SIGNAL, count, model.signal_shape, self.target.y)
         errors = self.target.errors
-        if errors is None or model.values == "two-valued":
+        if errors is None:
+            noise = self.noise(Purpose.DECODER, count, model.signal_shape, self.target.y)
             return Draws(draw(decoded, noise), decoded.mean, decoded.variance)
+        rows = self.pairs(count)
+        if model.values == "two-valued":
+            low, high = model.classes
+            share = torch.special.ndtr(self.noise(Purpose.DECODER, count, (), self.target.y))
+            above = (decoded.mean - low) / (high - low) > errors.thresholds(
+                rows, share, high - low
+            )
+            values = torch.where(above, high, low)
+            return Draws(values, decoded.mean, decoded.variance)
         innovation = self.innovation(w)
         scale = self.target.scales(v)
         replicate = self.noise(
             Purpose.MEASUREMENT, count, (self.target.predict.size,), self.target.y
         )
-        picked = self.noise(Purpose.MEMBER, count, (), self.target.y)  # (count, B)
-        rows = (torch.special.ndtr(picked) * len(errors.field)).long()
-        rows = rows.clamp(max=len(errors.field) - 1)
         values = decoded.mean + errors.corrections(innovation, scale, rows, replicate)
         shift, variance = errors.expected(innovation, scale)
         return Draws(values, decoded.mean + shift, variance)
+
+    def pairs(self, count: int) -> Tensor:
+        """Number of the held-out pair whose errors a draw carries, `(count, B)`."""
+        assert self.target.errors is not None
+        picked = self.noise(Purpose.MEMBER, count, (), self.target.y)
+        known = len(self.target.errors.field)
+        return (torch.special.ndtr(picked) * known).long().clamp(max=known - 1)
 
     def innovation(self, w: Tensor) -> Tensor:
         """y − G(w) of `(count, B, dim)`, `(count, B, m)`."""
@@ -97,9 +110,7 @@ class FieldPosterior(Posterior):
             errors = self.target.errors
             if errors is None:
                 return made
-            picked = self.noise(Purpose.MEMBER, count, (), self.target.y)
-            rows = (torch.special.ndtr(picked) * len(errors.field)).long()
-            return made + errors.readings[rows.clamp(max=len(errors.field) - 1)]
+            return made + errors.readings[self.pairs(count)]
 
 
 class GaussianPositions(FieldPosterior):

@@ -60,8 +60,8 @@ class FieldMAP(Solver):
         self.climbs = climbs if start is None else start.shape[1]
         self.adam_steps, self.max_iterations = adam_steps, max_iterations
 
-    def maximum(self, y: Tensor, keys: Sequence[int], seed: int) -> tuple[FieldTarget, Maxima]:
-        """The best maximum of each measurement, `(B, dim)`."""
+    def climb(self, y: Tensor, keys: Sequence[int], seed: int) -> tuple[FieldTarget, Maxima]:
+        """Where all climbs ended, those of a measurement together, `(B climbs, dim)`."""
         target = self.target(y)
         if self.start is not None:
             begin = self.start
@@ -73,6 +73,11 @@ class FieldMAP(Solver):
             max_iterations=self.max_iterations,
             adam_steps=self.adam_steps,
         )
+        return target, found
+
+    def maximum(self, y: Tensor, keys: Sequence[int], seed: int) -> tuple[FieldTarget, Maxima]:
+        """The best maximum of each measurement, `(B, dim)`."""
+        target, found = self.climb(y, keys, seed)
         return target, found.best_of(self.climbs)
 
     @torch.no_grad()

@@ -72,6 +72,7 @@ class Readings:
         count = y.shape[1]
         directions = y.new_zeros(count, 0) if errors is None else errors.directions
         self.variances = y.new_zeros(0) if errors is None else errors.variances
+        self.remainder = 0.0 if errors is None else errors.remainder
         self.frame = None
         self.y, self.rest, self.left = y, y.new_zeros(len(y)), 0
         if span is not None and span.shape[1] + directions.shape[1] < count:
@@ -94,8 +95,8 @@ class Readings:
         """
         along = difference @ self.directions  # (C, r)
         across = difference.square().sum(-1) - along.square().sum(-1) + rest
-        variance = scale.square()
-        total = self.variances + variance[:, None]  # (C, r)
+        total = self.variances + scale.square()[:, None]  # (C, r)
+        variance = scale.square() + self.remainder
         plain = difference.shape[1] + self.left - along.shape[1]
         square = (along.square() / total).sum(-1) + across / variance
         log_det = total.log().sum(-1) + plain * variance.log()

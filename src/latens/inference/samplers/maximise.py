@@ -56,6 +56,13 @@ class Maxima:
             self.gradients,
         )
 
+    def highest(self, climbs: int, count: int) -> Tensor:
+        """Positions of the `count` highest of every `climbs` rows, `(C / climbs, count, d)`."""
+        heights = torch.where(self.log_density.isnan(), -torch.inf, self.log_density)
+        order = heights.unflatten(0, (-1, climbs)).argsort(1, descending=True)
+        rows = self.position.unflatten(0, (-1, climbs))
+        return rows.gather(1, order[:, :count, None].expand(-1, -1, rows.shape[-1]))
+
     @property
     def numbers(self) -> dict[str, float]:
         """How the climbs ended, for `diagnostics`."""

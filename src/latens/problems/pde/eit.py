@@ -47,7 +47,7 @@ class EIT(DiffusionOperator):
         coefficient: Coefficient = "nodal",
         refine: int = 1,
     ) -> None:
-        numbers = _pattern_numbers(patterns)
+        numbers = pattern_numbers(patterns)
         super().__init__(
             signal_shape,
             (len(numbers),),
@@ -93,7 +93,12 @@ def boundary_values(patterns: Sequence[int], points: Tensor) -> Tensor:
     return torch.cos(2 * math.pi * directions @ points.mT)
 
 
-def _pattern_numbers(patterns: Sequence[int] | None) -> tuple[int, ...]:
+def pattern_numbers(patterns: Sequence[int] | None) -> tuple[int, ...]:
+    """Numbers of the boundary patterns, all of them for None.
+
+    Raises:
+        ConfigError: If one is unknown or repeated, or there is none.
+    """
     if patterns is None:
         return tuple(range(1, PATTERNS + 1))
     numbers = tuple(patterns)

@@ -10,17 +10,18 @@ readings passes the others.
 *Data calibration* ranks the true coefficient of test fields, solved by finite elements, among
 draws that carry the model's errors. It asks whether model, prior and way together are right.
 
-Of chains that are not trusted, the ranks count all the same.
+Fields whose own diagnosis failed are left out, unless they are half of all or more: their number
+stands beside the tests.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
-from latens.evaluation.calibration import Values, uniformity_tests
+from latens.evaluation.calibration import Values, uniformity_tests, usable_rows
 from latens.evaluation.calibration_outcome import CalibrationTests, Source
 from latens.inference import DEFAULT_DRAWS, Estimate
 from latens.inference.fields import DeclaredReadings, FieldPosterior, ReadingsPosterior
@@ -43,30 +44,31 @@ class Ranks:
 
     def __init__(self) -> None:
         self._parts: dict[str, dict[str, list[np.ndarray]]] = {}
-        self._untrusted: dict[str, int] = {}
+        self._trusted: dict[str, list[np.ndarray]] = {}
 
     def add(self, way: str, found: Mapping[str, Tensor], estimate: Estimate) -> None:
         """Keep the numbers of a block."""
         mine = self._parts.setdefault(way, {})
         for name, numbers in found.items():
             mine.setdefault(name, []).append(numbers.double().numpy(force=True))
-        rows = estimate.trusted
-        untrusted = 0 if rows is None else int((~rows).sum())
-        self._untrusted[way] = self._untrusted.get(way, 0) + untrusted
+        rows, size = estimate.trusted, next(iter(found.values())).shape[1]
+        usable = np.ones(size, bool) if rows is None else rows.numpy(force=True)
+        self._trusted.setdefault(way, []).append(usable)
 
     def tests(self, source: Source, seed: int) -> Iterator[tuple[str, CalibrationTests]]:
         """Tests of every way with 20 fields or more."""
         for way, parts in self._parts.items():
-            values: Values = {name: np.concatenate(p, axis=1) for name, p in parts.items()}
-            count = next(iter(values.values())).shape[1]
-            if count < LEAST:
+            kept, untrusted = usable_rows(np.concatenate(self._trusted[way]))
+            if len(kept) < LEAST:
                 continue
+            values: Values = {
+                name: np.concatenate(p, axis=1)[:, kept] for name, p in parts.items()
+            }
             tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 2]))
+            fields = tuple(kept.tolist())
             yield (
                 way,
-                CalibrationTests(
-                    source, tests, ranks, tuple(range(count)), DEFAULT_DRAWS, self._untrusted[way]
-                ),
+                CalibrationTests(source, tests, ranks, fields, DEFAULT_DRAWS, untrusted),
             )
 
 
@@ -101,6 +103,7 @@ def simulated_ranks(
     made: Instrument,
     network: ReadingsPosterior | None,
     snr: float,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Ranks:
     """Ranks of simulated latents by every way without a solver.
 
@@ -110,6 +113,7 @@ def simulated_ranks(
         made: Predictors of the sensors.
         network: Of the ways `amortised` and `refined`.
         snr: Signal-to-noise ratio, decibel.
+        say: Told a line when a way of a block ends.
     """
     settings, ranks = study.inversion, Ranks()
     names: list[InversionName] = [
@@ -120,11 +124,11 @@ def simulated_ranks(
     declared = DeclaredReadings(model, *made.predictor(False), 10 ** (-snr / 20))
     stream = NoiseStream(study.seed, Purpose.SIMULATION, SIMULATED)
     z, y, scale = declared.simulate(settings.simulated, stream)
-    for start in range(0, len(z), settings.block):
-        part = slice(start, min(start + settings.block, len(z)))
+    for part, mine in settings.blocks(names, len(z)):
         keys = [SIMULATED + k for k in range(part.start, part.stop)]
-        found = inverted(study, model, made, network, y[part], scale[part], keys, names)
-        for name, estimate, _ in found:
+        found = inverted(study, model, made, network, y[part], scale[part], keys, mine)
+        for name, estimate, took in found:
+            say(f"  {name}: {part.stop} of {len(z)} simulated fields, {took:.0f} s")
             assert isinstance(estimate, FieldPosterior)
             ranks.add(name, of_latents(estimate, z[part]), estimate)
     return ranks

@@ -1,7 +1,7 @@
 """One cell of the study: all test fields inverted by every way, measured, ranked, and kept."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +15,7 @@ from latens.models.igno import IGNO
 from latens.studies.pde.calibration import Ranks, of_fields, simulated_ranks
 from latens.studies.pde.invert import (
     LEVEL,
+    Instrument,
     Row,
     amortised_network,
     instrument,
@@ -22,7 +23,7 @@ from latens.studies.pde.invert import (
     measured,
 )
 from latens.studies.pde.outputs import described, first_rows
-from latens.studies.pde.study import SOLVING, InversionName, Pde
+from latens.studies.pde.study import Pde
 from latens.studies.pde.tables import expected_calibration_error
 
 TRAINING = "amortised (training)"
@@ -33,6 +34,8 @@ SHOWN = 4
 """Fields that are kept for pictures."""
 ALL_FIELDS = -1
 """Number of the field in rows that speak of all fields together."""
+UNSURE = 0.45
+"""Distance from one half below which a class probability is unsure."""
 
 
 @dataclass
@@ -62,6 +65,8 @@ def evaluate(
     truth: Tensor,
     clean: Tensor,
     keys: list[int],
+    say: Callable[[str], None] = lambda line: None,
+    made: Instrument | None = None,
 ) -> CellResult:
     """Invert noisy readings of some fields.
 
@@ -73,8 +78,10 @@ def evaluate(
         truth: a on the model's grid, `(n, 1, *grid)`, float64.
         clean: Readings without noise, `(n, m)`, float64.
         keys: Number of each field, which names its noise.
+        say: Told a line when a way of a block ends.
+        made: `instrument(study, model, sensors)` where it is known.
     """
-    made = instrument(study, model, sensors)
+    made = made or instrument(study, model, sensors)
     y, scale = study.noise(clean, snr, keys)
     result = CellResult(pictures={"truth": truth[:SHOWN].float().numpy()})
     classes = None
@@ -85,10 +92,11 @@ def evaluate(
     if network is not None:
         result.seconds.append(_seconds(TRAINING, len(y), begun))
     ranks, kept = Ranks(), _Kept()
-    for part, names in _blocks(study, len(y)):
+    for part, names in study.inversion.blocks(study.inversion.solvers, len(y)):
         block = keys[part]
         estimates = inverted(study, model, made, network, y[part], scale[part], block, names)
         for name, estimate, took in estimates:
+            say(f"  {name}: {part.stop} of {len(y)} fields, {took:.0f} s")
             result.seconds.append({"solver": name, "fields": len(block), "seconds": took})
             for metric, values in measured(estimate, truth[part], classes).items():
                 result.rows += [
@@ -103,7 +111,8 @@ def evaluate(
                 result.pictures |= _pictures(name, estimate)
     result.tests += ranks.tests("data", study.seed)
     begun = time.perf_counter()
-    simulated = list(simulated_ranks(study, model, made, network, snr).tests("model", study.seed))
+    ranked = simulated_ranks(study, model, made, network, snr, say)
+    simulated = list(ranked.tests("model", study.seed))
     result.tests += simulated
     if simulated:
         result.seconds.append(_seconds(SIMULATION, study.inversion.simulated, begun))
@@ -137,17 +146,6 @@ class _Kept:
             )
 
 
-def _blocks(study: Pde, count: int) -> Iterator[tuple[slice, list[InversionName]]]:
-    """Blocks of fields with their ways: all for the first fields, those without solver after."""
-    settings = study.inversion
-    plain: list[InversionName] = [name for name in settings.solvers if name not in SOLVING]
-    first = min(count, settings.solver_fields) if len(plain) < len(settings.solvers) else 0
-    for low, high, names in ((0, first, settings.solvers), (first, count, plain)):
-        for start in range(low, high, settings.block):
-            if names:
-                yield slice(start, min(start + settings.block, high)), list(names)
-
-
 def _calibration_errors(
     arrays: dict[str, np.ndarray], truth: Tensor, classes: tuple[float, float]
 ) -> list[Row]:
@@ -159,8 +157,14 @@ def _calibration_errors(
         name, _, word = key.partition("/")
         if word == "mean":
             probability = np.clip((mean - low) / (high - low), 0, 1)
-            error = expected_calibration_error(probability, chi[: len(mean)])
-            rows.append({"solver": name, "field": ALL_FIELDS, "metric": "ece", "value": error})
+            mine = chi[: len(mean)]
+            unsure = np.abs(probability - 0.5) < UNSURE
+            for metric, nodes in (("ece", ...), ("ece_unsure", unsure)):
+                error = expected_calibration_error(probability[nodes], mine[nodes])
+                if np.isfinite(error):
+                    rows.append(
+                        {"solver": name, "field": ALL_FIELDS, "metric": metric, "value": error}
+                    )
     return rows
 
 

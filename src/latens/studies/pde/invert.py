@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from latens.distributions import Purpose, row_noise
 from latens.inference import DEFAULT_DRAWS, Estimate, Posterior, Solver
 from latens.inference.fields import (
     ChainPosterior,
@@ -43,6 +44,10 @@ PROPOSALS = 1000
 """Draws of the amortised posterior that are weighted."""
 MAX_STEPS = 32
 """Bound on the steps of a trajectory: the metric is that of Laplace's Gaussian from the start."""
+TWIN_STARTS = 3
+"""Ends of climbs with the decoder, the highest ones, from which the solver's climbs go on."""
+LEVELS = 1
+"""Key of the noise that moves the centres of σ's priors."""
 Row = dict[str, Any]
 
 
@@ -106,16 +111,19 @@ def inverted(
 ) -> Iterator[tuple[InversionName, Estimate, float]]:
     """Estimates of a block of readings by every way that is named, with their seconds."""
     settings = study.inversion
-    level = NoiseLevel(scale, settings.noise_spread)
+    level = noise_level(scale, settings.noise_spread, keys, study.seed)
 
     def target(exact: bool):
         predict, errors = made.predictor(exact)
         return lambda readings: FieldTarget(model, predict, readings, level, errors)
 
     begun = time.perf_counter()
-    _, highest = FieldMAP(target(False), climbs=settings.climbs).maximum(y, keys, study.seed)
-    climbed, start = time.perf_counter() - begun, highest.position[:, None]
-    laplace = FieldLaplace(target(False), start=start, adam_steps=0, draws=settings.draws)
+    _, ends = FieldMAP(target(False), climbs=settings.climbs).climb(y, keys, study.seed)
+    starts = ends.highest(settings.climbs, min(TWIN_STARTS, settings.climbs))
+    climbed, start = time.perf_counter() - begun, starts[:, :1]
+    laplace = FieldLaplace(
+        target(False), start=start, adam_steps=0, draws=max(settings.draws, settings.solved)
+    )
     sampled: FieldPosterior | None = None
     for name in names:
         begun = time.perf_counter()
@@ -142,7 +150,7 @@ def inverted(
         elif name == "corrected":
             solver = FieldImportance(laplace, target(True), draws=settings.solved)
         else:
-            twin = FieldLaplace(target(True), start=start, adam_steps=0, draws=settings.solved)
+            twin = FieldLaplace(target(True), start=starts, adam_steps=0, draws=settings.solved)
             solver = FieldImportance(twin, target(True), draws=settings.solved)
         if isinstance(solver, FieldImportance) and sampled is not None and name == "corrected":
             estimate: Estimate = solver.correct(sampled)
@@ -154,6 +162,21 @@ def inverted(
             sampled = estimate
         shared = 0.0 if name == "descent" else climbed
         yield name, estimate, time.perf_counter() - begun + shared
+
+
+def noise_level(scale: Tensor, spread: float, keys: list[int], seed: int) -> NoiseLevel:
+    """What the ways are told of σ: its value, or a prior whose centre is off by its own spread.
+
+    Args:
+        scale: σ of each field, `(B,)`.
+        spread: Standard deviation of log σ; 0 where σ is known.
+        keys: Number of each field, which names how far its centre is off.
+        seed: Key of the same.
+    """
+    if spread == 0:
+        return NoiseLevel(scale)
+    off = row_noise((seed, Purpose.SIMULATION, LEVELS), keys, (1,), scale.dtype)[0]
+    return NoiseLevel(scale * (spread * off).exp(), spread)
 
 
 def fill_pools(posterior: ChainPosterior, count: int) -> None:
@@ -210,8 +233,9 @@ def _classes(estimate: Estimate, truth: Tensor, low: float, high: float) -> dict
     chi, guess = (truth.flatten(1) > (low + high) / 2).to(probability), (probability > 0.5)
     guess = guess.to(probability)
     both, sizes = (chi * guess).sum(1), (chi.sum(1), guess.sum(1))
+    neither = (sizes[0] + sizes[1] == 0).to(probability)  # both without the class agree
     return {
-        "i_corr": both / (sizes[0] * sizes[1]).sqrt(),
-        "dice": 2 * both / (sizes[0] + sizes[1]),
+        "i_corr": neither + both / (sizes[0] * sizes[1]).sqrt().clamp(min=1),
+        "dice": neither + 2 * both / (sizes[0] + sizes[1]).clamp(min=1),
         "brier": (probability - chi).square().mean(1),
     }

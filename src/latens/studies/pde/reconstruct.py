@@ -17,10 +17,10 @@ from latens.inference.fields import (
     FieldLaplace,
     FieldMAP,
     FieldPosterior,
+    WeightedPosterior,
 )
 from latens.inference.fields.posterior import GaussianPositions
 from latens.inference.fields.target import FieldTarget, NoiseLevel
-from latens.inference.resampling import MAX_K
 from latens.inference.samplers import HMC
 from latens.models.igno import IGNO
 from latens.reporting.pde_figures import closer_figure, field_figure
@@ -36,8 +36,8 @@ from latens.store import (
 from latens.store.hdf5 import write_hdf5
 from latens.studies.configure import construct
 from latens.studies.pde.fit import trained
-from latens.studies.pde.invert import LEVEL, MAX_STEPS, instrument
-from latens.studies.pde.outputs import GALLERY, described
+from latens.studies.pde.invert import LEVEL, MAX_STEPS, fill_pools, instrument
+from latens.studies.pde.outputs import GALLERY, MANY, described
 from latens.studies.pde.run import fit_identity
 from latens.studies.pde.study import Pde
 from latens.studies.pde.systems import EITSystem
@@ -49,13 +49,15 @@ HDF5 = "posterior.h5"
 
 UNKNOWN_NOISE = 1.5
 """Standard deviation of log σ where no noise level is given, around 1 % of the readings."""
+FAR, LOUD = 2.0, 0.2
+"""σ that is doubted: prior standard deviations from its centre, share of the readings."""
 
 
 def reconstruct_field(options: Namespace) -> int:
     """Invert a table of readings; returns the exit code.
 
     Raises:
-        DataError: If the file is no table of readings, or a reading is not finite.
+        DataError: If the file is no table of readings, or a reading is not finite or repeated.
         ConfigError: If a sensor is outside the domain, repeated, or no sensor at all.
     """
     for name in ("n", "solver"):
@@ -161,7 +163,7 @@ def _fluxes(file: Path, numbers: np.ndarray, study: Pde) -> tuple[Tensor, Tensor
     assert isinstance(system, EITSystem)
     nodes = system.sensors(0, 0).numpy()
     values = np.full((len(system.numbers), len(nodes)), np.nan)
-    for pattern, x, y, value in numbers:
+    for line, (pattern, x, y, value) in enumerate(numbers, 2):
         if pattern not in system.numbers:
             raise ConfigError(
                 f"{file}: pattern",
@@ -177,7 +179,15 @@ def _fluxes(file: Path, numbers: np.ndarray, study: Pde) -> tuple[Tensor, Tensor
                 f"({x:g}, {y:g})",
                 "Fluxes are measured around these nodes; interpolate to them.",
             )
-        values[system.numbers.index(int(pattern)), distance.argmin()] = value
+        place = system.numbers.index(int(pattern)), distance.argmin()
+        if np.isfinite(values[place]):
+            raise DataError(
+                str(file),
+                "one reading of a pattern at a node",
+                f"pattern {pattern:g} at ({x:g}, {y:g}) again in line {line}",
+                "Average repeated readings.",
+            )
+        values[place] = value
     if np.isnan(values).any():
         raise DataError(
             str(file),
@@ -190,6 +200,8 @@ def _fluxes(file: Path, numbers: np.ndarray, study: Pde) -> tuple[Tensor, Tensor
 
 def noise_level(y: Tensor, sigma: float | None, snr: float | None) -> NoiseLevel:
     """What is known of σ: its value, a ratio, or a wide prior around 1 % of the readings.
+
+    A ratio is that of the clean readings; the mean square of noisy ones is larger by σ².
 
     Raises:
         ConfigError: If both are given, or one is out of range.
@@ -204,8 +216,43 @@ def noise_level(y: Tensor, sigma: float | None, snr: float | None) -> NoiseLevel
     if snr is not None:
         if not -20 <= snr <= 120:
             raise ConfigError("snr", "decibel between -20 and 120", snr, "50 is 0.3 %.")
-        return NoiseLevel(size * 10 ** (-snr / 20))
+        ratio = 10 ** (-snr / 20)
+        return NoiseLevel(size * ratio / (1 + ratio**2) ** 0.5)
     return NoiseLevel(0.01 * size, UNKNOWN_NOISE)
+
+
+def believed(corrected: WeightedPosterior) -> bool:
+    """Whether the solver confirmed every measurement."""
+    return corrected.trusted is not None and bool(corrected.trusted.all())
+
+
+def few_readings(count: int, dim: int) -> str:
+    """Doubt about fewer readings than latents."""
+    return f"{count} readings for {dim} latents: what is not read is what the model expects"
+
+
+def noise_doubts(scales: Tensor, noise: NoiseLevel, y: Tensor) -> list[str]:
+    """Doubts about a σ that was sampled, since it swallows every misfit.
+
+    Args:
+        scales: Draws of σ, `(M, 1)`, units of the readings.
+        noise: Its prior.
+        y: Readings, `(1, m)`.
+    """
+    found, doubts = float(scales.mean()), []
+    away = abs(float((scales / noise.scale).log().mean())) / noise.spread
+    if away > FAR:
+        doubts.append(
+            f"σ = {found:.3g} lies {away:.1f} standard deviations of its prior from 1 % of the "
+            "readings: the field is unlike what the model was trained for, or --sigma is needed"
+        )
+    share = found / float(y.square().mean().sqrt())
+    if share > LOUD:
+        doubts.append(
+            f"σ is {share:.0%} of the readings: noise, or a field unlike those of the training, "
+            "explains them"
+        )
+    return doubts
 
 
 def invert_readings(
@@ -219,15 +266,15 @@ def invert_readings(
         predict, errors = made.predictor(exact)
         return lambda readings: FieldTarget(model, predict, readings, noise, errors)
 
-    laplace = FieldLaplace(target(False), climbs=settings.climbs)
+    laplace = FieldLaplace(target(False), climbs=settings.climbs, draws=max(MANY, settings.solved))
     gaussian = laplace.solve(y, range(len(y)), study.seed)
     assert isinstance(gaussian, GaussianPositions)
     weighting = FieldImportance(laplace, target(True), draws=settings.solved)
     corrected = weighting.correct(gaussian)
-    doubts: list[str] = []
+    doubts = [] if y.shape[1] >= model.dim else [few_readings(y.shape[1], model.dim)]
     used: FieldPosterior = corrected
     way, rhat = "draws of Laplace's Gaussian, weighted with the solver", float("nan")
-    if not bool((corrected.k < MAX_K).all()):
+    if not believed(corrected):
         chains = FieldChains(
             target(False),
             kernel=HMC(max_steps=MAX_STEPS),
@@ -237,18 +284,25 @@ def invert_readings(
             start=laplace,
         )
         sampled = chains.solve(y, range(len(y)), study.seed)
-        doubts += [text for texts in sampled.warnings.values() for text in texts]
-        doubts.append("the solver did not confirm the decoder's posterior: k̂ is not below .7")
         rhat = sampled.diagnostics["rhat"]
         enough = len(sampled.pool[0]) >= DEFAULT_DRAWS
-        used, way = (sampled, "chains") if enough else (gaussian, "Laplace's Gaussian")
+        fill_pools(sampled, max(DEFAULT_DRAWS, settings.solved))
+        corrected = weighting.correct(sampled)
+        if believed(corrected):
+            used, way = corrected, "chains, weighted with the solver"
+        else:
+            used, way = (sampled, "chains") if enough else (gaussian, "Laplace's Gaussian")
+            doubts += [text for texts in sampled.warnings.values() for text in texts]
+            doubts.append("the solver did not confirm the decoder's posterior: k̂ is too large")
     interval = used.interval(level)
     best = FieldMAP(target(False), start=gaussian.mode[:, None], adam_steps=0)
     arrays = described(used, level) | {
         "map": best.solve(y, range(len(y)), study.seed).mean.numpy(force=True),
         "draws": used.sample().numpy(force=True),
     }
-    scales = used.target.scales(used.positions(39))
+    scales = used.target.scales(used.positions(DEFAULT_DRAWS))
+    if noise.spread > 0:
+        doubts += noise_doubts(scales, noise, y)
     predicted = used.replicates(min(200, len(used.pool[0])))
     chi2 = ((y - predicted.mean(0)).square() / predicted.var(0)).mean(1)
     if float(chi2) > 2:

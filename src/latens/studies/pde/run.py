@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.numpy import save_file
 from latens.errors import SolverError
 from latens.evaluation.calibration_outcome import CalibrationTests
 from latens.evaluation.evaluate import Cell
+from latens.models.igno import IGNO
 from latens.reporting.pde import CURVES_FILE, PICTURES, TESTS_FILE, write_pde_report
 from latens.store import (
     Outcome,
@@ -30,13 +32,14 @@ from latens.store.schemas import RANK_CURVES, TESTS
 from latens.studies.configure import construct
 from latens.studies.pde.cell import evaluate
 from latens.studies.pde.fit import fit, operator_errors, trained
+from latens.studies.pde.invert import Instrument, instrument
 from latens.studies.pde.study import Pde, Population
 from latens.studies.pde.systems import in_blocks
 from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 ARRAYS_FILE = "fields.h5"
 """Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
 FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
@@ -79,6 +82,8 @@ def run_pde(
         SolverError: If the fit failed.
     """
     study = construct(Pde, config)
+    with one_thread():
+        study.check()
     run = RunFolder.create(out, identity(config, name, study))
     fit_hash = fit_identity(config)
     with one_thread():
@@ -96,10 +101,10 @@ def run_pde(
                 "Mend the cause (where numbers are not finite, lower `training.learning_rate`), "
                 "delete the fit's folder and run again.",
             )
-        hashes = []
+        hashes, bench = [], Bench(study, folder)
         for place in places(study):
             say(f"inverting {place.words(study)}")
-            hashes.append(_cell_unit(study, config, run, folder, place))
+            hashes.append(_cell_unit(study, config, run, bench, place, say))
     table = _gather(study, run, hashes)
     return Finished(run, write_pde_report(run), table)
 
@@ -124,6 +129,31 @@ class Place:
         kind = "" if self.population == "family" else "strange "
         where = f"{self.sensors} sensors" if self.sensors else "the boundary"
         return f"{count} {kind}fields, {where}, {self.snr:g} dB"
+
+
+class Bench:
+    """The trained model, and what predicts the readings of each set of sensors, made once.
+
+    Args:
+        study: Settings.
+        folder: Folder of the fit.
+    """
+
+    def __init__(self, study: Pde, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self._made: dict[int, Instrument] = {}
+
+    @cached_property
+    def model(self) -> IGNO:
+        """The trained model."""
+        return trained(self.study, self.folder)
+
+    def instrument(self, count: int) -> Instrument:
+        """Predictors of a number of sensors; 0 for the boundary."""
+        if count not in self._made:
+            sensors = self.study.system.sensors(count, self.study.seed)
+            self._made[count] = instrument(self.study, self.model, sensors)
+        return self._made[count]
 
 
 def places(study: Pde) -> list[Place]:
@@ -170,13 +200,18 @@ def fit_identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell_unit(
-    study: Pde, config: dict[str, Any], run: RunFolder, fit_folder: Path, place: Place
+    study: Pde,
+    config: dict[str, Any],
+    run: RunFolder,
+    bench: "Bench",
+    place: Place,
+    say: Callable[[str], None],
 ) -> str:
     """Compute one cell unless it is there; returns its hash."""
     kept = {key: config[key] for key in CELL_KEYS[place.population]}
     description = {
         "kind": "inversion",
-        "fit": fit_folder.name,
+        "fit": bench.folder.name,
         **asdict(place),
         "config": kept,
         "result_version": RESULT_VERSION,
@@ -185,11 +220,12 @@ def _cell_unit(
     if run.has_evaluation(hash):
         return hash
     start = time.perf_counter()
-    model, fields = trained(study, fit_folder), study.populations[place.population]
-    sensors = study.system.sensors(place.sensors, study.seed)
+    model, fields = bench.model, study.populations[place.population]
+    made = bench.instrument(place.sensors)
+    sensors = made.sensors
     clean = in_blocks(study.system.operator(sensors), fields.fine).flatten(1)
     truth = fields.coarse.double()
-    found = evaluate(study, model, sensors, place.snr, truth, clean, fields.keys)
+    found = evaluate(study, model, sensors, place.snr, truth, clean, fields.keys, say, made)
     rows = found.rows
     for metric, values in operator_errors(model, fields.fine, fields.coarse, study).items():
         rows += [
@@ -199,7 +235,7 @@ def _cell_unit(
     named = asdict(place) | {"sensors": len(sensors)}
     with new_folder(run.evaluation(hash)) as folder:
         write_json(folder / "evaluation.json", description)
-        Outcome.read(fit_folder).write(folder)
+        Outcome.read(bench.folder).write(folder)
         write_csv(folder / "pde_fields.csv", FIELDS, from_rows([r | named for r in rows], FIELDS))
         timed = from_rows([r | named for r in found.seconds], SECONDS)
         write_csv(folder / "pde_seconds.csv", SECONDS, timed)

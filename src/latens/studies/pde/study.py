@@ -1,5 +1,6 @@
 """Settings of the study, its fields and their split."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -9,10 +10,11 @@ from torch import Tensor
 
 from latens.data.field_families import FieldFamily
 from latens.distributions import Purpose, row_noise
-from latens.errors import ConfigError
+from latens.errors import ConfigError, DataError
+from latens.inference import DEFAULT_DRAWS
 from latens.models.igno import IGNO, Evidence, Schedule
-from latens.nets import AffineFlow, Conv, Flow
-from latens.studies.pde.systems import System
+from latens.nets import AffineFlow, Architecture, Conv, Dense, Flow
+from latens.studies.pde.systems import System, in_blocks
 from latens.training import Training
 
 InversionName = Literal[
@@ -24,6 +26,9 @@ solver, and Laplace with the solver in place of the decoder, weighted too."""
 
 SOLVING = ("corrected", "solver")
 """Ways that call the solver for every draw."""
+
+CHAINS = ("hmc", "nuts")
+"""Ways that run Markov chains."""
 
 DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
 """Seed of the fields, and the numbers at which held-out and test fields begin."""
@@ -42,8 +47,10 @@ class Network:
         depth: Layers of branch and trunk.
         levels: Deepest layers that meet.
         waves: Wave numbers that the trunks see of a position.
-        encoder: Channels of the encoder on its finest grid.
-        features: Width of its last layer.
+        reads: How the encoder reads a field: `conv`, by convolutions, or `dense`, by an affine
+            map and a perceptron.
+        encoder: Channels of convolutions on the finest grid.
+        features: Width of the encoder's last layers.
         evidence: `pairs`, `residual` or `both`; see `latens.models.igno`.
         schedule: `staged` or `joint`.
     """
@@ -53,10 +60,18 @@ class Network:
     depth: int = 4
     levels: int = 3
     waves: int = 2
+    reads: Literal["conv", "dense"] = "conv"
     encoder: int = 16
     features: int = 128
     evidence: Evidence = "pairs"
     schedule: Schedule = "staged"
+
+    @property
+    def architecture(self) -> Architecture:
+        """Family of the encoder."""
+        if self.reads == "dense":
+            return Dense(self.features)
+        return Conv(self.encoder, features=self.features)
 
 
 @dataclass(frozen=True)
@@ -67,11 +82,12 @@ class Inversion:
         solvers: Ways to a field, in the order of the tables.
         climbs: Starts of a maximum.
         chains: Chains per field.
-        draws: Draws per chain.
+        draws: Draws per chain, and of Laplace's Gaussian.
         warmup: Transitions of warm-up.
         solved: Draws that are weighted with the solver.
         solver_fields: Fields, the first ones, for which the solver is called: those of
             `corrected` and `solver`.
+        chain_fields: Fields, the first ones, and simulated fields, for which chains are run.
         amortised_steps: Steps of the training of `amortised`, for each set of sensors.
         simulated: Fields that are simulated from the model itself, on which every way without a
             solver is tested for calibration; 0 for no such test.
@@ -97,6 +113,7 @@ class Inversion:
     warmup: int = 200
     solved: int = 100
     solver_fields: int = 40
+    chain_fields: int = 200
     amortised_steps: int = 3000
     simulated: int = 200
     noise_spread: float = 0.0
@@ -105,7 +122,7 @@ class Inversion:
     def __post_init__(self) -> None:
         for name in (
             *("climbs", "chains", "draws", "warmup", "solved", "solver_fields"),
-            *("amortised_steps", "block"),
+            *("chain_fields", "amortised_steps", "block"),
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
@@ -134,8 +151,37 @@ class Inversion:
             raise ConfigError(
                 "simulated", "0 where σ is sampled", self.simulated, "Set `simulated: 0`."
             )
-        if self.solved < 39:
-            raise ConfigError("solved", "39 or more", self.solved, "Intervals need 39 draws.")
+        self._check_draws()
+
+    def _check_draws(self) -> None:
+        names = list(self.solvers)
+        for name, used in (("solved", True), ("draws", "laplace" in names)):
+            if used and getattr(self, name) < DEFAULT_DRAWS:
+                raise ConfigError(
+                    name, "39 or more", getattr(self, name), "Intervals need 39 draws."
+                )
+
+    def blocks(
+        self, names: Sequence[InversionName], count: int
+    ) -> Iterator[tuple[slice, list[InversionName]]]:
+        """Blocks of fields with the ways that reach them.
+
+        Args:
+            names: Ways.
+            count: Number of fields.
+        """
+        reach = {name: min(count, self._reach(name, count)) for name in names}
+        low = 0
+        for high in sorted({*reach.values()}):
+            mine: list[InversionName] = [name for name in names if reach[name] >= high]
+            for start in range(low, high, self.block):
+                yield slice(start, min(start + self.block, high)), mine
+            low = high
+
+    def _reach(self, name: InversionName, count: int) -> int:
+        if name in SOLVING:
+            return self.solver_fields
+        return self.chain_fields if name in CHAINS else count
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,6 +300,25 @@ class Pde:
             found["strange"] = self.fields(TEST, self.strange_fields, self.strange)
         return found
 
+    def check(self) -> None:
+        """Build the model, make the fields of every population, and solve one of each.
+
+        Raises:
+            LatensError: One line that names the setting at fault.
+        """
+        self.build()
+        operator = self.system.operator(self.system.sensors(self.sensors[0], self.seed))
+        for name, fields in {"family": self.fields(0, 1), **self.populations}.items():
+            lowest = float(fields.fine.min())
+            if self.system.floor is not None and not lowest > 0:
+                raise DataError(
+                    "strange" if name == "strange" else "family",
+                    "positive fields, else the equation has no unique solution",
+                    f"a smallest value of {lowest:.3g}",
+                    "Choose another family, or other settings of it.",
+                )
+            in_blocks(operator, fields.fine[:1])
+
     def build(self) -> IGNO:
         """The model with its initial weights, a function of the seed alone."""
         sizes = self.network
@@ -267,7 +332,7 @@ class Pde:
                 values="two-valued" if self.family.classes == 2 else "continuous",
                 evidence=sizes.evidence,
                 schedule=sizes.schedule,
-                architecture=Conv(sizes.encoder, features=sizes.features),
+                architecture=sizes.architecture,
                 flow=self.flow,
                 width=sizes.width,
                 depth=sizes.depth,

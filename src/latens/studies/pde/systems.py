@@ -1,7 +1,8 @@
 """Inverse problems of the study: grids, reference solutions, and what sensors read.
 
-The truth is solved on a grid `refine` times finer than the one the model is trained on, for the
-family's own function on that grid, so that no model shares its discretisation error.
+All solutions, those behind training, held-out and test pairs and those of the twin, come from one
+grid, `refine` times finer than the nodes that the model sees, for the family's own function there.
+The twin thus shares its discretisation error with the truth; decoders are taught it.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +17,7 @@ from latens.errors import ConfigError
 from latens.objectives.equations import BurgersEquation, DarcyEquation, EITEquation, Equation
 from latens.problems import Operator
 from latens.problems.pde import EIT, Burgers, Darcy, Grid
+from latens.problems.pde.eit import pattern_numbers
 from latens.types import Shape
 
 BLOCK = 64
@@ -111,8 +113,11 @@ class DarcySystem(System):
 class EITSystem(System):
     """−∇·(a ∇u_l) = 0 with u_l given on the boundary; mean fluxes around every boundary node.
 
+    Fluxes belong to the nodes of the model's grid, whatever the mesh, and so does a: between its
+    nodes it is interpolated, since a flux feels the mesh far more than a solution does.
+
     Args:
-        nodes, refine: See `System`; fluxes are those around the nodes of the solver's grid.
+        nodes, refine: See `System`.
         patterns: Numbers l of the boundary patterns; None for all twenty.
     """
 
@@ -122,12 +127,21 @@ class EITSystem(System):
         self, nodes: int = 32, refine: int = 1, patterns: Sequence[int] | None = None
     ) -> None:
         super().__init__(nodes, refine)
-        self.numbers = tuple(range(1, 21)) if patterns is None else tuple(patterns)
+        self.numbers = pattern_numbers(patterns)
+
+    @property
+    def fine(self) -> Shape:
+        """Nodes at which the solver is given a coefficient: those of the model."""
+        return self.grid
 
     @property
     def patterns(self) -> int:
         """See `System.patterns`."""
         return len(self.numbers)
+
+    def coarse(self, fine: Tensor) -> Tensor:
+        """See `System.coarse`; they are the same."""
+        return fine
 
     def equation(self) -> Equation:
         """See `System.equation`."""
@@ -135,16 +149,16 @@ class EITSystem(System):
 
     def solutions(self, fine: Tensor) -> Tensor:
         """See `System.solutions`."""
-        solver = EIT((1, *self.fine), self.numbers)
-        return self.coarse(in_blocks(solver.potential, fine))
+        solver = EIT((1, *self.grid), self.numbers, refine=self.refine)
+        return in_blocks(solver.potential, fine)
 
     def operator(self, sensors: Tensor) -> Operator:
         """Boundary fluxes; there is nowhere else to measure them."""
-        return EIT((1, *self.fine), self.numbers)
+        return EIT((1, *self.grid), self.numbers, refine=self.refine)
 
     def sensors(self, count: int, seed: int) -> Tensor:
         """The boundary nodes of the model's grid, counter-clockwise from (0, 0)."""
-        grid = Grid(*self.fine)
+        grid = Grid(*self.grid)
         return grid.points()[grid.boundary()]
 
 

@@ -109,8 +109,13 @@ def expected_calibration_error(probability: np.ndarray, chi: np.ndarray, bins: i
         probability: Of the upper class, any shape.
         chi: 1 where the upper class is true, same shape.
         bins: Number of bins on [0, 1].
+
+    Returns:
+        NaN of no probabilities at all.
     """
     p, c = probability.ravel(), chi.ravel()
+    if not len(p):
+        return float("nan")
     place = np.minimum((p * bins).astype(int), bins - 1)
     sizes = np.bincount(place, minlength=bins)
     gaps = np.bincount(place, c, bins) - np.bincount(place, p, bins)
