@@ -1,4 +1,4 @@
-"""Error of the exact linearised posterior of `burgers`: what its readings tell, whatever the model.
+"""Error of the exact linearised posterior of `burgers`: what its readings tell any model.
 
     python benchmarks/pde_floor.py [--fields 24]
 
