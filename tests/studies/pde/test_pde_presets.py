@@ -56,7 +56,7 @@ def test_every_way_of_every_preset(preset, tmp_path):
     tested = {"laplace", "amortised", "refined", "hmc"}
     assert set(tests["solver"]) == tested
     assert set(tests["test"].str.partition(": ")[0]) == {"model"}  # three fields are too few
-    assert (tests["images"] == 20).all()
+    assert tests["images"].between(11, 20).all()  # untrusted ones are left out
     arrays = read_hdf5(cell / "fields.h5", ["truth"])
     assert len(arrays["truth"]) == 3
     errors = table[table["metric"] == "ece"]

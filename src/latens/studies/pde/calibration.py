@@ -58,9 +58,10 @@ class Ranks:
     def tests(self, source: Source, seed: int) -> Iterator[tuple[str, CalibrationTests]]:
         """Tests of every way with 20 fields or more."""
         for way, parts in self._parts.items():
-            kept, untrusted = usable_rows(np.concatenate(self._trusted[way]))
-            if len(kept) < LEAST:
+            trusted = np.concatenate(self._trusted[way])
+            if len(trusted) < LEAST:
                 continue
+            kept, untrusted = usable_rows(trusted)
             values: Values = {
                 name: np.concatenate(p, axis=1)[:, kept] for name, p in parts.items()
             }
@@ -73,7 +74,7 @@ class Ranks:
 
 
 LEAST = 20
-"""Fewest fields that are tested."""
+"""Fewest fields that are tested; of them more than half may remain."""
 
 
 def of_fields(members: Tensor) -> Quantities:
