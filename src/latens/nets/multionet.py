@@ -10,17 +10,9 @@ field is linear in the coefficients that a code has,
 where φ holds the functions of the trunk, 1, and fixed cosines. W starts as the identity on the
 former and zero on the cosines. Its rows of c, a straight way from code to field that starts at
 zero, are trained with the rest: an expansion in cosines, such as that of a random field, needs no
-<<<<<<< HEAD
 more, and through layers alone it is learned slowly or never. Once branch and trunk are trained,
 all of W is solved for in closed form (`solve_mixing`): a gradient method leaves most of that
 least-squares problem undone, since its condition number is that of the features squared.
-=======
-more, and through layers alone it is learned slowly or never.
-
-Once branch and trunk are trained, all of W
-is solved for in closed form (`solve_mixing`): a gradient method leaves most of that least-squares
-problem undone, since its condition number is that of the features squared.
->>>>>>> pde9
 
 For given weights the basis φ at fixed points, its derivatives and Laplacians are computed once for
 all codes, and what is left per code is the branch and one product.
