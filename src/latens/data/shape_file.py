@@ -73,7 +73,7 @@ class ShapeFile(SubjectSource):
             channels=("shape",),
             names=tuple(names[: len(pool)]),
             targets=torch.from_numpy(
-                np.stack([lesion_targets(_inside(volume), step) for volume in pool])
+                np.stack([lesion_targets(_inside(volume), np.asarray(step)) for volume in pool])
             ).float(),
             affines=np.repeat(affine[None], len(pool), axis=0),
             identity=content_hash(
