@@ -251,3 +251,10 @@ def test_terminal_summary_is_plain_text(run: store.RunFolder) -> None:
 
 def test_terminal_summary_of_an_empty_run(empty_run: store.RunFolder) -> None:
     assert summary_text(empty_run).startswith("No results yet")
+
+
+@pytest.mark.parametrize(
+    ("label", "title"), [("mean error", "Mean error"), ("σ at its bounds", "σ at its bounds")]
+)
+def test_a_title_begins_with_a_capital_and_a_symbol_stays(label, title):
+    assert Definition("any", label).title == title

@@ -38,7 +38,8 @@ class Definition:
     @property
     def title(self) -> str:
         """Label with a capital first letter."""
-        return self.label[:1].upper() + self.label[1:]
+        first = self.label[:1]
+        return (first.upper() if first.isascii() else first) + self.label[1:]  # σ stays σ
 
     @property
     def aim(self) -> float:
