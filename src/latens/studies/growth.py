@@ -30,7 +30,7 @@ from latens.inference.forecasting import (
     ScanODEForecaster,
     Target,
 )
-from latens.inference.forecasting.neural import DEFAULT_TRAINING
+from latens.inference.forecasting.members import DEFAULT_TRAINING
 from latens.training import Training
 
 ForecasterName = Literal[

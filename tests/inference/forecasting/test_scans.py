@@ -128,5 +128,5 @@ def test_what_cannot_be_forecast() -> None:
         ScanODEForecaster(scans()).forecast(series, series.last_times[:, None] + 1)
     with pytest.raises(ConfigError, match="members"):
         ScanODEForecaster(scans(), members=0)
-    with pytest.raises(DataError, match="5 latents"):
+    with pytest.raises(DataError, match="2 members of this latent ODE of scans"):
         ScanODEForecaster(scans(), members=2).restore(forecaster.tensors())

@@ -6,45 +6,30 @@ p(y, ε)/q(ε | y), so that an amortised q that is off changes the number of use
 forecast.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from latens.data import VolumeSeries
-from latens.distributions import NoiseStream, draw
-from latens.errors import ConfigError, DataError, LatensError
+from latens.distributions import draw
 from latens.inference.forecasting.forecast import (
     Forecast,
-    Forecaster,
     Target,
     log_volumes_of,
     patient_noise,
 )
+from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
 from latens.models.latent_ode import LatentODE
 from latens.models.visits import Visits, usual_gap, visits_of
 from latens.nets.ode import Gradient
-from latens.store import Status
-from latens.training import Training, fit_model
+from latens.training import Training
 
 _POOL = 128
 """Draws of q(ε | y) per patient and member."""
-_VALIDATION = 0.15
-"""Share of the patients that decide when training stops."""
-
-DEFAULT_TRAINING = Training(
-    max_steps=180,
-    batch_size=128,
-    learning_rate=1e-2,
-    warmup_steps=10,
-    kl_warmup_steps=50,
-    validate_every=20,
-    patience=4,
-)
 
 
-class LatentODEForecaster(Forecaster):
+class LatentODEForecaster(MemberForecaster[LatentODE]):
     """Latent ODE with its members.
 
     Args:
@@ -54,11 +39,7 @@ class LatentODEForecaster(Forecaster):
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
         members: Fits that are mixed.
-        training: Budget of each fit; default `DEFAULT_TRAINING`.
-
-    Attributes:
-        models: The trained members, float64.
-        statuses: How each fit ended.
+        training: Budget of each fit.
     """
 
     label = "latent ODE"
@@ -72,18 +53,12 @@ class LatentODEForecaster(Forecaster):
         steps: int = 1,
         gradient: Gradient = "backprop",
         members: int = 3,
-        training: Training | None = None,
+        training: Training = DEFAULT_TRAINING,
     ) -> None:
-        super().__init__(target)
-        if members < 1:
-            raise ConfigError("members", "1 or more", members, "Use for example 3.")
+        super().__init__(target, members, training)
         self.dim, self.width, self.steps = dim, width, steps
         self.gradient: Gradient = gradient
-        self.members = members
-        self.training = DEFAULT_TRAINING if training is None else training
         self.unit, self.log_limit = 1.0, 0.0
-        self.models: list[LatentODE] = []
-        self.statuses: list[Status] = []
 
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         """Train every member.
@@ -92,30 +67,10 @@ class LatentODEForecaster(Forecaster):
             DataError: If there are fewer than eight patients.
             NumericalError: If a loss is not finite.
         """
-        count = len(series)
-        if count < 8:
-            raise DataError(
-                "series", "at least 8 patients", count, "Use a classical curve for so few."
-            )
+        self.require_enough(series)
         self.unit, self.log_limit = usual_gap(series), series.log_limit
-        packed = self._visits(series, torch.float32, ended=self.target == "last").packed()
-        self.models, self.statuses = [], []
-        for member in range(self.members):
-            order = NoiseStream(seed, member).permutation(count)
-            kept = max(2, round(_VALIDATION * count))
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(_initial_seed(seed, member))
-                model = self.new_model(packed.shape[1])
-            validation, train = packed[order[:kept]], packed[order[kept:]]
-            result = fit_model(
-                model,
-                (train, train),
-                (validation, validation),
-                self.training,
-                _initial_seed(seed, member),
-            )
-            self.models.append(copy.deepcopy(model).double().eval())
-            self.statuses.append(result.outcome.status)
+        visits = self._visits(series, torch.float32, ended=self.target == "last")
+        self.train(visits.packed(), seed)
 
     def new_model(self, visits: int) -> LatentODE:
         """An untrained member for series of that many visits."""
@@ -127,39 +82,14 @@ class LatentODEForecaster(Forecaster):
             gradient=self.gradient,
         )
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights of all members, and the units."""
-        numbers = [self.unit, self.log_limit, self.models[0].signal_shape[0] if self.models else 0]
-        found = {"scalars": torch.tensor(numbers, dtype=torch.float64)}
-        for j, model in enumerate(self.models):
-            found |= {f"{j}.{name}": value for name, value in model.state_dict().items()}
-        return found
+    def numbers(self) -> dict[str, Tensor]:
+        """Units of time and volume, and the number of visits."""
+        found = [self.unit, self.log_limit, self.visits]
+        return {"scalars": torch.tensor(found, dtype=torch.float64)}
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the weights of all members.
-
-        Raises:
-            DataError: If they are not those of such members.
-        """
-        try:
-            unit, log_limit, visits = tensors["scalars"].tolist()
-            models = []
-            for j in range(self.members):
-                model = self.new_model(int(visits)).double()
-                prefix = f"{j}."
-                model.load_state_dict(
-                    {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-                )
-                models.append(model.eval())
-        except (KeyError, ValueError, RuntimeError, LatensError) as error:
-            raise DataError(
-                "tensors",
-                f"the weights of {self.members} latent ODEs with these settings",
-                " ".join(str(error).split())[:200],
-                "Fit the model again with this version.",
-            ) from error
-        self.unit, self.log_limit, self.models = unit, log_limit, models
-        self.statuses = [Status.CONVERGED] * len(models)
+    def take_over(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over the units."""
+        self.unit, self.log_limit, _ = tensors["scalars"].tolist()
 
     def _visits(self, series: VolumeSeries, dtype: torch.dtype, *, ended: bool) -> Visits:
         return visits_of(series, self.unit, self.log_limit, ended=ended, dtype=dtype)
@@ -169,10 +99,7 @@ class LatentODEForecaster(Forecaster):
         self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """Readings, later ones given earlier ones of the same draw."""
-        if not self.models:
-            raise ConfigError(
-                "forecaster", "a trained one", "one without members", "Call `fit` before."
-            )
+        self.require_trained()
         visits = self._visits(history, torch.float64, ended=False)
         horizon = times.shape[1]
         noise = patient_noise(seed, keys, (draws, 1 + 3 * horizon))
@@ -193,8 +120,7 @@ class LatentODEForecaster(Forecaster):
             "smallest_effective_draws": float(torch.stack(sizes).min()),
             "median_effective_draws": float(torch.stack(sizes).median()),
             "largest_halving_error": error,
-            "members_converged": sum(s is Status.CONVERGED for s in self.statuses)
-            / len(self.models),
+            "members_converged": self.members_converged,
         }
         return Forecast(log_volumes_of(levels, last, history), self.log_limit, diagnostics)
 
@@ -223,10 +149,6 @@ class LatentODEForecaster(Forecaster):
             found.append(value)
             read = value
         return torch.stack(found, -1)
-
-
-def _initial_seed(seed: int, member: int) -> int:
-    return 1000 * seed + member
 
 
 def _states(

@@ -6,7 +6,6 @@ the first latent means the log volume, from that one; else by ridge regression o
 training visits. What such forecasts miss on validation subjects is added as normal noise.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,22 +16,18 @@ from torch import Tensor
 from latens.data import VolumeSeries
 from latens.data.latent_series import LatentSeries
 from latens.distributions import NoiseStream, draw
-from latens.errors import ConfigError, DataError, LatensError
-from latens.inference.forecasting.forecast import Forecast, Forecaster, Target, patient_noise
-from latens.inference.forecasting.neural import DEFAULT_TRAINING
+from latens.inference.forecasting.forecast import Forecast, Target, patient_noise
+from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
 from latens.models.scan_ode import EncodedVisits, ScanODE
 from latens.models.visits import usual_gap
 from latens.nets.ode import Gradient
-from latens.store import Status
-from latens.training import Training, fit_model
+from latens.training import Training
 
-_VALIDATION = 0.15
-"""Share of the subjects that decide when training stops and how well volumes are read."""
 _RIDGE = 1.0
 """Penalty of the regression of log volumes on latents, in units of the prior's variance."""
 
 
-class ScanODEForecaster(Forecaster):
+class ScanODEForecaster(MemberForecaster[ScanODE]):
     """Latent ODE over encoded scans with its members.
 
     Args:
@@ -44,10 +39,6 @@ class ScanODEForecaster(Forecaster):
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
         training: Budget of each fit.
-
-    Attributes:
-        models: The trained members, float64.
-        statuses: How each fit ended.
     """
 
     label = "latent ODE of scans"
@@ -64,11 +55,8 @@ class ScanODEForecaster(Forecaster):
         gradient: Gradient = "backprop",
         training: Training = DEFAULT_TRAINING,
     ) -> None:
-        super().__init__(target)
-        if members < 1:
-            raise ConfigError("members", "1 or more", members, "Use for example 3.")
+        super().__init__(target, members, training)
         self.scans = scans
-        self.members, self.training = members, training
         self.aligned = scans.volume_units is not None
         self.networks: dict[str, Any] = {
             "hidden": hidden,
@@ -79,8 +67,6 @@ class ScanODEForecaster(Forecaster):
         self.unit = 1.0
         self.reading = torch.zeros(scans.dim + 1, dtype=torch.float64)
         self.spread = torch.zeros(members, dtype=torch.float64)
-        self.models: list[ScanODE] = []
-        self.statuses: list[Status] = []
 
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         """Train every member on the encoded visits of these patients.
@@ -89,29 +75,16 @@ class ScanODEForecaster(Forecaster):
             DataError: If there are fewer than eight patients, or one was not encoded.
             NumericalError: If a loss is not finite.
         """
-        count = len(series)
-        if count < 8:
-            raise DataError(
-                "series", "at least 8 patients", count, "Use a classical curve for so few."
-            )
+        self.require_enough(series)
         self.unit = usual_gap(series)
         visits = self._encoded(series, torch.float32)
         self.reading = self._fit_reading(visits, series)
-        packed = visits.packed()
-        self.models, self.statuses, spreads = [], [], []
-        for member in range(self.members):
-            key = 1000 * seed + member
-            order = NoiseStream(seed, member).permutation(count)
-            kept = max(2, round(_VALIDATION * count))
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key)
-                model = self.new_model(packed.shape[1])
-            held, train = packed[order[:kept]], packed[order[kept:]]
-            result = fit_model(model, (train, train), (held, held), self.training, key)
-            self.models.append(copy.deepcopy(model).double().eval())
-            self.statuses.append(result.outcome.status)
-            spreads.append(self._missed(self.models[-1], series.take(order[:kept])))
-        self.spread = torch.tensor(spreads, dtype=torch.float64)
+        held = self.train(visits.packed(), seed)
+        missed = [
+            self._missed(model, series.take(rows))
+            for model, rows in zip(self.models, held, strict=True)
+        ]
+        self.spread = torch.tensor(missed, dtype=torch.float64)
 
     def new_model(self, visits: int) -> ScanODE:
         """An untrained member for series of that many visits."""
@@ -168,46 +141,21 @@ class ScanODEForecaster(Forecaster):
         since = (times - history.times[:, :1]) / self.unit
         return torch.cat([visits.since, since.to(visits.since)], 1)
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights of all members, how volumes are read, and the unit of time."""
-        visits = self.models[0].signal_shape[0] if self.models else 0
-        found = {
-            "scalars": torch.tensor([self.unit, visits], dtype=torch.float64),
+    def numbers(self) -> dict[str, Tensor]:
+        """How volumes are read, the unit of time, and the number of visits."""
+        return {
+            "scalars": torch.tensor([self.unit, self.visits], dtype=torch.float64),
             "reading": self.reading,
             "spread": self.spread,
         }
-        for j, model in enumerate(self.models):
-            found |= {f"{j}.{name}": value for name, value in model.state_dict().items()}
-        return found
 
-    def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over the weights of all members.
-
-        Raises:
-            DataError: If they are not those of such members.
-        """
-        try:
-            unit, visits = tensors["scalars"].tolist()
-            models = []
-            for j in range(self.members):
-                model = self.new_model(int(visits)).double()
-                prefix = f"{j}."
-                model.load_state_dict(
-                    {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-                )
-                models.append(model.eval())
-            reading, spread = tensors["reading"], tensors["spread"]
-            if reading.shape != self.reading.shape or spread.shape != self.spread.shape:
-                raise ValueError(f"shapes {tuple(reading.shape)} and {tuple(spread.shape)}")
-        except (KeyError, ValueError, RuntimeError, LatensError) as error:
-            raise DataError(
-                "tensors",
-                f"the weights of {self.members} latent ODEs of {self.scans.dim} latents",
-                " ".join(str(error).split())[:200],
-                "Encode with the same fit, or fit the model again with this version.",
-            ) from error
-        self.unit, self.reading, self.spread, self.models = unit, reading, spread, models
-        self.statuses = [Status.CONVERGED] * len(models)
+    def take_over(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over how volumes are read, and the unit of time."""
+        reading, spread = tensors["reading"], tensors["spread"]
+        if reading.shape != self.reading.shape or spread.shape != self.spread.shape:
+            raise ValueError(f"shapes {tuple(reading.shape)} and {tuple(spread.shape)}")
+        self.unit, _ = tensors["scalars"].tolist()
+        self.reading, self.spread = reading, spread
 
     @torch.no_grad()
     def latents(
@@ -222,10 +170,7 @@ class ScanODEForecaster(Forecaster):
             seed: Key of the random numbers.
             draws: M.
         """
-        if not self.models:
-            raise ConfigError(
-                "forecaster", "a trained one", "one without members", "Call `fit` before."
-            )
+        self.require_trained()
         visits = self._encoded(history, torch.float64)
         ahead = self._ahead(visits, history, times)
         size = self.scans.dim + self.models[0].hidden
@@ -260,8 +205,7 @@ class ScanODEForecaster(Forecaster):
         )
         diagnostics = {
             "largest_halving_error": error,
-            "members_converged": sum(s is Status.CONVERGED for s in self.statuses)
-            / len(self.models),
+            "members_converged": self.members_converged,
         }
         logs = torch.cat(parts).clamp(min=history.log_limit)
         return Forecast(logs, history.log_limit, diagnostics)
