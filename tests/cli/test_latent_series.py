@@ -7,7 +7,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-import yaml
 
 from latens.cli import main
 from latens.data import PhantomSubjects
@@ -15,39 +14,16 @@ from latens.data.latent_series import LatentSeries
 from latens.store import RunFolder, read_csv
 from latens.store.schemas import FORECAST, FORECAST_SCORES
 from latens.studies.volumes.encode import PHANTOM_GROWTH, PHANTOM_SEED, trained
+from stand_ins.tiny_scans import TINY_SCANS, trained_scans
 
-SCANS = {
-    "data": {
-        "class_path": "latens.data.PhantomSubjects",
-        "init_args": {"size": [16, 16, 16], "count": 40},
-    },
-    "model": {"dim": 16, "width": 4, "coarse": 4, "features": 8},
-    "test_scans": 10,
-    "validation_scans": 8,
-    "seeds": 1,
-    "shown": 1,
-    "training": {
-        "max_steps": 4,
-        "batch_size": 8,
-        "warmup_steps": 1,
-        "kl_warmup_steps": 2,
-        "validate_every": 2,
-    },
-}
 SERIES = ["--forecasters", "[last_value]", "--min_visits", "4", "--folds", "2", "--members", "2"]
-for name, value in SCANS["training"].items():
+for name, value in TINY_SCANS["training"].items():
     SERIES += [f"--training.{name}", str(value)]
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    config = folder / "tiny.yaml"
-    config.write_text(yaml.safe_dump(SCANS))
-    out = folder / "exp3"
-    arguments = ["run", "growth", "--stage", "exp3", "--config", str(config), "--out", str(out)]
-    assert main(arguments) in (0, 4)
-    return out
+    return trained_scans(tmp_path_factory.mktemp("scans"))
 
 
 @pytest.fixture(scope="module")

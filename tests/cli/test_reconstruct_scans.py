@@ -5,43 +5,18 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import yaml
 
 from latens.cli import main
 from latens.data import SubjectFolder
 from latens.store import read_csv
 from latens.studies.volumes.reconstruct import RECONSTRUCTED
 from stand_ins.subject_scans import subject
-
-TINY = {
-    "data": {
-        "class_path": "latens.data.PhantomSubjects",
-        "init_args": {"size": [16, 16, 16], "count": 40},
-    },
-    "model": {"dim": 16, "width": 4, "coarse": 4, "features": 8},
-    "test_scans": 10,
-    "validation_scans": 8,
-    "seeds": 1,
-    "shown": 1,
-    "training": {
-        "max_steps": 4,
-        "batch_size": 8,
-        "warmup_steps": 1,
-        "kl_warmup_steps": 2,
-        "validate_every": 2,
-    },
-}
+from stand_ins.tiny_scans import trained_scans
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("scans")
-    config = folder / "tiny.yaml"
-    config.write_text(yaml.safe_dump(TINY))
-    out = folder / "exp3"
-    arguments = ["run", "growth", "--stage", "exp3", "--config", str(config), "--out", str(out)]
-    assert main(arguments) in (0, 4)
-    return out
+    return trained_scans(tmp_path_factory.mktemp("scans"))
 
 
 def test_maps_lie_where_the_scans_lie(run: Path, tmp_path: Path) -> None:
