@@ -6,7 +6,7 @@ FOLDER holds `mnist/`, `fashion_mnist/` and `medmnist/`. Parts are independent; 
 fits that are kept under RUNS, so that a part that was stopped goes on where it was, and one that
 is finished costs seconds. `--list` says what each part measures and what it takes of one core.
 Rows go to `benchmarks/data/semisup.json`, beside them wall minutes: of all fits and evaluations,
-or of the call for `beliefs`, `binary`, `binary_flow` and `sigma`.
+or of the call for parts that are no study.
 `--steps` and `--draws` shorten a part; the row says so. `--set KEY=VALUE` changes a setting of the
 study of a part: `--only active --set "acquisitions=[bald,uncertainty,random]"` adds two chains.
 
@@ -24,6 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from scipy import stats
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
 from latens.data import IdxImages
 from latens.data.propagation import poisson_potential
@@ -196,15 +200,18 @@ def beliefs(options: Options, part: Part) -> list[Row]:
     """What the graph alone says of the training images of the study, before any is trained on."""
     study = construct(Semisup, configured(options, part))
     corpus, propagation = study.corpus, study.propagation
+    classes = corpus.classes
     assert propagation is not None
     labels = np.asarray(corpus.images.labels)
-    graph = propagation.kept_graph(corpus.images.x, options.runs / "graph.npz")
+    graph = propagation.kept_graph(corpus.images.x, options.runs / f"{part.presets[0]}-graph.npz")
     rows = []
     for count in study.labels:
         for draw in range(study.data_seeds):
             places = corpus.train[study.rows(count, draw)]
-            potential = poisson_potential(graph, places, labels[places], 10, propagation.steps)
-            believed = propagation.beliefs(graph, places, labels[places], 10)
+            potential = poisson_potential(
+                graph, places, labels[places], classes, propagation.steps
+            )
+            believed = propagation.beliefs(graph, places, labels[places], classes)
             potential, believed = potential[corpus.train], believed[corpus.train]
             known = believed.any(1)
             right = believed.argmax(1) == corpus.labels
@@ -217,6 +224,28 @@ def beliefs(options: Options, part: Part) -> list[Row]:
                     "right of believed": _plain(right[known].mean()),
                 }
             )
+    return rows
+
+
+def support_vectors(options: Options, part: Part) -> list[Row]:
+    """Test accuracy of a support vector machine on the labelled images of each draw alone."""
+    study = construct(Semisup, configured(options, part))
+    corpus, rows = study.corpus, []
+    x = np.asarray(corpus.images.x[corpus.train]).reshape(len(corpus.train), -1)
+    test = np.asarray(corpus.test.x).reshape(len(corpus.test.x), -1)
+    truth = np.asarray(corpus.test.labels)
+    for count in (*study.labels, len(x)):
+        found = []
+        for draw in range(study.data_seeds):
+            places = study.rows(count, draw) if count < len(x) else np.arange(count)
+            machine = make_pipeline(StandardScaler(), SVC(C=3.0))
+            machine.fit(x[places], corpus.labels[places])
+            found.append(float((machine.predict(test) == truth).mean()))
+        mean, spread = np.mean(found), np.std(found, ddof=1) / len(found) ** 0.5
+        half = stats.t.ppf(0.975, len(found) - 1) * spread
+        rows.append(
+            {"labels": count, "accuracy": [_plain(v) for v in (mean, mean - half, mean + half)]}
+        )
     return rows
 
 
@@ -463,6 +492,20 @@ PARTS: dict[str, Part] = {
         ("breastmnist",),
         {"twin_draws": "1"},
         250,
+    ),
+    "breast_beliefs": Part(
+        "what the graph alone says of BreastMNIST",
+        1,
+        ("breastmnist",),
+        steps=250,
+        measure=beliefs,
+    ),
+    "breast_svm": Part(
+        "BreastMNIST, a support vector machine on the same labels, and on all",
+        1,
+        ("breastmnist",),
+        steps=250,
+        measure=support_vectors,
     ),
     "ablation": Part(
         "eight decoders × objectives, with twins, one draw (--set labels=[50,100] for both)",
