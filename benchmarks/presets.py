@@ -65,8 +65,9 @@ every run has four sizes, two data seeds, one initialisation and 250 steps per s
 see what a problem looks like, too little to judge a model. Leave out `quick` for the whole budget.
 Total variation, which `quick` leaves out for its time, was asked for in some. Minutes are those of
 two cores. Intervals are 95 %. What the numbers mean:
-[scarcity.md](scarcity.md#what-the-numbers-mean). The measurement in the pictures is the zero-filled
-image in MRI and the sinogram in CT. Written by `python benchmarks/presets.py --data FOLDER`.
+[scarcity.md](scarcity.md#what-the-numbers-mean). The measurement in the pictures is the
+zero-filled image in MRI and the sinogram in CT. Written by
+`python benchmarks/presets.py --data FOLDER`.
 
 | operator | what it does |
 |---|---|
