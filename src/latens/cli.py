@@ -76,9 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         "phantoms-3d, breastmnist, mnist, brain, slices, adrenal, pairs), models (direct) and "
         "budget (quick), such as mri,breastmnist,quick; default: deblurring,phantoms. semisup: "
         "mnist, breastmnist, fashion, ablation, terms, objectives, collapse, quick; default: the "
-        "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers) and "
-        "budget (quick); default: smooth. growth: quick, and with --stage exp1, exp2 or exp3 also "
-        "long and data (adrenal, folder)",
+        "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers), "
+        "conditions and budget (quick); default: smooth. growth: quick, and with --stage exp1, "
+        "exp2 or exp3 also long and data (adrenal, folder)",
     )
     run.add_argument(
         "--study",
@@ -140,7 +140,9 @@ def _parser() -> argparse.ArgumentParser:
         help="npy: one measurement or a batch; or NIfTI; for semisup images in npz or npy; for "
         "pde a csv with columns x, y, value; for growth a folder of subjects",
     )
-    reconstruct.add_argument("--solver", metavar="NAME", help="default: the best posterior")
+    reconstruct.add_argument(
+        "--solver", metavar="NAME", help="default: an ensemble, else a posterior"
+    )
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
     reconstruct.add_argument("--out", metavar="FOLDER", help="default: FILE without its suffix")
     reconstruct.add_argument(
@@ -166,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         "forecast",
         help="forecast volumes of new patients, with bands",
         description="From a run of growth and a table of visits (patient, time, volume): median "
-        "and 95 %% band of the volume at later times, written as CSV.",
+        "and 95 % band of the volume at later times, written as CSV.",
     )
     forecast.add_argument("run", metavar="RUN")
     forecast.add_argument(
