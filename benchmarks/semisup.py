@@ -8,7 +8,7 @@ is finished costs seconds. `--list` says what each part measures and what it tak
 Rows go to `benchmarks/data/semisup.json`, beside them wall minutes: of all fits and evaluations,
 or of the call for parts that are no study.
 `--steps` and `--draws` shorten a part; the row says so. `--set KEY=VALUE` changes a setting of the
-study of a part: `--only active --set "acquisitions=[bald,uncertainty,random]"` adds two chains.
+study of a part: `--only active --set "acquisitions=[typical]"` makes one chain.
 
 A collapsed fit has true numbers: they are among the means, and `status` counts it.
 """
@@ -474,14 +474,14 @@ PARTS: dict[str, Part] = {
         1800,
     ),
     "active": Part(
-        "five draws: 25 labels and 25 more chosen by BALD, beside 100 random ones",
-        15,
+        "five draws: 25 labels and 25 more chosen in four ways, beside 100 random ones",
+        30,
         ("mnist",),
         {
             "labels": "[100]",
             "draw": "random",
             "rounds": "[25, 50]",
-            "acquisitions": "[bald]",
+            "acquisitions": "[typical,bald,uncertainty,random]",
             "twin_draws": "0",
         },
         700,

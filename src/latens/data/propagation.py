@@ -67,6 +67,15 @@ class Propagation:
         self.features: Literal["gradients", "pixels"] = features
         self.neighbours, self.steps, self.trusted = neighbours, steps, trusted
 
+    def scores(self, x: Tensor) -> NDArray[np.float32]:
+        """Principal scores of the features, by which images are compared, `(n, at most 50)`.
+
+        Args:
+            x: Images, `(n, C, *spatial)`.
+        """
+        rows = x.flatten(1) if self.features == "pixels" else gradient_histograms(x)
+        return _principal_scores(rows.double()).float().numpy()
+
     def graph(self, x: Tensor) -> "csr_matrix":
         """Weights between images, `(n, n)`, symmetric.
 
@@ -82,8 +91,7 @@ class Propagation:
         n, k = len(x), self.neighbours
         if n <= k:
             raise ConfigError("neighbours", f"fewer than the {n} images", k, "Lower it.")
-        rows = x.flatten(1) if self.features == "pixels" else gradient_histograms(x)
-        scores = _principal_scores(rows.double()).float().numpy()
+        scores = self.scores(x)
         search = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(scores)
         distance, index = (found[:, 1:] for found in search.kneighbors(scores))
         radius = np.maximum(distance[:, -1:], np.finfo(np.float32).tiny)

@@ -80,6 +80,7 @@ class IGNO(Model):
         depth: Layers of branch and trunk.
         levels: Deepest layers that meet.
         waves: Wave numbers that the trunks see of a position.
+        modes: Largest wave number of the fixed cosines of both decoders.
         discs: Test functions per step, drawn anew; all where the equation has fewer.
 
     Raises:
@@ -103,6 +104,7 @@ class IGNO(Model):
         depth: int = 4,
         levels: int = 3,
         waves: int = 2,
+        modes: int = 8,
         discs: int = 48,
     ) -> None:
         super().__init__(signal_shape, measurement_shape)
@@ -130,7 +132,13 @@ class IGNO(Model):
         nets = architecture or Conv()
         self.encoder_net = nets.posterior([self.signal_shape], dim, signal_shape)
         self.flow = (flow or AffineFlow()).refinement(dim)
-        size = {"width": width, "depth": depth, "levels": levels, "waves": waves}
+        size = {
+            "width": width,
+            "depth": depth,
+            "levels": levels,
+            "waves": waves,
+            "modes": modes,
+        }
         axes, periodic = equation.coefficient_axes, equation.periodic
         self.coefficient_net = MultiONet(dim, axes, **size, periodic=periodic)
         code = dim + (equation.patterns if equation.patterns > 1 else 0)

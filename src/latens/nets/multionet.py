@@ -82,7 +82,10 @@ class MultiONet(nn.Module):
         periodic: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("code", code), ("axes", axes), ("width", width), ("levels", levels)):
+        for name, value in (
+            *(("code", code), ("axes", axes), ("width", width)),
+            *(("levels", levels), ("modes", modes)),
+        ):
             if value < 1:
                 raise ConfigError(name, "1 or more", value, "Raise it.")
         if depth < levels:

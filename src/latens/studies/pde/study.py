@@ -47,6 +47,7 @@ class Network:
         depth: Layers of branch and trunk.
         levels: Deepest layers that meet.
         waves: Wave numbers that the trunks see of a position.
+        modes: Largest wave number of the fixed cosines of both decoders.
         reads: How the encoder reads a field: `conv`, by convolutions, or `dense`, by an affine
             map and a perceptron.
         encoder: Channels of convolutions on the finest grid.
@@ -60,6 +61,7 @@ class Network:
     depth: int = 4
     levels: int = 3
     waves: int = 2
+    modes: int = 8
     reads: Literal["conv", "dense"] = "conv"
     encoder: int = 16
     features: int = 128
@@ -338,6 +340,7 @@ class Pde:
                 depth=sizes.depth,
                 levels=sizes.levels,
                 waves=sizes.waves,
+                modes=sizes.modes,
             )
 
     def noise(self, clean: Tensor, snr: float, keys: list[int]) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from latens.data.propagation import Propagation
 from latens.evaluation.acquisition import Acquisition, acquire
 from latens.models.mixture import MixtureVAE
 from latens.store import RunFolder, read_json
@@ -83,5 +84,7 @@ def rows_of_round(
     """
     before = labelled_before(run, unit.previous)
     count = unit.n - len(before)
-    new = acquire(model, study.corpus.x, before, count, unit.acquisition, unit.data_seed)
+    similarity = study.propagation or Propagation()
+    choice = unit.acquisition, unit.data_seed, similarity
+    new = acquire(model, study.corpus.x, before, count, *choice)
     return np.sort(np.concatenate([before, new]))
