@@ -5,7 +5,7 @@ from math import nan
 import pytest
 
 from latens.evaluation.trust import trust_card, verdicts
-from latens.store import CURVES, METRICS, SHIFTS, from_rows
+from latens.store import CURVES, METRICS, SHIFTS, TESTS, from_rows
 
 
 def curve(metric, mean, lower, upper, solver="a", n=100, status="ok"):
@@ -33,9 +33,20 @@ def cell(metric, value, lower, upper, seed=0):
     }
 
 
-def card(curves, shifts=(), metrics=()):
+def ranks(quantity, p_adjusted, test="data: chi-square"):
+    return {
+        **{"solver": "a", "n": 100, "data_seed": 0, "init_seed": 0, "test": test},
+        **{"quantity": quantity, "statistic": 30.0, "p_value": p_adjusted / 20},
+        **{"p_adjusted": p_adjusted, "images": 24, "draws": 39, "evaluation": "x"},
+    }
+
+
+def card(curves, shifts=(), metrics=(), tests=()):
     return trust_card(
-        from_rows(curves, CURVES), from_rows(metrics, METRICS), from_rows(shifts, SHIFTS)
+        from_rows(curves, CURVES),
+        from_rows(metrics, METRICS),
+        from_rows(shifts, SHIFTS),
+        from_rows(tests, TESTS),
     )
 
 
@@ -58,6 +69,22 @@ def test_an_interval_against_a_bar(bounds, verdict):
     row = answer(card([curve("coverage_region", *bounds)]), "calibrated")
     assert row["verdict"] == verdict
     assert (row["reason"] == "") == (verdict in ("yes", "not measured"))
+
+
+@pytest.mark.parametrize(
+    ("tests", "verdict"),
+    [
+        ((), "yes"),
+        ((ranks("pixels", 0.02), ranks("norm", 0.8)), "yes"),
+        ((ranks("pixels", 1e-4, "model: chi-square"),), "yes"),
+        ((ranks("pixels", 1e-4), ranks("norm", 1e-6), ranks("data fit", 0.5)), "no"),
+    ],
+)
+def test_coverage_alone_does_not_make_a_posterior_calibrated(tests, verdict):
+    row = answer(card([curve("coverage_region", 0.95, 0.93, 0.97)], tests=tests), "calibrated")
+    assert row["verdict"] == verdict
+    if verdict == "no":
+        assert "2 of 3 tests on test images reject: norm, p = 1e-06" in row["reason"]
 
 
 def test_accuracy_is_measured_against_the_best_at_its_largest_size():

@@ -4,14 +4,16 @@
 |---|---|---|
 | accurate | NMSE | at most 1.1 times the best solver's at its largest N |
 | stable | worst-case error over that of Tikhonov, attacked alike | at most 1.5 |
-| calibrated | coverage of region means at 95 % | .92 to .98 |
+| calibrated | coverage of region means at 95 %, and no test on test images rejects | .92 to .98 |
 | consistent | data residual χ²/m | at most 1.2 |
 | aware | smallest AUROC of the data residual over the shifts | at least .9 |
 
 A verdict is *yes* where the whole interval lies within the bar, *no* where it lies outside, and
 *open* where the data cannot say. The worst case of a solver without derivative is not known; what
 the worst disturbance of another solver does to it is a lower bound, which can only say *no*. A
-solver whose cells are all excluded is not to be trusted in any respect.
+solver whose cells are all excluded is not to be trusted in any respect. One number does not make
+a posterior calibrated: where the deep checks tested its ranks on test images and a p-value, after
+Holm's rule, is below .01, the verdict is *no* whatever the coverage.
 """
 
 from collections.abc import Iterator
@@ -58,10 +60,12 @@ QUESTIONS = (
 )
 AWARE = Question("aware", "auroc", lower=0.9)
 AWARE_SCORE = "residual"
+TESTED, SIGNIFICANT = "data:", 0.01
+"""How the tests on test images begin, and the adjusted p-value below which one rejects."""
 
 
 def trust_card(
-    curves: "pd.DataFrame", metrics: "pd.DataFrame", shifts: "pd.DataFrame"
+    curves: "pd.DataFrame", metrics: "pd.DataFrame", shifts: "pd.DataFrame", tests: "pd.DataFrame"
 ) -> "pd.DataFrame":
     """Verdicts of every solver at every N, in the schema `TRUST`.
 
@@ -70,6 +74,7 @@ def trust_card(
         metrics: Table METRICS; its interval over images stands in where there is a single cell,
             and hence none over seeds.
         shifts: Table SHIFTS.
+        tests: Table TESTS.
     """
     rows: list[dict[str, Any]] = []
     cells: Any = curves[["solver", "n"]].drop_duplicates()
@@ -81,6 +86,8 @@ def trust_card(
             if row["verdict"] == UNKNOWN and question.bound:
                 found = _found(curves, metrics, str(solver), int(n), question.bound)
                 row = _at_least(_row(str(solver), int(n), question, bar, found), question.bound)
+            if question.name == "calibrated" and row["verdict"] == YES:
+                row |= _contradicted(tests, str(solver), int(n))
             rows.append(row)
         found = _least_noticed(shifts, str(solver), int(n))
         rows.append(_row(str(solver), int(n), AWARE, (AWARE.lower, AWARE.upper), found))
@@ -136,6 +143,22 @@ def _least_noticed(shifts: "pd.DataFrame", solver: str, n: int) -> _Found:
     row = mine.loc[mine["value"].idxmin()]
     value, lower, upper = (float(row[k]) for k in ("value", "lower", "upper"))
     return _Found(value, lower, upper, what=f"least noticed: {row['shift']}")
+
+
+def _contradicted(tests: "pd.DataFrame", solver: str, n: int) -> dict[str, str]:
+    """What changes in a row where tests of calibration on test images reject."""
+    mine: Any = tests[
+        (tests["solver"] == solver) & (tests["n"] == n) & tests["test"].str.startswith(TESTED)
+    ]
+    rejected = mine[mine["p_adjusted"] < SIGNIFICANT]
+    if rejected.empty:
+        return {}
+    worst = rejected.loc[rejected["p_adjusted"].idxmin()]
+    reason = (
+        f"coverage is within the bar, but {len(rejected)} of {len(mine)} tests on test images"
+        f" reject: {worst['quantity']}, p = {worst['p_adjusted']:.1g}"
+    )
+    return {"verdict": NO, "reason": reason}
 
 
 def _row(

@@ -63,7 +63,7 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
     }
-    tables["trust"] = trust_card(tables["curves"], metrics, tables["shifts"])
+    tables["trust"] = trust_card(tables["curves"], metrics, tables["shifts"], tables["tests"])
     for name, frame in tables.items():
         write_table(run.tables, name, frame)
     definitions = definitions_of(metrics["metric"])
