@@ -83,7 +83,7 @@ def instrument(study: Pde, model: IGNO, sensors: Tensor) -> Instrument:
         predict = fit_sensors(model, fields.coarse.double(), readings, study.seed)
     solved = SolvedSensors(model, operator, study.system.floor)
     parts = [
-        (predictor, held_out_errors(model, predictor, known, clean, study.seed))
+        (predictor, held_out_errors(model, predictor, known, clean))
         for predictor in (predict, solved)
     ]
     return Instrument(sensors, parts[0], (solved, parts[1][1]))

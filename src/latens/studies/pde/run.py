@@ -39,7 +39,8 @@ from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION = 4
+RESULT_VERSION, EVALUATION_VERSION = 4, 5
+"""Raised where fits, or inversions of the same fit, would be others."""
 ARRAYS_FILE = "fields.h5"
 """Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
 FIT_KEYS = ("family", "system", "network", "flow", "pairs", "training", "seed")
@@ -214,7 +215,7 @@ def _cell_unit(
         "fit": bench.folder.name,
         **asdict(place),
         "config": kept,
-        "result_version": RESULT_VERSION,
+        "evaluation_version": EVALUATION_VERSION,
     }
     hash = content_hash(description)
     if run.has_evaluation(hash):
