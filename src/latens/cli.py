@@ -141,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
         "pde a csv with columns x, y, value; for growth a folder of subjects",
     )
     reconstruct.add_argument(
-        "--solver", metavar="NAME", help="default: an ensemble, else a posterior"
+        "--solver", metavar="NAME", help="default: the best ensemble, else posterior"
     )
     reconstruct.add_argument("--n", type=int, metavar="N", help="default: the largest")
     reconstruct.add_argument("--out", metavar="FOLDER", help="default: FILE without its suffix")

@@ -131,6 +131,7 @@ OPTIONS: dict[str, tuple[list[str], str]] = {
     "unknown command": (["train"], "invalid choice"),
     "unknown study": (["run", "scarcitty"], "invalid choice"),
     "unknown preset": (["run", "scarcity", "--preset", "phantom"], "Did you mean `phantoms`?"),
+    "unknown part of a study": (["run", "pde", "--study", "nonsense"], "got nonsense"),
     "missing configuration": (["run", "scarcity", "--config", "nowhere.yaml"], "nowhere.yaml"),
     "unknown option": (["run", "scarcity", "--sises", "[16]"], "Did you mean `sizes`?"),
     "option without value": (["run", "scarcity", "--sizes"], "Write --sizes=VALUE"),

@@ -160,6 +160,7 @@ def test_presets(name: str) -> None:
     ("arguments", "said"),
     [
         (["--stage=exp1", "--preset", "exp2"], "stage"),
+        (["--stage=exp4"], "one of ode, exp1, exp2, exp3, got exp4"),
         (["--model.dim", "0"], "dim"),
         (["--model.decoder", "linear"], "decoder"),
         (["--dip.start", "999999", "--stage=exp2"], "schedules that end"),

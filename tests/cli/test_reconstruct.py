@@ -13,6 +13,7 @@ import latens
 from latens.cli import main
 from latens.errors import ConfigError, DataError, LatensError
 from latens.inference import Calibration, save_calibration
+from latens.store import METRICS, read_csv, write_csv
 
 
 def measurement(run: Path, solver: str = "latent_ensemble") -> np.ndarray:
@@ -53,6 +54,23 @@ def test_default_passes_over_what_is_not_usable(orphan_copy: Path) -> None:
     loaded = latens.load(orphan_copy)
     assert (loaded.name, loaded.n) == ("latent_ensemble", 16)
     assert latens.load(orphan_copy, n=32).name == "latent"
+
+
+@pytest.mark.parametrize(("best", "other"), [("direct", "latent"), ("latent", "direct")])
+def test_default_among_equals_has_the_smallest_error(
+    orphan_copy: Path, best: str, other: str
+) -> None:
+    for file, entry in entries(orphan_copy, "evaluations").items():
+        metrics = file.with_name("metrics.csv")
+        changed = read_csv(metrics, METRICS)
+        mine = changed["metric"] == "nmse"
+        changed.loc[mine, "value"] = {best: 0.01, other: 0.02}.get(entry["solver"], 0.001)
+        write_csv(metrics, METRICS, changed)
+        file.write_text(json.dumps(entry | {"note": ""}))
+        if entry["solver"] == "latent_ensemble":
+            outcome = file.with_name("outcome.json")
+            outcome.write_text(json.dumps(json.loads(outcome.read_text()) | {"status": "failed"}))
+    assert latens.load(orphan_copy, n=32).name == best
 
 
 @pytest.mark.parametrize(

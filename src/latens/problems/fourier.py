@@ -79,7 +79,7 @@ class FourierSampling(LinearOperator):
         decay: float | None = None,
         seed: int | None = None,
         mask: Tensor | str | None = None,
-        coils: Tensor | str | int | None = None,
+        coils: Tensor | int | str | None = None,
     ) -> None:
         channels, *sizes = event_shape("signal_shape", signal_shape)
         spatial = tuple(sizes)

@@ -40,9 +40,16 @@ def growth_command(options: Namespace, overrides: list[str]) -> int:
 
 
 def chosen_stage(options: Namespace, overrides: list[str]) -> str | None:
-    """exp1, exp2 or exp3, where `--stage` or a preset of that name says so."""
+    """exp1, exp2 or exp3, where `--stage` or a preset of that name says so.
+
+    Raises:
+        ConfigError: If there is no such stage, or more than one is named.
+    """
     said = [second for first, second in pairwise(overrides) if first == "--stage"]
     said += [word.split("=", 1)[1] for word in overrides if word.startswith("--stage=")]
+    for name in said:
+        if name not in ("ode", *STAGES):
+            raise ConfigError("stage", f"one of ode, {', '.join(STAGES)}", name, "Choose one.")
     said += preset_names(f"{options.preset},{options.part}")
     found = sorted({name for name in said if name in ("ode", *STAGES)})
     if len(found) > 1:

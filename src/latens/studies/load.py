@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from latens.inference import (
 )
 from latens.models import LatentModel, Model, UNet
 from latens.problems import InverseProblem, NoiseModel, Operator
-from latens.store import Outcome, RunFolder, Status, read_json
+from latens.store import METRICS, Outcome, RunFolder, Status, read_csv, read_json
 from latens.studies.configure import construct_object
 from latens.studies.recorded import STUDY
 from latens.studies.units import RESULT_VERSION
@@ -80,7 +81,7 @@ def load(
         run: Run folder.
         solver: Name of the solver; default: an ensemble if there is one, else a posterior, and
             neither one that is not usable nor one that is marked as not a posterior if there
-            is another.
+            is another; among equals the one with the smallest NMSE.
         n: Number of training pairs; default: the largest.
         data_seed: Seed of its subset; default: the smallest.
         trust: Packages whose classes the run may name, besides those of latens.
@@ -91,7 +92,7 @@ def load(
     """
     folder = RunFolder.open(run)
     with _intact(folder):
-        entry = _choose(_entries(folder), solver, n, data_seed)
+        entry = _choose(folder, _entries(folder), solver, n, data_seed)
         return _build(folder, entry, trust)
 
 
@@ -141,7 +142,11 @@ def _entries(run: RunFolder) -> list[dict[str, Any]]:
 
 
 def _choose(
-    entries: list[dict[str, Any]], solver: str | None, n: int | None, data_seed: int | None
+    run: RunFolder,
+    entries: list[dict[str, Any]],
+    solver: str | None,
+    n: int | None,
+    data_seed: int | None,
 ) -> dict[str, Any]:
     wanted = {"solver": solver, "n": n, "data_seed": data_seed}
     for key, value in wanted.items():
@@ -162,10 +167,21 @@ def _choose(
             entry["n"],
             -entry["data_seed"],
             -(entry["init_seed"] or 0),
-            entry["solver"],
         )
 
-    return max(entries, key=preference)
+    best = max(map(preference, entries))
+    equals = [entry for entry in entries if preference(entry) == best]
+    return min(equals, key=lambda entry: (_nmse(run, entry), entry["solver"]))
+
+
+def _nmse(run: RunFolder, entry: dict[str, Any]) -> float:
+    """Error of an evaluation, infinite where it has none."""
+    file = run.evaluation(entry["hash"]) / "metrics.csv"
+    if not file.is_file():  # of a fit that failed
+        return inf
+    metrics = read_csv(file, METRICS)
+    found = metrics.loc[metrics["metric"] == "nmse", "value"].dropna()
+    return float(found.iloc[0]) if len(found) else inf
 
 
 def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loaded:

@@ -12,7 +12,7 @@ from latens.studies.pde.study import Pde
 
 def run_pde_command(options: Namespace, overrides: list[str]) -> int:
     """Run the study from command-line options; returns the exit code."""
-    names = preset_names(options.preset)
+    names = preset_names(f"{options.preset},{options.part}")
     layers = load_layers("pde", names, options.config)
     config = resolve(Pde, layers, overrides, options.trust)
     if options.show:

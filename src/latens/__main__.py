@@ -1,0 +1,7 @@
+"""`python -m latens`."""
+
+import sys
+
+from latens.cli import main
+
+sys.exit(main())
