@@ -29,6 +29,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"latens {latens.__version__}\n"
 
 
+def test_a_number_of_coils_is_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "scarcity", "--preset", "mri", "--operator.coils", "4", "--show"]) == 0
+    assert "coils: 4" in capsys.readouterr().out
+
+
 HEAVY = ("torch", "lightning", "monai", "pandas", "numpy", "matplotlib", "yaml", "jsonargparse")
 
 
