@@ -109,7 +109,7 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         last = (history.last_log_volumes - self.log_limit).clamp(min=0.0)
         pieces, sizes = [], []
         for j, (model, block) in enumerate(
-            zip(self.models, noise.chunk(len(self.models)), strict=True)
+            zip(self.models, noise.tensor_split(len(self.models)), strict=True)
         ):
             state, size = _states(model, visits, pool[j].transpose(0, 1), block[..., 0])
             sizes.append(size)
