@@ -88,6 +88,18 @@ def test_a_second_run_computes_nothing(
     assert {f: f.stat().st_mtime_ns for f in run.glob("*/*/*.npy")} == before
 
 
+def test_another_limit_of_detection_is_another_result(table: Path, tmp_path: Path) -> None:
+    arguments = ["run", "growth", "--stage", "ode", "--out", str(tmp_path / "run")]
+    arguments += ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    arguments += ["--data.volume", "mm3", "--forecasters", "[last_value]"]
+    arguments += ["--min_visits", "5", "--folds", "2", "--data.limit"]
+    for limit in (30.0, 800.0):
+        assert main([*arguments, str(limit)]) == 0
+        scores = read_csv(tmp_path / "run" / "tables" / "forecast_scores.csv", FORECAST_SCORES)
+        assert scores["truth"].min() >= math.log(limit) - 1e-12
+        assert scores["lower"].min() >= math.log(limit) - 1e-12
+
+
 @pytest.mark.parametrize("name", ["hierarchical_gompertz", "latent_ode"])
 def test_forecasts_of_new_patients(
     run: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -75,9 +75,9 @@ def run_growth(
     tested, _, _ = series.split_last(study.min_visits)  # somebody, before anything is written
     if study.conformal:
         require_patients(len(tested), study.fold_count)
-    fingerprint = array_fingerprint(
-        series.times.numpy(), series.volumes.numpy(), series.mask.numpy()
-    )
+    arrays = (series.times.numpy(), series.volumes.numpy(), series.mask.numpy())
+    told = [series.limit, series.time_unit, series.volume_unit, list(series.patients)]
+    fingerprint = content_hash([array_fingerprint(*arrays), *told])
     shown = study.latents if study.data is None else study.data.path
     data = {
         "name": "simulated lesions" if shown is None else Path(shown).name,
