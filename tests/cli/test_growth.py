@@ -121,7 +121,7 @@ def test_forecasts_of_new_patients(
     assert main(["forecast", str(run), str(series), *horizon]) == 2  # it exists
 
 
-def test_a_forecaster_that_fails_is_left_out_and_named(
+def test_a_forecaster_that_fails_has_a_row_without_numbers(
     table: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -137,10 +137,19 @@ def test_a_forecaster_that_fails_is_left_out_and_named(
     command = ["run", "growth", "--out", str(out), *settings, *named, "--data.volume", "mm3"]
     for _ in range(2):  # computed, then read
         assert main(command) == 0
-        assert "nan at step 3" in capsys.readouterr().err
+        told = capsys.readouterr()
+        assert "nan at step 3" in told.err
+        assert [line.split()[1] for line in told.out.splitlines() if "latent_ode" in line] == [
+            "failed"
+        ]
     metrics = read_csv(out / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
-    assert set(metrics["forecaster"]) == {"last_value"}
-    assert "No forecaster has a smaller CRPS" in (out / "report.html").read_text()
+    assert set(metrics["forecaster"]) == {"last_value", "latent_ode"}
+    own = metrics[metrics["forecaster"] == "latent_ode"]
+    assert len(own) == len(metrics) / 2
+    assert own["value"].isna().all()
+    page = (out / "report.html").read_text("utf-8")
+    assert "latent ode failed in a fold" in page
+    assert "No forecaster has a smaller CRPS" in page
     series = tmp_path / "new.csv"
     series.write_text("id,day,mm3\na,0,3000\n")
     assert main(["forecast", str(out), str(series), "--horizon", "30"]) == 4
