@@ -10,8 +10,10 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from latens.cli import main
+from latens.errors import NumericalError
 from latens.store import Outcome, Status, read_csv
 from latens.studies.configure import construct, load_layers, presets, resolve
+from latens.studies.volumes import run as volumes_run
 from latens.studies.volumes.command import LAYERS
 from latens.studies.volumes.run import WEAK
 from latens.studies.volumes.study import VolumeStudy
@@ -123,6 +125,31 @@ def test_report_and_pictures(run: Path) -> None:
         assert video.size == (4 * 64, 6 * 64)  # modalities across, latents down
         assert video.n_frames == 32  # there and back
         assert video.info["duration"] == 120
+
+
+def test_a_seed_that_fails_is_in_the_tables_and_no_gate_passes_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = volumes_run.fit_model
+
+    def explode(model, pair, held, settings, seed, **more):
+        if seed == 0:
+            raise NumericalError("loss", "a finite value", "nan at step 3", "Lower the rate.")
+        return train(model, pair, held, settings, seed, **more)
+
+    monkeypatch.setattr(volumes_run, "fit_model", explode)
+    out = tiny.parent / "failing"
+    arguments = ["run", "growth", "--stage", "exp1", "--config", str(tiny), "--seeds", "2"]
+    assert main([*arguments, "--out", str(out)]) == 4
+    metrics = read_csv(out / "tables" / "volume_metrics.csv", VOLUME_METRICS)
+    status = metrics.groupby("seed")["status"].unique()
+    assert status[0].tolist() == ["nan"]
+    assert "nan" not in status[1]
+    page = (out / "report.html").read_text("utf-8")
+    assert "A seed ended" in page
+    assert "of 2 seeds pass (more than 10)." in page
+    assert "figures/traversals_1.gif" in page
+    assert "figures/traversals_0.gif" not in page
 
 
 def test_scans_forecast_nothing(
