@@ -167,7 +167,8 @@ def _train(
     """Train a model: result, diary, and the validation scans it looked at."""
     train, validation = study.pair("train"), study.pair("validation")
     watched = validation[0][slice(0, WATCHED)]
-    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range)
+    groups = study.groups("validation")[:WATCHED]
+    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups)
     result = fit_model(
         model,
         train,

@@ -212,6 +212,10 @@ class VolumeStudy:
         )
         return {"train": pool[train], "validation": pool[validation], "test": test}
 
+    def groups(self, role: str) -> list[str]:
+        """Subject of every scan of a role."""
+        return [self.subjects.groups[i] for i in self.roles[role]]
+
     def images(self, role: str) -> Tensor | Images:
         """Images of a role: in memory, and made once, where they are few."""
         if role not in self._images:
@@ -233,14 +237,13 @@ class VolumeStudy:
     def sample(self) -> Sample:
         """What every model is assessed on: probes are fitted on training subjects."""
         names = [name for name in PARTS if bool(torch.isfinite(self._all(name)).any())]
-        groups = [self.subjects.groups[i] for i in self.roles["test"]]
         fitting = slice(0, min(PROBED, len(self.roles["train"])))
         return Sample(
             self.images("train")[fitting],
             {name: self.targets("train", name)[fitting] for name in names},
             self.images("test"),  # pyright: ignore[reportArgumentType]
             {name: self.targets("test", name) for name in names},
-            groups,
+            self.groups("test"),
             self.subjects.channels,
             self.data_range,
         )
