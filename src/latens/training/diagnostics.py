@@ -6,7 +6,8 @@
 | `diag/kl_raw` | KL without free bits, nats; healthy above 10, collapsed below 2 |
 | `diag/mu_var_mean` | mean of Var_x μ_k; healthy above 0.1, collapsed below 0.01 |
 | `diag/recon_mu_mse`, `diag/recon_sample_mse` | error of decoder(μ), of decoder(draw of q) |
-| `diag/recon_z0_mse`, `diag/recon_permuted_mse` | error of decoder(0), of decoder(μ of another subject) |
+| `diag/recon_z0_mse` | error of decoder(0) |
+| `diag/recon_permuted_mse` | error of decoder(μ of another subject) |
 | `diag/recon_delta_mu_vs_sampled` | the second less the first: what a draw costs |
 | `sched/…` | weights and levels of the step |
 | `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
