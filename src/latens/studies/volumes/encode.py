@@ -38,8 +38,12 @@ def encode_command(options: Namespace) -> int:
         if options.subjects is None
         else folder_like(study, model.signal_shape, options.subjects)
     )
+    loaded = source.load()
+    if loaded.identity == RunFolder.open(options.run).description["data"]["fingerprint"]:
+        print("warning: the encoder was trained on subjects of these; what is forecast of them")
+        print("from its latents says little about new ones")
     with one_thread():
-        series = encode_subjects(model, source.load(), fit)
+        series = encode_subjects(model, loaded, fit)
     series.save(out)
     subjects = len(set(series.patients))
     print(f"{subjects} subjects, {len(series.patients)} visits, {series.dim} latents: {out}")
