@@ -1,5 +1,6 @@
 """Forecasts from encoded scans: volumes are read, learned, and not mixed between patients."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +67,10 @@ def test_weights_travel_and_a_patient_does_not_depend_on_the_others() -> None:
     assert whole.draws.shape == (999, 40, 1)
     other = ScanODEForecaster(scans(), members=2, training=TINY)
     other.restore(forecaster.tensors())
-    torch.testing.assert_close(other.forecast(history, times).draws, whole.draws)
+    restored = other.forecast(history, times)
+    torch.testing.assert_close(restored.draws, whole.draws)
+    assert whole.diagnostics["members_converged"] == 0  # their budget ended
+    assert math.isnan(restored.diagnostics["members_converged"])
     alone = forecaster.forecast(history.take([7]), times[[7]], keys=[7])
     torch.testing.assert_close(alone.draws[:, 0], whole.draws[:, 7])
     assert whole.diagnostics["largest_halving_error"] < 0.05
