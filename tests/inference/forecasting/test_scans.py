@@ -101,6 +101,21 @@ def test_forecasts_learn_growth(aligned: bool) -> None:
     assert 0.85 <= ours.components["covered"].mean() <= 1
 
 
+def test_a_forecast_far_ahead_is_that_of_the_equation_and_not_of_one_long_step() -> None:
+    latents = scans(80)
+    training = replace(TINY, max_steps=100, batch_size=64, learning_rate=1e-2)
+    forecaster = ScanODEForecaster(latents, members=1, training=training)
+    series = latents.volumes()
+    forecaster.fit(series)
+    history = series.take([0, 1])
+    times = history.last_times[:, None] + 1000.0  # visits are 42 days apart
+    found = forecaster.forecast(history, times)
+    forecaster.models[0].ode.steps = 64
+    exact = forecaster.forecast(history, times)
+    torch.testing.assert_close(found.median, exact.median, atol=0.05, rtol=0)
+    assert found.diagnostics["largest_halving_error"] < 0.05
+
+
 def test_reading_volumes_from_latents_that_do_not_mean_them() -> None:
     forecaster, series = fitted(scans(aligned=False), members=1)
     weights = forecaster.reading[0, :-1].numpy()

@@ -20,6 +20,7 @@ from latens.inference.forecasting.forecast import (
     patient_noise,
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
+from latens.inference.forecasting.support import reach_of
 from latens.models.latent_ode import LatentODE
 from latens.models.visits import Visits, usual_gap, visits_of
 from latens.nets.ode import Gradient
@@ -71,6 +72,8 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         self.unit, self.log_limit = usual_gap(series), series.log_limit
         visits = self._visits(series, torch.float32, ended=self.target == "last")
         self.train(visits.packed(), seed)
+        for model in self.models:
+            model.ode.reach.fill_(reach_of(series, self.unit))
 
     def new_model(self, visits: int) -> LatentODE:
         """An untrained member for series of that many visits."""

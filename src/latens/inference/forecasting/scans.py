@@ -20,6 +20,7 @@ from latens.data.latent_series import LatentSeries
 from latens.distributions import NoiseStream, draw
 from latens.inference.forecasting.forecast import Forecast, Target, patient_noise
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
+from latens.inference.forecasting.support import reach_of
 from latens.models.scan_ode import EncodedVisits, ScanODE
 from latens.models.visits import usual_gap
 from latens.nets.ode import Gradient
@@ -80,6 +81,8 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         self.require_enough(series)
         self.unit = usual_gap(series)
         held = self.train(self._encoded(series, torch.float32).packed(), seed)
+        for model in self.models:
+            model.ode.reach.fill_(reach_of(series, self.unit))
         readings, missed = [], []
         for model, rows in zip(self.models, held, strict=True):
             others = np.setdiff1d(np.arange(len(series)), rows.numpy())
