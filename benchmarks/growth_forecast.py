@@ -87,7 +87,7 @@ def main() -> None:
     torch.set_num_threads(1)
     series = lesions(options.data, options.limit)
     kept = json.loads(options.rows.read_text()) if options.rows.is_file() else []
-    done = {row["forecaster"] for row in kept}
+    done = {row["forecaster"] for row in kept if row.get("limit") == options.limit}
     reference = None
     for name in options.only:
         if name in done:
@@ -102,7 +102,9 @@ def main() -> None:
             else cross_validate(STUDY.maker(*FORECASTERS[name]), series, min_visits=MIN_VISITS)
         )
         row = row_of(name, scores, None if name == "last value" else reference)
-        kept = [old for old in kept if old["forecaster"] != name] + [row]
+        if options.limit is not None:
+            row["limit"] = options.limit
+        kept.append(row)
         options.rows.parent.mkdir(exist_ok=True)
         options.rows.write_text("[\n" + ",\n".join(json.dumps(r) for r in kept) + "\n]\n")
         print(json.dumps(row), f"{time.perf_counter() - begin:.0f} s", flush=True)

@@ -88,6 +88,18 @@ def test_a_second_run_computes_nothing(
     assert {f: f.stat().st_mtime_ns for f in run.glob("*/*/*.npy")} == before
 
 
+def test_another_limit_of_detection_is_another_result(table: Path, tmp_path: Path) -> None:
+    arguments = ["run", "growth", "--stage", "ode", "--out", str(tmp_path / "run")]
+    arguments += ["--data.path", str(table), "--data.patient", "id", "--data.time", "day"]
+    arguments += ["--data.volume", "mm3", "--forecasters", "[last_value]"]
+    arguments += ["--min_visits", "5", "--folds", "2", "--data.limit"]
+    for limit in (30.0, 800.0):
+        assert main([*arguments, str(limit)]) == 0
+        scores = read_csv(tmp_path / "run" / "tables" / "forecast_scores.csv", FORECAST_SCORES)
+        assert scores["truth"].min() >= math.log(limit) - 1e-12
+        assert scores["lower"].min() >= math.log(limit) - 1e-12
+
+
 @pytest.mark.parametrize("name", ["hierarchical_gompertz", "latent_ode"])
 def test_forecasts_of_new_patients(
     run: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -109,7 +121,7 @@ def test_forecasts_of_new_patients(
     assert main(["forecast", str(run), str(series), *horizon]) == 2  # it exists
 
 
-def test_a_forecaster_that_fails_is_left_out_and_named(
+def test_a_forecaster_that_fails_has_a_row_without_numbers(
     table: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -125,10 +137,19 @@ def test_a_forecaster_that_fails_is_left_out_and_named(
     command = ["run", "growth", "--out", str(out), *settings, *named, "--data.volume", "mm3"]
     for _ in range(2):  # computed, then read
         assert main(command) == 0
-        assert "nan at step 3" in capsys.readouterr().err
+        told = capsys.readouterr()
+        assert "nan at step 3" in told.err
+        assert [line.split()[1] for line in told.out.splitlines() if "latent_ode" in line] == [
+            "failed"
+        ]
     metrics = read_csv(out / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
-    assert set(metrics["forecaster"]) == {"last_value"}
-    assert "No forecaster has a smaller CRPS" in (out / "report.html").read_text()
+    assert set(metrics["forecaster"]) == {"last_value", "latent_ode"}
+    own = metrics[metrics["forecaster"] == "latent_ode"]
+    assert len(own) == len(metrics) / 2
+    assert own["value"].isna().all()
+    page = (out / "report.html").read_text("utf-8")
+    assert "latent ode failed in a fold" in page
+    assert "No forecaster has a smaller CRPS" in page
     series = tmp_path / "new.csv"
     series.write_text("id,day,mm3\na,0,3000\n")
     assert main(["forecast", str(out), str(series), "--horizon", "30"]) == 4

@@ -10,8 +10,11 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from latens.cli import main
+from latens.data import ShapeFile
+from latens.errors import ConfigError, NumericalError
 from latens.store import Outcome, Status, read_csv
 from latens.studies.configure import construct, load_layers, presets, resolve
+from latens.studies.volumes import run as volumes_run
 from latens.studies.volumes.command import LAYERS
 from latens.studies.volumes.run import WEAK
 from latens.studies.volumes.study import VolumeStudy
@@ -123,6 +126,49 @@ def test_report_and_pictures(run: Path) -> None:
         assert video.size == (4 * 64, 6 * 64)  # modalities across, latents down
         assert video.n_frames == 32  # there and back
         assert video.info["duration"] == 120
+
+
+def test_a_seed_that_fails_is_in_the_tables_and_no_gate_passes_it(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = volumes_run.fit_model
+
+    def explode(model, pair, held, settings, seed, **more):
+        if seed == 0:
+            raise NumericalError("loss", "a finite value", "nan at step 3", "Lower the rate.")
+        return train(model, pair, held, settings, seed, **more)
+
+    monkeypatch.setattr(volumes_run, "fit_model", explode)
+    out = tiny.parent / "failing"
+    arguments = ["run", "growth", "--stage", "exp1", "--config", str(tiny), "--seeds", "2"]
+    assert main([*arguments, "--out", str(out)]) == 4
+    metrics = read_csv(out / "tables" / "volume_metrics.csv", VOLUME_METRICS)
+    status = metrics.groupby("seed")["status"].unique()
+    assert status[0].tolist() == ["nan"]
+    assert "nan" not in status[1]
+    page = (out / "report.html").read_text("utf-8")
+    assert "A seed ended" in page
+    assert "of 2 seeds pass (more than 10)." in page
+    assert "figures/traversals_1.gif" in page
+    assert "figures/traversals_0.gif" not in page
+
+
+def test_published_splits_are_kept(tmp_path: Path) -> None:
+    """Both glands of a patient lie in one split of AdrenalMNIST3D; none may change sides."""
+    arrays = {}
+    for split, count in (("train", 20), ("val", 9), ("test", 12)):
+        arrays[f"{split}_images"] = np.zeros((count, 16, 16, 16), np.uint8)
+        arrays[f"{split}_images"][:, 4:12, 5:12, 6:12] = 255
+        arrays[f"{split}_labels"] = np.zeros((count, 1), np.uint8)
+    np.savez(tmp_path / "shapes.npz", **arrays)
+    study = VolumeStudy(ShapeFile(str(tmp_path / "shapes.npz")), test_scans=8, validation_scans=8)
+    names = study.subjects.names
+    for role, split in (("train", "train"), ("validation", "val"), ("test", "test")):
+        own = [names[row] for row in study.roles[role]]
+        assert own == [name for name in names if name.startswith(split)]
+    few = VolumeStudy(ShapeFile(str(tmp_path / "shapes.npz"), limit=30))
+    with pytest.raises(ConfigError, match="to test"):
+        _ = few.roles
 
 
 def test_scans_forecast_nothing(

@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from latens.cli import main
-from latens.data import PhantomSubjects
+from latens.data import LesionGrowth, PhantomSubjects
 from latens.data.latent_series import LatentSeries
 from latens.store import RunFolder, read_csv
 from latens.store.schemas import FORECAST, FORECAST_SCORES
+from latens.studies.volumes import encode
 from latens.studies.volumes.encode import PHANTOM_GROWTH, PHANTOM_SEED, trained
 from stand_ins.tiny_scans import TINY_SCANS, trained_scans
 
@@ -39,6 +40,22 @@ def run(file: Path) -> Path:
     command = ["run", "growth", "--stage", "ode", "--latents", str(file), "--out", str(out)]
     assert main([*command, *SERIES]) == 0
     return out
+
+
+def test_an_encoder_says_that_it_has_seen_these_subjects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    growing = PhantomSubjects((16, 16, 16), 16, 0, LesionGrowth(visits=2))
+    data = {"size": [16, 16, 16], "count": 16, "growth": {"visits": 2}}
+    source = {"class_path": "latens.data.PhantomSubjects", "init_args": data}
+    out = trained_scans(tmp_path, data=source, test_scans=8)
+    for name in ("others", "same"):
+        if name == "same":
+            monkeypatch.setattr(encode, "growing_phantoms", lambda *_: growing)
+        capsys.readouterr()
+        file = tmp_path / f"{name}.safetensors"
+        assert main(["encode", str(out), "--count", "4", "--out", str(file)]) == 0
+        assert ("was trained on subjects of these" in capsys.readouterr().out) == (name == "same")
 
 
 def test_every_visit_is_what_the_encoder_says(encoder: Path, file: Path) -> None:

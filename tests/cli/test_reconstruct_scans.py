@@ -5,10 +5,14 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from latens.cli import main
-from latens.data import SubjectFolder
+from latens.data import PhantomSubjects, SubjectFolder
+from latens.models.partitioned import PartitionedVAE
 from latens.store import read_csv
+from latens.studies.volumes.decode import file_names
+from latens.studies.volumes.encode import folder_like, trained
 from latens.studies.volumes.reconstruct import RECONSTRUCTED
 from stand_ins.subject_scans import subject
 from stand_ins.tiny_scans import trained_scans
@@ -26,7 +30,7 @@ def test_maps_lie_where_the_scans_lie(run: Path, tmp_path: Path) -> None:
     assert main(["reconstruct", str(run), str(data), "--out", str(tmp_path / "out")]) == 0
     files = {file.name for file in (tmp_path / "out").iterdir()}
     assert len(files) == 2 * 4 * 3 + 1
-    subjects = SubjectFolder(str(data), size=(16, 16, 16)).load()
+    subjects = SubjectFolder(str(data), size=(16, 16, 16), spacing=11.0).load()
     for k, axes in enumerate((("R", "A", "S"), ("P", "I", "R"))):
         name = "ab"[k]
         image = nibabel.load(tmp_path / "out" / f"{name}_t1c_input.nii.gz")
@@ -44,12 +48,33 @@ def test_maps_lie_where_the_scans_lie(run: Path, tmp_path: Path) -> None:
     assert set(rows["scan"]) == {"a", "b"}
     assert {"mse", "log_volume", "centroid_s", "flatness"} <= set(rows["quantity"])
     first = rows.index[(rows["scan"] == "a") & (rows["quantity"] == "log_volume")]
+    _, model, _ = trained(run)
+    assert isinstance(model, PartitionedVAE)
+    with torch.no_grad():
+        q = model.encode(subjects[[0]].images)
+        width = (q.variance[0, 0] + model.target_spread.value[0].square()).sqrt()
+    width = float(width * model.target_scale[0])  # of z | x and of t | z
+    np.testing.assert_allclose(rows["std"].to_numpy()[first], width, rtol=1e-3)
     known = rows["measured"].to_numpy()[first]
     np.testing.assert_allclose(known, float(subjects.targets[0, 0]))
     errors = rows["value"].to_numpy()[rows["quantity"].to_numpy() == "mse"]
     mean = np.asarray(nibabel.load(tmp_path / "out" / "a_t2w_mean.nii.gz").dataobj)  # pyright: ignore
     assert np.isfinite(mean).all()
     assert (errors > 0).all()
+
+
+def test_a_folder_has_voxels_as_large_as_those_of_the_phantoms(run: Path) -> None:
+    study, model, _ = trained(run)
+    source = folder_like(study, model.signal_shape, "somewhere")
+    assert isinstance(source, SubjectFolder)
+    affine = PhantomSubjects((16, 16, 16), 1).load().affines[0]
+    np.testing.assert_allclose(source.preparation.spacing, np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def test_every_patient_has_files_of_its_own() -> None:
+    names = file_names(("a-b-2", "a-b", "a b", "a/b", "?"))
+    assert len(set(names)) == 5
+    assert names[:2] == ["a-b-2", "a-b"]
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from latens.data import NiftiFolder, check_folder, read_volume, write_volume
+from latens.data.grids import moved_affine
 from latens.errors import ConfigError, DataError, LatensError, ShapeError
 
 SHAPE = (6, 8, 10)  # R, A, S
@@ -75,6 +76,18 @@ class TestVolumes:
         for name in ("qform_code", "sform_code"):
             assert int(after.header[name]) == 1
         assert list(tmp_path.glob(".tmp*")) == []
+
+    def test_a_new_grid_keeps_its_place_where_the_file_names_no_space(self, tmp_path):
+        made = nibabel.Nifti1Image(np.zeros((10, 12, 14), np.float32), None)
+        made.header.set_zooms((1.0, 1.5, 2.0))
+        nibabel.save(made, tmp_path / "plain.nii")
+        volume = read_volume(tmp_path / "plain.nii")
+        assert volume.code == 0
+        affine = moved_affine(volume.affine, (2, 3, 1), (2, 2, 2))
+        write_volume(tmp_path / "coarse.nii", volume.values[2::2, 3::2, 1::2], affine, volume)
+        np.testing.assert_allclose(read_volume(tmp_path / "coarse.nii").affine, affine)
+        write_volume(tmp_path / "same.nii", volume.values, volume.affine, volume)
+        assert read_volume(tmp_path / "same.nii").code == 0
 
     def test_oblique_volumes_keep_their_angle(self, tmp_path):
         turned = image(anatomy())

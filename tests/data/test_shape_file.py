@@ -34,6 +34,8 @@ def test_shapes_are_scans_of_one_channel(tmp_path):
         "test0000",
         "test0001",
     )
+    assert shapes.splits == ("train",) * 3 + ("val",) + ("test",) * 2
+    assert shapes.select([4, 1]).splits == ("test", "train")
     scans = shapes[[4, 1]]
     np.testing.assert_array_equal(scans.images[:, 0].numpy(), masks[[4, 1]].astype(np.float32))
     np.testing.assert_array_equal(scans.lesion[:, 0].numpy(), masks[[4, 1]])

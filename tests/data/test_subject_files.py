@@ -74,6 +74,10 @@ def test_visits_of_one_subject(tmp_path):
         ("ID{n}_visit2_{m}.nii", "ID{n}", "ID{n}/visit2"),
         ("ID{n}/baseline/{m}.nii", "ID{n}", "ID{n}/baseline"),
         ("site/ID{n}/week-12/x_{m}.nii", "ID{n}", "ID{n}/week-12"),
+        ("ID{n}/week-000-1/{m}.nii", "ID{n}", "ID{n}/week-000-1"),
+        ("train/10000{n}_time2_{m}.nii", "10000{n}", "10000{n}/time2"),
+        ("ID{n}/2019-03-01/{m}.nii", "ID{n}", "ID{n}/2019-03-01"),
+        ("ID{n}_20190301_{m}.nii", "ID{n}", "ID{n}/20190301"),
     ],
 )
 def test_folders_around_subjects_are_no_subjects(tmp_path, template, subject, name):

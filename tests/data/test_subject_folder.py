@@ -247,6 +247,24 @@ def test_a_cache_is_wiped_where_files_or_settings_change(tmp_path):
     assert len(entries(cache)) == 4, "a part of the scans leaves the others"
 
 
+def test_the_identity_knows_subjects_and_targets(tmp_path):
+    """What splits and supervision are made of, also where no voxel of the model changes."""
+    found = []
+    for k, (names, corner) in enumerate(
+        ((("x_v1", "x_v2"), 0), (("x_v1", "y_v1"), 0), (("x_v1", "x_v2"), 1))
+    ):
+        for name in names:
+            lesion = head()[2].copy()
+            lesion[tuple(np.argwhere(lesion)[0])] = corner == 0
+            subject(tmp_path / str(k), name, lesion=lesion)
+        found.append(SubjectFolder(str(tmp_path / str(k)), size=(8, 10, 9), spacing=4.0).load())
+    assert found[0].groups == ("x", "x")
+    assert found[1].groups == ("x", "y")
+    assert (found[0][:].lesion == found[2][:].lesion).all()
+    assert found[0].targets[0, 0] != found[2].targets[0, 0]
+    assert len({subjects.identity for subjects in found}) == 3
+
+
 def test_a_damaged_entry_says_so(tmp_path):
     subject(tmp_path / "data", "a")
     cache = tmp_path / "cache"

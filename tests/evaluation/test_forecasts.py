@@ -10,8 +10,10 @@ from inference.forecasting.growth_cases import uneven
 from latens.data import GrowthSimulation, VolumeSeries
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, DataError
+from latens.evaluation import forecasts
 from latens.evaluation.forecasts import cross_validate, score_forecast
 from latens.inference.forecasting import Forecast, Forecaster, LastValue
+from latens.inference.forecasting.forecast import patient_noise
 from latens.metrics.catalogue.forecast import FORECAST
 from latens.metrics.scores import crps_gaussian
 
@@ -39,6 +41,23 @@ class Spy(Forecaster):
         level = history.last_log_volumes[:, None].expand(draws, -1, 1)
         steps = torch.linspace(-1, 1, draws, dtype=torch.float64)[:, None, None]
         return Forecast((level + steps).clamp(min=history.log_limit), history.log_limit)
+
+
+def test_ties_are_broken_by_numbers_that_no_forecast_is_made_of(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broken = []
+
+    def score(forecast: Forecast, truth: torch.Tensor, uniform: torch.Tensor):
+        broken.append(uniform)
+        return score_forecast(forecast, truth, uniform)
+
+    monkeypatch.setattr(forecasts, "score_forecast", score)
+    cross_validate(Spy, uneven(), folds=2, min_visits=6)
+    used = [torch.special.ndtr(patient_noise(s, range(200), (4,))) for s in (0, 1)]
+    numbers = torch.cat(broken).flatten()
+    assert ((numbers > 0) & (numbers < 1)).all()
+    assert not torch.isin(numbers, torch.cat(used)).any()
 
 
 def test_tested_patients_are_not_learned_from() -> None:

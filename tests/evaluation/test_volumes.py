@@ -129,6 +129,21 @@ def test_ablations_are_ratios_of_errors():
     assert found["ablation_permuted"].value > found["permuted_rest"].value
 
 
+def test_latents_are_exchanged_between_subjects():
+    """Visits of one subject are alike: its own latents would change next to nothing. Those of
+    another one miss by twice the variance, zeros by once.
+    """
+    model = PartitionedVAE(SHAPE, {"volume": 1}, dim=8, architecture=Exact(0.7))
+    x = NoiseStream(0, 2).normal((40, 1, *SHAPE)).expand(-1, 3, *SHAPE).flatten(0, 1)
+    x = x + 0.01 * NoiseStream(0, 3).normal(tuple(x.shape))
+    groups = [str(i // 3) for i in range(120)]
+    sample = Sample(x[60:], {}, x[:60], {}, groups[:60], ("only",), 6.0)
+    assessed = assess_volumes(model, sample)
+    found, numbers = assessed.values, assessed.use.numbers
+    assert found["ablation_permuted"].value > 1.5 * found["ablation_z0"].value
+    assert numbers["diag/recon_permuted_mse"] > 1.5 * numbers["diag/recon_z0_mse"]
+
+
 def test_importance_sampling_finds_the_likelihood():
     """x = z + .1 ε with z ~ N(0, I) has the density N(0, 1.01)."""
     model = PartitionedVAE(SHAPE, {"volume": 1}, dim=8, architecture=Exact(0.0))

@@ -93,16 +93,6 @@ def test_adjoint_gives_the_gradients_of_backpropagation() -> None:
         torch.testing.assert_close(first, second, rtol=2e-3, atol=2e-5)
 
 
-def test_the_reading_predicts_the_step_that_the_solver_took() -> None:
-    ode, given = model(), visits(4)
-    error = ode.halving_error(given)
-    assert error.shape == (4,)
-    assert bool((error > 0).all())
-    ode.ode.steps = 8
-    finer = ode.halving_error(given)
-    assert float((error / finer).median()) > 50  # order four, a quarter of the step
-
-
 def test_training_raises_the_likelihood() -> None:
     series = uneven()
     packed = visits_of(

@@ -48,6 +48,23 @@ def test_order_four_against_the_closed_form() -> None:
     assert errors[-1] < 1e-4
 
 
+def test_a_long_stretch_is_solved_in_pieces_row_by_row() -> None:
+    start = torch.zeros(3, dtype=torch.float64)
+    stop = torch.tensor([0.9, 7.3, 500.0], dtype=torch.float64)
+    z = torch.tensor([[2.0], [7.0], [1.0]], dtype=torch.float64)
+    numbers = [torch.tensor(v, dtype=torch.float64) for v in (0.7, 5.0, 0.9, 0.4)]
+    exact = treated_gompertz(z[:, 0], stop - start, start, *numbers)
+    ode = RowwiseODE(Treated(), 1).double()
+    assert (ode(z, start, stop)[1:, 0] - exact[1:]).abs().min() > 1  # one step of this length
+    whole = ode(z[:1], start[:1], stop[:1])
+    ode.reach.fill_(1.0)
+    found = ode(z, start, stop)
+    torch.testing.assert_close(found[:, 0], exact, atol=0.02, rtol=0)
+    assert torch.equal(found[:1], whole)  # within reach, and whatever the others do
+    assert torch.equal(ode(z[1:2], start[1:2], stop[1:2]), found[1:2])
+    assert ode.halving_error(z, start, stop).max() < 0.02
+
+
 def test_halving_error_is_the_error_but_for_a_sixteenth() -> None:
     z, start, stop = _rows()
     numbers = [torch.tensor(v, dtype=torch.float64) for v in (0.7, 5.0, 0.9, 0.4)]

@@ -27,10 +27,10 @@ TINY_SCANS: dict[str, Any] = {
 }
 
 
-def trained_scans(folder: Path) -> Path:
-    """Run the third stage with these settings; its run folder."""
+def trained_scans(folder: Path, **settings: Any) -> Path:
+    """Run the third stage with these settings, others in their place; its run folder."""
     config, out = folder / "tiny.yaml", folder / "exp3"
-    config.write_text(yaml.safe_dump(TINY_SCANS))
+    config.write_text(yaml.safe_dump(TINY_SCANS | settings))
     arguments = ["run", "growth", "--stage", "exp3", "--config", str(config), "--out", str(out)]
     assert main(arguments) in (0, 4)  # four steps may well fail the gate
     return out

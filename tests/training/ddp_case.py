@@ -13,13 +13,14 @@ from latens.distributions import NoiseStream
 from latens.models.partitioned import PartitionedVAE
 from latens.nets import Volumetric
 from latens.objectives.dip import Dip
+from latens.objectives.kl_control import KLControl
 from latens.training import Training, fit_model
 from latens.training.diagnostics import LatentDiary
 from latens.training.hardware import Hardware
 from latens.training.volumes import VolumeData
 
 SHAPE = (2, 6, 6, 6)
-WATCHED = ("loss", "dip_off", "dip_diagonal", "dependence", "kl")
+WATCHED = ("loss", "dip_off", "dip_diagonal", "dependence", "kl", "kl_raw")
 
 
 def fit(processes: int, resume: Path | None = None) -> dict[str, torch.Tensor]:
@@ -36,6 +37,7 @@ def fit(processes: int, resume: Path | None = None) -> dict[str, torch.Tensor]:
             # Adam moves those by the sign of a rounding error.
             architecture=Volumetric(8, features=6, coarse=4),
             dip=Dip(1.0, 1.0, estimator="squares"),
+            control=KLControl(free_bits=1.6),  # between the two processes' means of some
         )
     diary = LatentDiary(x[16:], 0, ("a", "b"), 4.0)
     settings = Training(

@@ -13,7 +13,7 @@ from latens.models.volume_vae import VolumeVAE
 from latens.nets import Volumetric
 from latens.objectives.dip import Dip
 from latens.training import Training, fit_model
-from latens.training.diagnostics import BLOCK, LatentDiary, encoded, latent_use
+from latens.training.diagnostics import BLOCK, LatentDiary, encoded, latent_use, of_others
 from latens.training.hardware import Hardware
 from latens.training.volumes import VolumeData
 
@@ -135,3 +135,11 @@ def test_accumulated_parts_have_noise_of_their_own():
     key = "train_epoch/log_likelihood"
     assert last[0][key] != last[1][key]
     assert last[0][key] == pytest.approx(last[1][key], rel=0.1)
+
+
+def test_each_row_has_one_of_another_subject():
+    assert of_others(range(4)) == [1, 2, 3, 0]
+    groups = ["a", "b", "a", "c", "b", "b"]
+    others = of_others(groups)
+    assert sorted(others) == list(range(6))
+    assert all(groups[row] != groups[other] for row, other in enumerate(others))

@@ -51,7 +51,7 @@ def test_two_processes_train_as_one(tmp_path):
             found = [(first[name] + second[name]) / 2]
         for one in found:
             torch.testing.assert_close(one, value, rtol=1e-5, atol=1e-5)
-    for name in ("dip_off", "dip_diagonal", "dependence"):  # functions of all rows
+    for name in ("dip_off", "dip_diagonal", "dependence", "kl"):  # functions of all rows
         torch.testing.assert_close(
             first[f"train_epoch/{name}"], second[f"train_epoch/{name}"], rtol=1e-6, atol=1e-7
         )

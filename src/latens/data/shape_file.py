@@ -19,7 +19,10 @@ HALF = 0.5
 
 
 class ShapeFile(SubjectSource):
-    """A MedMNIST file of volumes `(N, D, H, W)`, its splits pooled, as scans of one channel.
+    """A MedMNIST file of volumes `(N, D, H, W)` as scans of one channel.
+
+    The splits of the file are kept: those of AdrenalMNIST3D hold both glands of a patient, and
+    nothing in the file says which two are a pair.
 
     Values are divided by 255 and not standardised: a shape of zeros and ones is its own unit. The
     shape (voxels of at least half the largest byte) takes the place of the lesion and is measured
@@ -29,7 +32,7 @@ class ShapeFile(SubjectSource):
         path: The npz file.
         block: Voxels are averaged over blocks of this edge: 2 makes 32³ of 64³.
         spacing: Millimetres between the voxels of the file, which does not tell them.
-        limit: Read only the first `limit` volumes of the pool.
+        limit: Read only the first `limit` volumes of all splits, one after the other.
         citation: Source to cite in figures.
     """
 
@@ -64,14 +67,16 @@ class ShapeFile(SubjectSource):
             )
         reader = _Bytes(pool, self.block, path.name)
         first = reader([0])
-        names = [f"{split}{i:04d}" for split, (x, _) in splits.items() for i in range(len(x))]
+        places = [(split, i) for split, (x, _) in splits.items() for i in range(len(x))]
+        places = places[: len(pool)]
         step = [float(self.spacing)] * 3
         affine = averaged_affine(centred_affine(pool.shape[1:], step), [self.block] * 3)
         return Subjects(
             read=reader,
             shape=tuple(first.images.shape[1:]),
             channels=("shape",),
-            names=tuple(names[: len(pool)]),
+            names=tuple(f"{split}{i:04d}" for split, i in places),
+            splits=tuple(split for split, _ in places),
             targets=torch.from_numpy(
                 np.stack([lesion_targets(_inside(volume), np.asarray(step)) for volume in pool])
             ).float(),
@@ -79,6 +84,7 @@ class ShapeFile(SubjectSource):
             identity=content_hash(
                 {
                     "volumes": array_fingerprint(pool),
+                    "splits": [split for split, _ in places],
                     "block": self.block,
                     "spacing": float(self.spacing),
                 }

@@ -4,7 +4,8 @@ Names are found in two ways. *Patterns* state where a file lies: `{subject}/{sub
 or, with several visits, `{subject}/{visit}/*_flair.nii`. Without a pattern the *words* of the file
 names decide (`t1ce` is t1c, `fla` is t2f), and a scan is a folder that has each modality once, or
 else the part of the name before the modality: `BraTS-GLI-00005-001-t1n.nii.gz`, `ID7_FLAIR.nii`.
-Its subject is the name of that folder, or that part, less what tells a visit (`ses-1`, `visit2`).
+Its subject is the name of that folder, or that part, less what tells a visit (`ses-1`, `week-12`,
+a date).
 """
 
 import re
@@ -33,7 +34,8 @@ WORDS = {
 """How the words of a file name tell its role; two words with a hyphen stand side by side."""
 
 _WHEN = (
-    r"(?:ses|session|visit|v|tp|timepoint|day|week|month)[-_ ]?\d+"
+    r"(?:ses|session|visit|v|tp|time|timepoint|day|week|month)[-_ ]?\d+(?:-\d+)?"
+    r"|(?:19|20)\d\d[-_]?[01]\d[-_]?[0-3]\d"  # a date
     r"|baseline|follow-?up[-_ ]?\d*|pre|post"
 )
 _VISITS = (

@@ -133,7 +133,13 @@ class SubjectFolder(SubjectSource):
             axes=tuple(fact["axes"] for fact in facts),
             codes=tuple(fact["code"] for fact in facts),
             times=None if days is None else torch.tensor(days, dtype=torch.float64),
-            identity=content_hash([fact["content"] for fact in facts]),
+            identity=content_hash(
+                [
+                    # As text, since a hash takes no NaN.
+                    [scan.subject, fact["content"], [repr(float(t)) for t in fact["targets"]]]
+                    for scan, fact in zip(scans, facts, strict=True)
+                ]
+            ),
             name=folder.resolve().name,
             citation=self.citation,
         )

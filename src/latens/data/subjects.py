@@ -89,6 +89,8 @@ class Subjects:
         affines: Millimetres (right, anterior, superior) of a voxel's index, `(N, 4, 4)`, float64.
         groups: Subject of each scan; scans of one subject are never split between roles. Every
             scan is its own subject by default.
+        splits: `train`, `val` or `test` for each scan, where whoever published them has kept
+            subjects whole in ways that `groups` cannot tell; none by default.
         axes: Directions of the axes of the files of each scan, which files written for it get;
             left, back, head by default.
         codes: NIfTI code of the space of each scan; 1, the scanner's, by default.
@@ -111,6 +113,7 @@ class Subjects:
     targets: Tensor
     affines: np.ndarray
     groups: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
     axes: tuple[tuple[str, str, str], ...] = ()
     codes: tuple[int, ...] = ()
     times: Tensor | None = None
@@ -139,6 +142,8 @@ class Subjects:
             "codes": (n, len(self.codes)),
             "factors": ((n, len(self.factor_names)), tuple(self.factors.shape)),
         }
+        if self.splits:
+            expected["splits"] = (n, len(self.splits))
         if self.times is not None:
             expected["times"] = ((n,), tuple(self.times.shape))
         for argument, (right, found) in expected.items():
@@ -179,6 +184,7 @@ class Subjects:
             targets=self.targets[keep],
             affines=self.affines[keep],
             groups=tuple(self.groups[i] for i in keep),
+            splits=tuple(self.splits[i] for i in keep) if self.splits else (),
             axes=tuple(self.axes[i] for i in keep),
             codes=tuple(self.codes[i] for i in keep),
             times=None if self.times is None else self.times[keep],

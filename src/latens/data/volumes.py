@@ -24,6 +24,8 @@ from latens.types import PathLike, Shape
 AXES = ("S", "P", "L")
 HIGHEST_GZIP_RATIO = 1032
 """Deflate cannot compress further; a header that promises more than this is wrong."""
+ALIGNED = 2
+"""NIfTI code of a space that is that of another file."""
 RELATIVE = 1e-2
 """Relative difference above which two voxel sizes are different ones."""
 
@@ -102,7 +104,8 @@ def write_volume(path: PathLike, values: np.ndarray, affine: np.ndarray, like: V
         path: File to write; `.gz` at the end means gzip.
         values: `(D, H, W)`, axes towards S, P, L; stored as float32.
         affine: That of `values`, `(4, 4)`; `like.affine` if the grid is the same.
-        like: Volume whose axes and space the file shall have.
+        like: Volume whose axes and space the file shall have. Where its file names no space, a
+            grid of another place is written as aligned to it.
 
     Returns:
         The path written.
@@ -117,10 +120,13 @@ def write_volume(path: PathLike, values: np.ndarray, affine: np.ndarray, like: V
         orientations.axcodes2ornt(AXES), orientations.axcodes2ornt(like.axes)
     )
     turned = orientations.apply_orientation(values.astype(np.float32), turn)
-    image = nibabel.Nifti1Image(turned, affine @ orientations.inv_ornt_aff(turn, values.shape))
-    placed = image.affine
-    image.set_sform(placed, code=like.code)
-    image.set_qform(placed, code=like.code)
+    placed = affine @ orientations.inv_ornt_aff(turn, values.shape)
+    image = nibabel.Nifti1Image(turned, placed)
+    # Without a code readers take the middle of the grid for the origin: right for whole grids.
+    whole = np.allclose(placed, image.header.get_base_affine(), atol=1e-4)
+    code = like.code or (0 if whole else ALIGNED)
+    image.set_sform(placed, code=code)
+    image.set_qform(placed, code=code)
     image.header.set_xyzt_units("mm")
     content = image.to_bytes()
     packed = str(path).lower().endswith(".gz")

@@ -134,7 +134,7 @@ def calibrate_forecaster(
     several = series.visits >= 2
     if not bool(several.any()):
         raise DataError("series", "patients with two visits or more", "none", "Add visits.")
-    uniform = NoiseStream(seed, Purpose.FORECAST, 1).uniform((len(series),), torch.float64)
+    uniform = NoiseStream(seed, Purpose.POOL).uniform((len(series),), torch.float64)
     places = 1 + (uniform * (series.visits - 1)).long()  # of the visit that is forecast
     found = []
     for train, test in grouped_folds(series.patients, folds, seed):

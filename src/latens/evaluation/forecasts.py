@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.data import VolumeSeries, grouped_folds
+from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError
 from latens.evaluation.intervals import Interval, bootstrap_interval, metric_interval
 from latens.inference.forecasting import Forecast, Forecaster
-from latens.inference.forecasting.forecast import patient_noise
 from latens.metrics import crps, interval_score, rank
 from latens.metrics.catalogue.forecast import FORECAST
 from latens.metrics.metric import LEVEL, Metric, first
@@ -154,7 +154,8 @@ def cross_validate(
         forecast = forecaster.forecast(histories.take(rows), times[at], keys=rows, seed=seed)
         fitting += middle - begin
         forecasting += time.perf_counter() - middle
-        ties = torch.special.ndtr(patient_noise(seed + 1, rows, (1,)))[0][:, None]
+        noise = row_noise((seed, Purpose.POOL), rows, (1,), torch.float64)
+        ties = torch.special.ndtr(noise)[0][:, None]
         for name, values in score_forecast(forecast, truth[at], ties).items():
             scores[name][at] = values
         band = forecast.interval(LEVEL)

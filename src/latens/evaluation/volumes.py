@@ -15,7 +15,7 @@ from latens.metrics.probes import Array, Probe, explained, explained_rows, probe
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.objectives.dependence import distance_correlation
-from latens.training.diagnostics import LatentUse, encoded, latent_use
+from latens.training.diagnostics import LatentUse, encoded, latent_use, of_others
 
 PROBES: tuple[Probe, ...] = ("ridge", "kernel")
 BLOCK = 16
@@ -72,7 +72,8 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
     log-likelihood), `nll` (the same by importance sampling, of the first `WEIGHED` volumes),
     `nll_gain` (nats per volume by which it is below `neg_elbo` of the same volumes),
     `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_z0`
-    and `ablation_permuted` (error without the latents over the error with them), with parts
+    and `ablation_permuted` (error with no latents, or with those of another subject, over the
+    error with its own), with parts
     `permuted_rest` (the same for `rest` alone), and for each known part `r2` (probes of all
     latents), `aligned` (the part of that name itself), `leak` (probes of `rest`), `dependence`.
     Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
@@ -84,7 +85,7 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
         seed: Key of the draws.
     """
     noise = NoiseStream(seed, Purpose.LATENT)
-    use = latent_use(model, sample.test, noise, sample.channels, sample.data_range)
+    use = latent_use(model, sample.test, noise, sample.channels, sample.data_range, sample.groups)
     rows = _rows(model, sample, use.loc, seed)
     groups = list(sample.groups)
     values = {
@@ -163,7 +164,7 @@ def _ratio(means: Array) -> Array:
 
 def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str, Array]:
     """Per volume: −ELBO per element, KL, mean square errors; `(m, 1)` each."""
-    others = torch.roll(loc, -1, 0)
+    others = loc[of_others(sample.groups)]
     codes = {"mu": loc, "ablation_z0": torch.zeros_like(loc), "ablation_permuted": others}
     if isinstance(model, PartitionedVAE):
         own = model.parts[REST]

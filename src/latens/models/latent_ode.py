@@ -237,12 +237,3 @@ class LatentODE(Model):
         effects = draw(posterior, noise.normal((len(x), self.dim)))
         log_likelihood, _ = self.run(effects, visits)
         return LossTerms(log_likelihood, kl_divergence(posterior, self.prior(len(x), x)))
-
-    def halving_error(self, visits: Visits) -> Tensor:
-        """Change of the state at the second visit if the steps of the solver are halved, `(B,)`.
-
-        At the mean of q(ε | y); units of the level.
-        """
-        z = self.first_state(self.posterior(visits).mean, visits.level[:, 0])
-        start = torch.zeros_like(visits.since[:, 1])
-        return self.ode.halving_error(z, start, visits.since[:, 1])

@@ -12,6 +12,7 @@ References:
     https://arxiv.org/abs/2011.03902.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -25,6 +26,9 @@ Gradient = Literal["backprop", "adjoint"]
 time, with memory that does not grow with the steps and an error of its own."""
 
 
+MOST_PIECES = 256
+
+
 class RowwiseODE(nn.Module):
     """Solution of dz/dt = f(t, z) by a fixed number of steps of order four.
 
@@ -33,9 +37,15 @@ class RowwiseODE(nn.Module):
         steps: Steps between the two times of a row.
         gradient: How gradients are taken.
 
+    Attributes:
+        reach: Longest stretch that the steps are for, infinite until it is set; a longer one is
+            solved in pieces of that length, as many as it takes but no more than `MOST_PIECES`.
+
     Raises:
         ConfigError: If there is no step.
     """
+
+    reach: Tensor
 
     def __init__(self, field: nn.Module, steps: int = 2, gradient: Gradient = "backprop") -> None:
         super().__init__()
@@ -46,6 +56,7 @@ class RowwiseODE(nn.Module):
         self.field = field
         self.steps = steps
         self.gradient: Gradient = gradient
+        self.register_buffer("reach", torch.tensor(math.inf))
 
     def forward(self, z: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         """z at the end of each row's stretch.
@@ -86,6 +97,15 @@ class RowwiseODE(nn.Module):
             ) from error
         if start.shape != z.shape[:-1]:
             z = z.expand(*start.shape, z.shape[-1])
+        length = torch.maximum((stop - start) / MOST_PIECES, self.reach.to(stop))
+        pieces = math.ceil(float(((stop - start) / length).amax())) if start.numel() else 1
+        now = start
+        for piece in range(1, max(pieces, 1)):
+            end = torch.minimum(start + piece * length, stop)  # a row that is there stays there
+            z, now = self._one_stretch(z, now, end, steps), end
+        return self._one_stretch(z, now, stop, steps)
+
+    def _one_stretch(self, z: Tensor, start: Tensor, stop: Tensor, steps: int) -> Tensor:
         rescaled = _Rescaled(self.field, start, stop - start)
         ends = torch.tensor([0.0, 1.0], dtype=z.dtype, device=z.device)
         solve = odeint if self.gradient == "backprop" else odeint_adjoint

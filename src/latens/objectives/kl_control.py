@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal
 
 from latens.errors import ConfigError, UnsupportedError
+from latens.objectives.distributed import gathered
 
 
 def kl_per_latent(q: Distribution) -> Tensor:
@@ -115,21 +116,22 @@ class KLControl:
         """The KL term that is trained with, before its weight β.
 
         Args:
-            per_latent: KL of every latent, `(B, k)` nats.
+            per_latent: KL of every latent, `(B, k)` nats; of this process.
             step: Optimiser step, from 0.
 
         Returns:
-            `(B,)` nats; functions of the batch have one value for all samples.
+            `(B,)` nats; functions of the batch, which is that of all processes, have one value
+            for all samples.
         """
         if self.capacity is not None:
-            distance = (per_latent.sum(1).mean() - self.target(step)).abs()
+            distance = (gathered(per_latent.sum(1)).mean() - self.target(step)).abs()
             return (self.capacity_weight * distance).expand(len(per_latent))
         if self.free_bits == 0:
             return per_latent.sum(1)
         least = torch.as_tensor(self.free_bits, dtype=per_latent.dtype, device=per_latent.device)
         if self.over == "sample":
             return torch.maximum(per_latent, least).sum(1)
-        return torch.maximum(per_latent.mean(0), least).sum().expand(len(per_latent))
+        return torch.maximum(gathered(per_latent).mean(0), least).sum().expand(len(per_latent))
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,17 @@ class GrowthResults:
 
     @property
     def forecasters(self) -> list[str]:
-        """Names, the smallest CRPS first."""
+        """Names, the smallest CRPS first; those that failed are not among them."""
         mine = self.metrics[self.metrics["metric"] == "forecast_crps"]
         values = dict(zip(mine["forecaster"], mine["value"], strict=True))
-        return sorted(values, key=lambda name: float(values[name]))
+        names = [name for name in values if name not in self.failed]
+        return sorted(names, key=lambda name: float(values[name]))
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the forecasters without numbers."""
+        mine = self.metrics[self.metrics["patients"] == 0]
+        return list(dict.fromkeys(mine["forecaster"]))
 
     def row(self, forecaster: str, metric: str) -> dict[str, Any]:
         """One row of the table of metrics."""
@@ -122,7 +129,7 @@ def comparison(results: GrowthResults) -> "Figure":
 def answers(results: GrowthResults) -> list[str]:
     """What the numbers say, in sentences."""
     best = results.forecasters[0]
-    found = []
+    found = [f"{_words(name)} failed in a fold: it has no numbers." for name in results.failed]
     for metric, word in (("forecast_crps", "CRPS"), ("forecast_mae", "mean absolute error")):
         row = results.row(best, metric)
         if not row["reference"]:
@@ -165,7 +172,7 @@ def render_growth(results: GrowthResults) -> str:
             _words(name),
             [_cell(results.row(name, d["metric"])) for d in definitions],
         )
-        for name in results.forecasters
+        for name in (*results.forecasters, *results.failed)
     ]
     words = "Error, CRPS and coverage of every forecaster with 95 % intervals"
     page = environment.get_template("growth.html.j2").render(

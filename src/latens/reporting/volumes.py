@@ -67,13 +67,13 @@ class VolumeResults:
         run: `run.json`.
         metrics: Table `volume_metrics`.
         history: Table `volume_history`.
-        folders: Folder of the evaluation of each seed, in order.
+        folders: Folder of the evaluation of each seed that has one.
     """
 
     run: dict[str, Any]
     metrics: pd.DataFrame
     history: pd.DataFrame
-    folders: list[Path]
+    folders: dict[int, Path]
 
     @property
     def seeds(self) -> list[int]:
@@ -104,9 +104,12 @@ def read_volumes(run: RunFolder) -> VolumeResults:
             raise DataError(
                 str(path), "a table", "no such file", "Finish the run with its command."
             )
-        tables[name] = pd.read_csv(path, keep_default_na=True)
-    units = read_json(run.units_file)["evaluations"]
-    folders = [run.evaluation(hash) for hash in units]
+        # `nan` is the word of a status; numbers that are none are empty.
+        tables[name] = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    units = read_json(run.units_file)
+    seed_of = {fit: int(name.removeprefix("seed ")) for name, fit in units["fits"].items()}
+    places = [run.evaluation(hash) for hash in units["evaluations"]]
+    folders = {seed_of[read_json(p / "evaluation.json")["fit"]]: p for p in places}
     return VolumeResults(
         run.description, tables["volume_metrics"], tables["volume_history"], folders
     )
@@ -277,20 +280,20 @@ def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -
 
 
 def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
-    """Arrays of pictures of every evaluation that left some, by its number."""
+    """Arrays of pictures of every evaluation that left some, by its seed."""
     from safetensors.numpy import load_file
 
-    files = {number: folder / PICTURES for number, folder in enumerate(results.folders)}
-    return {number: load_file(file) for number, file in files.items() if file.is_file()}
+    files = {seed: folder / PICTURES for seed, folder in results.folders.items()}
+    return {seed: load_file(file) for seed, file in files.items() if file.is_file()}
 
 
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
     drawn = {"dashboard": dashboard(results)}
     channels = list(results.run["data"]["channels"])
-    for number, arrays in _arrays(results).items():
-        drawn[f"slices_{number}"] = slices(arrays, channels)
-        drawn[f"traversals_{number}"] = traversals(arrays, 0, channels[0])
+    for seed, arrays in _arrays(results).items():
+        drawn[f"slices_{seed}"] = slices(arrays, channels)
+        drawn[f"traversals_{seed}"] = traversals(arrays, 0, channels[0])
     return drawn
 
 
@@ -306,8 +309,8 @@ def _write_figures(run: RunFolder, results: VolumeResults, drawn: dict[str, Any]
         write_bytes(run.figures / f"{name}.pdf", figure_pdf(figure))
         for name, figure in drawn.items()
     ]
-    for number, arrays in _arrays(results).items():
-        path = run.figures / f"traversals_{number}.gif"
+    for seed, arrays in _arrays(results).items():
+        path = run.figures / f"traversals_{seed}.gif"
         written.append(write_bytes(path, traversal_video(arrays)))
     return written
 

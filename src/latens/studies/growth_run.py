@@ -5,8 +5,9 @@ not computed again.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from latens.evaluation.forecast_conformal import (
     require_patients,
 )
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
+from latens.evaluation.intervals import Interval
 from latens.inference.forecasting.support import Support
 from latens.metrics.catalogue.forecast import FORECAST
+from latens.metrics.metric import Metric
 from latens.reporting.growth import write_growth_figures, write_growth_report
 from latens.store import (
     METRIC_DEFINITIONS,
@@ -44,7 +47,7 @@ from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
 from latens.training import one_thread
 from latens.types import PathLike
 
-GROWTH_VERSION = 1
+GROWTH_VERSION = 2
 """Raised when numbers of the same configuration change."""
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
@@ -75,9 +78,9 @@ def run_growth(
     tested, _, _ = series.split_last(study.min_visits)  # somebody, before anything is written
     if study.conformal:
         require_patients(len(tested), study.fold_count)
-    fingerprint = array_fingerprint(
-        series.times.numpy(), series.volumes.numpy(), series.mask.numpy()
-    )
+    arrays = (series.times.numpy(), series.volumes.numpy(), series.mask.numpy())
+    told = [series.limit, series.time_unit, series.volume_unit, list(series.patients)]
+    fingerprint = content_hash([array_fingerprint(*arrays), *told])
     shown = study.latents if study.data is None else study.data.path
     data = {
         "name": "simulated lesions" if shown is None else Path(shown).name,
@@ -128,7 +131,7 @@ def run_growth(
             "evaluations": {unit: name for name, unit in units["evaluation"].items()},
         },
     )
-    _write_tables(run, found)
+    _write_tables(run, found, [name for name in units["evaluation"] if name not in found])
     write_growth_figures(run)
     write_growth_report(run)
     return run
@@ -184,12 +187,12 @@ def _scores(
             Outcome(Status.CONVERGED).write(place)
         seconds = time.perf_counter() - begin
         run.record_cost(
-            "evaluation", unit, name, len(study.series), study.seed, None, seconds, float("nan")
+            "evaluation", unit, name, len(study.series), study.seed, None, seconds, nan
         )
         say(f"{name}: {study.fold_count} folds in {seconds:.0f} s")
     outcome = Outcome.read(folder)
     if not outcome.usable:
-        say(f"{name}: {outcome.status}, left out of the tables: {outcome.message}")
+        say(f"{name}: {outcome.status}, without numbers in the tables: {outcome.message}")
         return None
     entry = read_json(folder / "evaluation.json")
     arrays = {column: np.load(folder / f"{column}.npy", allow_pickle=False) for column in _COLUMNS}
@@ -237,12 +240,19 @@ def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str
         )
         outcome.write(place)
     seconds = time.perf_counter() - begin
-    run.record_cost("fit", unit, name, len(study.series), study.seed, 0, seconds, float("nan"))
+    run.record_cost("fit", unit, name, len(study.series), study.seed, 0, seconds, nan)
     say(f"{name}: fitted to all {len(study.series)} patients in {seconds:.0f} s")
 
 
-def _write_tables(run: RunFolder, found: Mapping[str, ForecastScores]) -> None:
-    patients, metrics = [], []
+def _write_tables(
+    run: RunFolder, found: Mapping[str, ForecastScores], failed: Sequence[str]
+) -> None:
+    """Tables of all forecasters; of those that failed, rows without numbers."""
+    nothing = Interval(nan, nan, nan, nan, 0, 0)
+    patients, metrics = (
+        [],
+        [_metric_row(name, metric, nothing, nothing) for name in failed for metric in FORECAST],
+    )
     reference = found[REFERENCE]
     for name, scores in found.items():
         for k, patient in enumerate(scores.patients):
@@ -251,24 +261,8 @@ def _write_tables(run: RunFolder, found: Mapping[str, ForecastScores]) -> None:
             row |= {column: float(scores.components[column][k]) for column in COMPONENTS}
             patients.append({**row, "fold": int(scores.fold[k])})
         for metric in FORECAST:
-            value = scores.value(metric)
             gap = scores.difference(reference, metric)
-            own = name == REFERENCE
-            metrics.append(
-                {
-                    "forecaster": name,
-                    "metric": metric.name,
-                    "value": value.value,
-                    "lower": value.lower,
-                    "upper": value.upper,
-                    "level": value.level,
-                    "reference": "" if own else REFERENCE,
-                    "difference": float("nan") if own else gap.value,
-                    "difference_lower": float("nan") if own else gap.lower,
-                    "difference_upper": float("nan") if own else gap.upper,
-                    "patients": value.images,
-                }
-            )
+            metrics.append(_metric_row(name, metric, scores.value(metric), gap))
     definitions = [
         {
             "metric": metric.name,
@@ -296,6 +290,24 @@ def _write_tables(run: RunFolder, found: Mapping[str, ForecastScores]) -> None:
     )
 
 
+def _metric_row(name: str, metric: Metric, value: Interval, gap: Interval) -> dict[str, Any]:
+    """A row of FORECAST_METRICS; the reference has no difference from itself."""
+    own = name == REFERENCE
+    return {
+        "forecaster": name,
+        "metric": metric.name,
+        "value": value.value,
+        "lower": value.lower,
+        "upper": value.upper,
+        "level": value.level,
+        "reference": "" if own else REFERENCE,
+        "difference": nan if own else gap.value,
+        "difference_lower": nan if own else gap.lower,
+        "difference_upper": nan if own else gap.upper,
+        "patients": value.images,
+    }
+
+
 def table_text(run: RunFolder) -> str:
     """The table of metrics for a terminal, a line per forecaster."""
     from latens.store import read_csv
@@ -308,6 +320,7 @@ def table_text(run: RunFolder) -> str:
         cells = []
         for metric in shown:
             row = table[(table["forecaster"] == name) & (table["metric"] == metric)].iloc[0]
-            cells.append(f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]")
+            found = f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
+            cells.append(found if row["patients"] else "failed")
         lines.append(f"{name:<24}" + "".join(f"{cell:>24}" for cell in cells))
     return "\n".join(lines)

@@ -6,7 +6,8 @@
 | `diag/kl_raw` | KL without free bits, nats; healthy above 10, collapsed below 2 |
 | `diag/mu_var_mean` | mean of Var_x μ_k; healthy above 0.1, collapsed below 0.01 |
 | `diag/recon_mu_mse`, `diag/recon_sample_mse` | error of decoder(μ), of decoder(draw of q) |
-| `diag/recon_z0_mse`, `diag/recon_permuted_mse` | error of decoder(0), of decoder(μ of another) |
+| `diag/recon_z0_mse` | error of decoder(0) |
+| `diag/recon_permuted_mse` | error of decoder(μ of another subject) |
 | `diag/recon_delta_mu_vs_sampled` | the second less the first: what a draw costs |
 | `sched/…` | weights and levels of the step |
 | `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
@@ -14,6 +15,7 @@
 Errors are mean squares over all elements, in the squared unit of the data.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,9 +67,17 @@ def encoded(model: VolumeVAE, x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([q.mean for q in parts]), torch.cat([q.stddev for q in parts])
 
 
-def shuffled(n: int) -> list[int]:
-    """Another row for each row: the next one, the first after the last."""
-    return [*range(1, n), 0]
+def of_others(groups: Sequence[object]) -> list[int]:
+    """A row of another group for each row: the next one where every row is its own group.
+
+    The rows, group after group, are shifted by the size of the largest group, which leads out of
+    every group that holds no more than half of them.
+    """
+    first = {group: row for row, group in reversed(list(enumerate(groups)))}
+    order = sorted(range(len(groups)), key=lambda row: first[groups[row]])
+    shift = max(Counter(groups).values())
+    others = dict(zip(order, [*order[shift:], *order[:shift]], strict=True))
+    return [others[row] for row in range(len(groups))]
 
 
 @torch.no_grad()
@@ -77,6 +87,7 @@ def latent_use(
     noise: NoiseStream,
     channels: Sequence[str],
     data_range: float,
+    groups: Sequence[object] | None = None,
 ) -> LatentUse:
     """Diagnose a model on volumes it was not trained on.
 
@@ -86,6 +97,7 @@ def latent_use(
         noise: Source of one draw per volume.
         channels: Names of the channels.
         data_range: L of PSNR and SSIM.
+        groups: Subject of each volume; every volume is its own by default.
     """
     loc, scale = encoded(model, x)
     z = loc + scale * noise.normal(loc.shape).to(loc)
@@ -93,7 +105,7 @@ def latent_use(
         "mu": loc,
         "sample": z,
         "z0": torch.zeros_like(loc),
-        "permuted": loc[shuffled(len(loc))],
+        "permuted": loc[of_others(range(len(loc)) if groups is None else groups)],
     }
     sums = dict.fromkeys(versions, 0.0)
     quality: dict[str, float] = {}
@@ -144,13 +156,21 @@ class LatentDiary(Callback):
         seed: Key of the draws; the same at every look.
         channels: Names of the channels.
         data_range: L of PSNR and SSIM.
+        groups: Subject of each volume; every volume is its own by default.
 
     Attributes:
         rows: `(step, quantity, value)` in the order of the looks.
     """
 
-    def __init__(self, x: Tensor, seed: int, channels: Sequence[str], data_range: float) -> None:
-        self.x, self.seed = x, seed
+    def __init__(
+        self,
+        x: Tensor,
+        seed: int,
+        channels: Sequence[str],
+        data_range: float,
+        groups: Sequence[object] | None = None,
+    ) -> None:
+        self.x, self.seed, self.groups = x, seed, groups
         self.channels, self.data_range = list(channels), data_range
         self.rows: list[tuple[int, str, float]] = []
 
@@ -160,7 +180,7 @@ class LatentDiary(Callback):
         model, step = pl_module.model, trainer.global_step
         assert isinstance(model, VolumeVAE)
         noise = NoiseStream(self.seed, Purpose.LATENT)
-        use = latent_use(model, self.x, noise, self.channels, self.data_range)
+        use = latent_use(model, self.x, noise, self.channels, self.data_range, self.groups)
         means = {
             name.replace("train/", "train_epoch/").replace("val/", "val_epoch/"): value
             for name, value in pl_module.means().items()

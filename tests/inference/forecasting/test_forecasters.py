@@ -63,6 +63,15 @@ def test_draws_are_finite_and_not_below_the_limit(fitted: Forecaster, cases) -> 
     assert fitted.label
 
 
+def test_patients_with_one_visit_are_forecast(fitted: Forecaster, cases) -> None:
+    history, _, _ = cases
+    first = history.first(torch.ones(len(history), dtype=torch.long))
+    times = first.last_times[:, None] + torch.tensor([20.0, 3000.0], dtype=torch.float64)
+    forecast = fitted.forecast(first, times, draws=39)
+    assert bool(forecast.draws.isfinite().all())
+    assert 0 <= forecast.diagnostics.get("largest_halving_error", 0.0) < 0.1
+
+
 def test_a_patient_does_not_depend_on_the_others(fitted: Forecaster, cases) -> None:
     history, times, _ = cases
     keys = list(range(100, 100 + len(history)))

@@ -1,5 +1,6 @@
 """Forecasts from encoded scans: volumes are read, learned, and not mixed between patients."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -66,7 +67,10 @@ def test_weights_travel_and_a_patient_does_not_depend_on_the_others() -> None:
     assert whole.draws.shape == (999, 40, 1)
     other = ScanODEForecaster(scans(), members=2, training=TINY)
     other.restore(forecaster.tensors())
-    torch.testing.assert_close(other.forecast(history, times).draws, whole.draws)
+    restored = other.forecast(history, times)
+    torch.testing.assert_close(restored.draws, whole.draws)
+    assert whole.diagnostics["members_converged"] == 0  # their budget ended
+    assert math.isnan(restored.diagnostics["members_converged"])
     alone = forecaster.forecast(history.take([7]), times[[7]], keys=[7])
     torch.testing.assert_close(alone.draws[:, 0], whole.draws[:, 7])
     assert whole.diagnostics["largest_halving_error"] < 0.05
@@ -97,12 +101,58 @@ def test_forecasts_learn_growth(aligned: bool) -> None:
     assert 0.85 <= ours.components["covered"].mean() <= 1
 
 
+def test_a_forecast_far_ahead_is_that_of_the_equation_and_not_of_one_long_step() -> None:
+    latents = scans(80)
+    training = replace(TINY, max_steps=100, batch_size=64, learning_rate=1e-2)
+    forecaster = ScanODEForecaster(latents, members=1, training=training)
+    series = latents.volumes()
+    forecaster.fit(series)
+    history = series.take([0, 1])
+    times = history.last_times[:, None] + 1000.0  # visits are 42 days apart
+    found = forecaster.forecast(history, times)
+    forecaster.models[0].ode.steps = 64
+    exact = forecaster.forecast(history, times)
+    torch.testing.assert_close(found.median, exact.median, atol=0.05, rtol=0)
+    assert found.diagnostics["largest_halving_error"] < 0.05
+
+
 def test_reading_volumes_from_latents_that_do_not_mean_them() -> None:
     forecaster, series = fitted(scans(aligned=False), members=1)
-    weights = forecaster.reading[:-1].numpy()
+    weights = forecaster.reading[0, :-1].numpy()
     np.testing.assert_allclose(weights[:2], [1, 1], atol=0.1)
     assert abs(weights[2:]).max() < 0.1
     assert len(series) == 40
+
+
+def test_the_band_knows_how_much_a_reading_misses_on_new_patients() -> None:
+    """Latents that tell patients apart and nothing of their volumes, as many as there are visits:
+    ridge regression reads the volumes of the patients that it has seen, and of no other.
+    """
+    count, dim, noise = 60, 100, NoiseStream(3, 1)
+    own = noise.normal((count, 1, dim)).expand(-1, VISITS, -1).reshape(-1, dim)
+    levels = (LOC + noise.normal((count, 1))).expand(-1, VISITS).flatten().double()
+    latents = replace(
+        scans(count, aligned=False),
+        loc=own.contiguous(),
+        variance=torch.full((count * VISITS, dim), 1e-3),
+        log_volumes=levels,
+    )
+    series = latents.volumes()
+    forecaster = ScanODEForecaster(latents, members=2, training=replace(TINY, max_steps=40))
+    forecaster.fit(series.take(range(40)))
+    history, times, truth = series.take(range(40, count)).split_last()
+    band = forecaster.forecast(history, times).interval(0.95)
+    inside = (band.lower <= truth) & (truth <= band.upper)
+    assert inside.sum() >= 16  # of 20; less than that in one of 400 where the level is .95
+
+
+def test_members_that_do_not_divide_the_draws() -> None:
+    tiny = replace(TINY, max_steps=2, validate_every=2)
+    forecaster = ScanODEForecaster(scans(8), members=10, training=tiny)
+    series = scans(8).volumes()
+    forecaster.fit(series)
+    history, times, _ = series.split_last()
+    assert len(forecaster.forecast(history, times, draws=33).draws) == 33
 
 
 def test_volumes_that_were_not_measured_are_those_that_the_latent_means() -> None:

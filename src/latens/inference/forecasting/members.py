@@ -1,6 +1,7 @@
 """Forecasters that mix several fits of one network: training, and weights as tensors."""
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Generic, TypeVar
@@ -42,7 +43,7 @@ class MemberForecaster(Forecaster, Generic[M]):
 
     Attributes:
         models: The trained members, float64.
-        statuses: How each fit ended.
+        statuses: How each fit ended; none after `restore`.
     """
 
     def __init__(self, target: Target, members: int, training: Training) -> None:
@@ -76,7 +77,9 @@ class MemberForecaster(Forecaster, Generic[M]):
 
     @property
     def members_converged(self) -> float:
-        """Share of the members whose training converged."""
+        """Share of the members whose training converged; NaN where weights were restored."""
+        if not self.statuses:
+            return math.nan
         return sum(s is Status.CONVERGED for s in self.statuses) / len(self.models)
 
     def require_enough(self, series: VolumeSeries) -> None:
@@ -150,4 +153,4 @@ class MemberForecaster(Forecaster, Generic[M]):
                 "Fit the model again, with this version and the same settings and encoder.",
             ) from error
         self.models = models
-        self.statuses = [Status.CONVERGED] * len(models)
+        self.statuses = []

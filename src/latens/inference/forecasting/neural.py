@@ -20,6 +20,7 @@ from latens.inference.forecasting.forecast import (
     patient_noise,
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
+from latens.inference.forecasting.support import reach_of
 from latens.models.latent_ode import LatentODE
 from latens.models.visits import Visits, usual_gap, visits_of
 from latens.nets.ode import Gradient
@@ -71,6 +72,8 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         self.unit, self.log_limit = usual_gap(series), series.log_limit
         visits = self._visits(series, torch.float32, ended=self.target == "last")
         self.train(visits.packed(), seed)
+        for model in self.models:
+            model.ode.reach.fill_(reach_of(series, self.unit))
 
     def new_model(self, visits: int) -> LatentODE:
         """An untrained member for series of that many visits."""
@@ -107,19 +110,20 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         since = torch.cat([history.last_times[:, None], times], 1) - history.times[:, :1]
         since = since / self.unit  # (B, 1 + H)
         last = (history.last_log_volumes - self.log_limit).clamp(min=0.0)
-        pieces, sizes = [], []
+        pieces, sizes, errors = [], [], []
         for j, (model, block) in enumerate(
-            zip(self.models, noise.chunk(len(self.models)), strict=True)
+            zip(self.models, noise.tensor_split(len(self.models)), strict=True)
         ):
             state, size = _states(model, visits, pool[j].transpose(0, 1), block[..., 0])
             sizes.append(size)
-            pieces.append(self._simulate(model, state, visits, last, since, block[..., 1:]))
+            piece, error = self._simulate(model, state, visits, last, since, block[..., 1:])
+            pieces.append(piece)
+            errors.append(error)
         levels = torch.cat(pieces)  # (M, B, H)
-        error = max(float(model.halving_error(visits).max()) for model in self.models)
         diagnostics = {
             "smallest_effective_draws": float(torch.stack(sizes).min()),
             "median_effective_draws": float(torch.stack(sizes).median()),
-            "largest_halving_error": error,
+            "largest_halving_error": max(errors),
             "members_converged": self.members_converged,
         }
         return Forecast(log_volumes_of(levels, last, history), self.log_limit, diagnostics)
@@ -132,15 +136,18 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         last: Tensor,
         since: Tensor,
         noise: Tensor,
-    ) -> Tensor:
-        """Levels to come, `(m, B, H)`, from states after the last visit `(m, B, dim)`."""
+    ) -> tuple[Tensor, float]:
+        """Levels to come, `(m, B, H)`, from states after the last visit `(m, B, dim)`, and by how
+        much a state would differ, at most, if the steps of the solver were halved.
+        """
         rows = torch.arange(len(last))
         repeated = visits.repeated[rows, visits.mask.sum(1) - 1].to(z)
-        read, found = last.expand(z.shape[:2]), []
+        read, found, errors = last.expand(z.shape[:2]), [], []
         horizon = since.shape[1] - 1
         for h in range(horizon):
             gap = since[:, h + 1] - since[:, h]
             ends = torch.tensor(float(self.target == "last" and h == horizon - 1)).to(z)
+            errors.append(float(model.ode.halving_error(z, since[:, h], since[:, h + 1]).max()))
             z = model.ode(z, since[:, h], since[:, h + 1])
             reading = model.reading(z, read, gap, repeated, ends, since[:, h + 1])
             value = draw(reading, noise[..., 3 * h : 3 * h + 3])
@@ -148,7 +155,7 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
             repeated = ((value == read) & (value > 0)).to(z)
             found.append(value)
             read = value
-        return torch.stack(found, -1)
+        return torch.stack(found, -1), max(errors)
 
 
 def _states(

@@ -3,13 +3,15 @@
 Parameters: an equal mixture of members, each from weights and validation subjects of its own.
 Initial state of a subject: draws of q(s(t₁) | visits). A volume is read from the latents: where
 the first latent means the log volume, from that one; else by ridge regression on the latents of
-training visits. What such forecasts miss on validation subjects is added as normal noise.
+the visits that the member was trained on. What such forecasts miss on its validation subjects is
+added as normal noise.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from latens.data.latent_series import LatentSeries
 from latens.distributions import NoiseStream, draw
 from latens.inference.forecasting.forecast import Forecast, Target, patient_noise
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
+from latens.inference.forecasting.support import reach_of
 from latens.models.scan_ode import EncodedVisits, ScanODE
 from latens.models.visits import usual_gap
 from latens.nets.ode import Gradient
@@ -65,7 +68,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             "gradient": gradient,
         }
         self.unit = 1.0
-        self.reading = torch.zeros(scans.dim + 1, dtype=torch.float64)
+        self.reading = torch.zeros(members, scans.dim + 1, dtype=torch.float64)
         self.spread = torch.zeros(members, dtype=torch.float64)
 
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
@@ -77,13 +80,15 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         """
         self.require_enough(series)
         self.unit = usual_gap(series)
-        visits = self._encoded(series, torch.float32)
-        self.reading = self._fit_reading(visits, series)
-        held = self.train(visits.packed(), seed)
-        missed = [
-            self._missed(model, series.take(rows))
-            for model, rows in zip(self.models, held, strict=True)
-        ]
+        held = self.train(self._encoded(series, torch.float32).packed(), seed)
+        for model in self.models:
+            model.ode.reach.fill_(reach_of(series, self.unit))
+        readings, missed = [], []
+        for model, rows in zip(self.models, held, strict=True):
+            others = np.setdiff1d(np.arange(len(series)), rows.numpy())
+            readings.append(self._fit_reading(series.take(others)))
+            missed.append(self._missed(model, readings[-1], series.take(rows)))
+        self.reading = torch.stack(readings)
         self.spread = torch.tensor(missed, dtype=torch.float64)
 
     def new_model(self, visits: int) -> ScanODE:
@@ -102,35 +107,36 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         since = torch.where(series.mask, (series.times - series.times[:, :1]) / self.unit, 0.0)
         return EncodedVisits(loc, variance, since.to(dtype), series.mask)
 
-    def _fit_reading(self, visits: EncodedVisits, series: VolumeSeries) -> Tensor:
+    def _fit_reading(self, series: VolumeSeries) -> Tensor:
         """Weights `(dim,)` and offset of a log volume read from latents, `(dim + 1,)`."""
         found = torch.zeros(self.scans.dim + 1, dtype=torch.float64)
         if self.scans.volume_units is not None:
             found[-1], found[0] = self.scans.volume_units
             return found
-        z = visits.loc[visits.mask].double()
-        y = series.log_volumes[visits.mask]
+        z = self._encoded(series, torch.float64).loc[series.mask]
+        y = series.log_volumes[series.mask]
         centred, middle = z - z.mean(0), y.mean()
         gram = centred.mT @ centred + _RIDGE * torch.eye(self.scans.dim, dtype=torch.float64)
         found[:-1] = torch.linalg.solve(gram, centred.mT @ (y - middle))
         found[-1] = middle - z.mean(0) @ found[:-1]
         return found
 
-    def _read(self, states: Tensor) -> Tensor:
+    def _read(self, states: Tensor, reading: Tensor) -> Tensor:
         """Log volumes of states `(…, dim + hidden)`, `(…)`."""
-        return states[..., : self.scans.dim] @ self.reading[:-1] + self.reading[-1]
+        return states[..., : self.scans.dim] @ reading[:-1] + reading[-1]
 
     @torch.no_grad()
-    def _missed(self, model: ScanODE, series: VolumeSeries) -> float:
+    def _missed(self, model: ScanODE, reading: Tensor, series: VolumeSeries) -> float:
         """Root mean square error of a forecast of the last visit of validation subjects, less
-        the spread of its own draws.
+        the spread of its own draws; both of what is left of them above the limit of detection.
         """
         history, times, truth = series.split_last()
         visits = self._encoded(history, torch.float64)
         noise = NoiseStream(0).normal((64, len(history), model.dim + model.hidden), torch.float64)
         first = draw(model.posterior(visits), noise)
         ahead = self._ahead(visits, history, times)
-        logs = self._read(model.path(first, ahead)[..., -1, :])  # (S, B)
+        path = model.path(first, ahead)[..., -1, :]
+        logs = self._read(path, reading).clamp(min=history.log_limit)  # (S, B)
         excess = (logs.mean(0) - truth[:, 0]).square().mean() - logs.var(0).mean()
         return math.sqrt(max(float(excess), 1e-4))
 
@@ -176,7 +182,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         size = self.scans.dim + self.models[0].hidden
         noise = patient_noise(seed, keys, (draws, size))
         pieces = []
-        for model, block in zip(self.models, noise.chunk(len(self.models)), strict=True):
+        for model, block in zip(self.models, noise.tensor_split(len(self.models)), strict=True):
             first = draw(model.posterior(visits), block)
             path = model.path(first, ahead)[..., -times.shape[1] :, :]
             pieces.append(path[..., : self.scans.dim])
@@ -189,10 +195,11 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         z = self.latents(history, times, keys, seed, draws)
         noise = patient_noise(seed + 1, keys, (draws, times.shape[1]))
         parts = [
-            self._read(part) + spread * own
-            for part, own, spread in zip(
-                z.chunk(len(self.models)),
-                noise.chunk(len(self.models)),
+            self._read(part, reading) + spread * own
+            for part, own, reading, spread in zip(
+                z.tensor_split(len(self.models)),
+                noise.tensor_split(len(self.models)),
+                self.reading,
                 self.spread,
                 strict=True,
             )

@@ -83,6 +83,11 @@ class Support:
         return "; ".join(found)
 
 
+def reach_of(series: VolumeSeries, unit: float) -> float:
+    """Longest stretch that a solver of these series has learned to cross, in units of time."""
+    return max(Support.of(series).gap / unit, 1.0)
+
+
 def _high(values: Tensor) -> float:
     ordered = values.flatten().sort().values
     if not len(ordered):

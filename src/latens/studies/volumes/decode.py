@@ -1,5 +1,6 @@
 """Decoded forecasts: what a scan to come may look like, as NIfTI at the place of the last scan."""
 
+import itertools
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,8 +128,12 @@ def decoded_moments(model: VolumeVAE, z: Tensor) -> tuple[Tensor, Tensor]:
 
 def file_names(patients: tuple[str, ...]) -> list[str]:
     """Names of patients that every file system takes, each once."""
+    plain = [re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip(".-") or "patient" for name in patients]
     found: list[str] = []
-    for patient in patients:
-        name = re.sub(r"[^A-Za-z0-9.-]+", "-", patient).strip(".-") or "patient"
-        found.append(name if name not in found else f"{name}-{len(found)}")
+    for name in plain:
+        numbers = itertools.count(len(found))
+        own = name
+        while own in found or (own != name and own in plain):
+            own = f"{name}-{next(numbers)}"
+        found.append(own)
     return found

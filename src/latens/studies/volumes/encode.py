@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from latens.data import LesionGrowth, PhantomSubjects, SubjectFolder, Subjects, SubjectSource
+from latens.data.head_painting import HALF_FIELD
 from latens.data.latent_series import SUFFIX, LatentSeries, order_of_visits
 from latens.errors import ConfigError, DataError
 from latens.models.partitioned import PartitionedVAE
@@ -37,8 +38,12 @@ def encode_command(options: Namespace) -> int:
         if options.subjects is None
         else folder_like(study, model.signal_shape, options.subjects)
     )
+    loaded = source.load()
+    if loaded.identity == RunFolder.open(options.run).description["data"]["fingerprint"]:
+        print("warning: the encoder was trained on subjects of these; what is forecast of them")
+        print("from its latents says little about new ones")
     with one_thread():
-        series = encode_subjects(model, source.load(), fit)
+        series = encode_subjects(model, loaded, fit)
     series.save(out)
     subjects = len(set(series.patients))
     print(f"{subjects} subjects, {len(series.patients)} visits, {series.dim} latents: {out}")
@@ -88,7 +93,10 @@ def growing_phantoms(shape: Shape, count: int) -> PhantomSubjects:
 
 
 def folder_like(study: VolumeStudy, shape: Shape, path: str) -> SubjectSource:
-    """A folder of subjects, prepared as those that the model was trained on."""
+    """A folder of subjects, prepared as those that the model was trained on.
+
+    After phantoms, voxels are as large as theirs are along the longest axis.
+    """
     if isinstance(study.data, SubjectFolder):
         known = study.data
         return SubjectFolder(
@@ -102,7 +110,9 @@ def folder_like(study: VolumeStudy, shape: Shape, path: str) -> SubjectSource:
             cache=known.cache,
         )
     _, depth, height, width = shape
-    return SubjectFolder(path, size=(depth, height, width), no_lesion="keep")
+    size = (depth, height, width)
+    spacing = 2 * HALF_FIELD / max(size) if isinstance(study.data, PhantomSubjects) else None
+    return SubjectFolder(path, size=size, spacing=spacing, no_lesion="keep")
 
 
 @torch.no_grad()

@@ -84,7 +84,8 @@ def write_reconstructions(
         found = {"mse": (float((mean - x[0]).square().mean()), float("nan"), float("nan"))}
         if isinstance(model, PartitionedVAE):
             read = model.predicted_targets(q.mean)[0]
-            spread = (q.stddev[0, : len(read)] * model.target_scale).tolist()
+            own = q.variance[0, : len(read)] + model.target_spread.value.square()
+            spread = (own.sqrt() * model.target_scale).tolist()  # of z | x and of t | z
             measured = subjects.target(*parts)[k].tolist()
             found |= dict(
                 zip(quantities, zip(read.tolist(), spread, measured, strict=True), strict=True)

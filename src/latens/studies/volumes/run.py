@@ -167,7 +167,8 @@ def _train(
     """Train a model: result, diary, and the validation scans it looked at."""
     train, validation = study.pair("train"), study.pair("validation")
     watched = validation[0][slice(0, WATCHED)]
-    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range)
+    groups = study.groups("validation")[:WATCHED]
+    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups)
     result = fit_model(
         model,
         train,
@@ -351,7 +352,7 @@ def shown(study: VolumeStudy, model: VolumeVAE, test: Any, use: LatentUse) -> di
 def _gather(
     study: VolumeStudy, run: RunFolder, units: dict[int, tuple[dict, dict]]
 ) -> pd.DataFrame:
-    """Tables of the whole run."""
+    """Tables of the whole run; a seed that left no weights has one row, without a number."""
     metrics, history, members = [], [], {"fits": {}, "evaluations": {}}
     for seed, (fit_identity, evaluation_identity) in units.items():
         fit, evaluation = content_hash(fit_identity), content_hash(evaluation_identity)
@@ -361,8 +362,14 @@ def _gather(
             file = run.evaluation(evaluation) / "volume_metrics.csv"
             metrics.append(read_csv(file, VOLUME_METRICS))
             members["evaluations"][evaluation] = study.stage
+        else:
+            status = str(Outcome.read(run.fit(fit)).status)
+            nothing = dict.fromkeys(("value", "lower", "upper", "level"), float("nan"))
+            row = {"stage": study.stage, "seed": seed, "metric": "au_count", **nothing}
+            row |= {"scans": 0, "subjects": 0, "status": status}
+            metrics.append(from_rows([row], VOLUME_METRICS))
     write_json(run.units_file, members)
-    table = pd.concat(metrics) if metrics else from_rows([], VOLUME_METRICS)
+    table = pd.concat(metrics)
     write_csv(run.tables / "volume_metrics.csv", VOLUME_METRICS, table)
     write_csv(run.tables / "volume_history.csv", VOLUME_HISTORY, pd.concat(history))
     return table

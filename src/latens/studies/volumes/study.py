@@ -118,7 +118,8 @@ class VolumeStudy:
         dip: Penalty of exp2.
         partition: Weights of exp3.
         parts: Known quantities that exp3 aligns, some of volume, location, shape.
-        test_scans: Scans of held-out subjects, at least.
+        test_scans: Scans of held-out subjects, at least; a source with splits of its own keeps
+            them, whatever this and the next number say.
         validation_scans: Scans of the subjects on which weights are chosen, at least.
         seeds: Number of trainings, each with its own initial weights, batches and noise.
         data_range: L of PSNR and SSIM, in standard deviations of the brain.
@@ -204,13 +205,35 @@ class VolumeStudy:
 
     @cached_property
     def roles(self) -> dict[str, np.ndarray]:
-        """Positions of the scans of each role; subjects stay whole."""
+        """Positions of the scans of each role; subjects stay whole.
+
+        Raises:
+            ConfigError: If a split of the source is empty, or nothing would be left to train on.
+        """
         groups = self.subjects.groups
+        if self.subjects.splits:
+            return self._published_roles()
         pool, test = hold_out(groups, self.test_scans, SPLIT_SEED)
         train, validation = hold_out(
             [groups[i] for i in pool], self.validation_scans, SPLIT_SEED + 1
         )
         return {"train": pool[train], "validation": pool[validation], "test": test}
+
+    def _published_roles(self) -> dict[str, np.ndarray]:
+        """Roles that came with the scans."""
+        splits = np.asarray(self.subjects.splits)
+        names = {"train": "train", "validation": "val", "test": "test"}
+        found = {role: np.flatnonzero(splits == name) for role, name in names.items()}
+        for role, rows in found.items():
+            if len(rows) < 8:
+                raise ConfigError(
+                    "data", f"8 scans or more to {names[role]}", len(rows), "Raise its `limit`."
+                )
+        return found
+
+    def groups(self, role: str) -> list[str]:
+        """Subject of every scan of a role."""
+        return [self.subjects.groups[i] for i in self.roles[role]]
 
     def images(self, role: str) -> Tensor | Images:
         """Images of a role: in memory, and made once, where they are few."""
@@ -233,14 +256,13 @@ class VolumeStudy:
     def sample(self) -> Sample:
         """What every model is assessed on: probes are fitted on training subjects."""
         names = [name for name in PARTS if bool(torch.isfinite(self._all(name)).any())]
-        groups = [self.subjects.groups[i] for i in self.roles["test"]]
         fitting = slice(0, min(PROBED, len(self.roles["train"])))
         return Sample(
             self.images("train")[fitting],
             {name: self.targets("train", name)[fitting] for name in names},
             self.images("test"),  # pyright: ignore[reportArgumentType]
             {name: self.targets("test", name) for name in names},
-            groups,
+            self.groups("test"),
             self.subjects.channels,
             self.data_range,
         )

@@ -33,13 +33,13 @@ DEFINITIONS = {
     "nll_unreliable": "share of scans with a Pareto k̂ of 0.7 or more: their nll is but a bound",
     "mse": "mean square error of decoder(μ), squared standard deviations of the brain",
     "ablation_z0": "error of decoder(0) over that of decoder(μ); 1 if latents are ignored",
-    "ablation_permuted": "error of decoder(μ of another scan) over that of decoder(μ)",
+    "ablation_permuted": "error of decoder(μ of another subject) over that of decoder(μ)",
     "r2": "R² on held-out subjects of the best of four probes of all latents: ridge and kernel, "
     "fitted on training subjects or (within) on the other held-out ones",
     "aligned": "R² on held-out subjects of the aligned latents themselves",
     "leak": "the same of the latents of no part",
     "dependence": "unbiased squared distance correlation between the part and the rest",
-    "permuted_rest": "error with the rest of another scan over the error with its own",
+    "permuted_rest": "error with the rest of another subject over the error with its own",
     "rest_units": "active units among the latents of no part",
 }
 
