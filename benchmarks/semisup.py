@@ -486,6 +486,20 @@ PARTS: dict[str, Part] = {
         },
         700,
     ),
+    "active_mixed": Part(
+        "ten draws: 25 labels, then 12 and 13 more, half typical, half uncertain, beside 100",
+        30,
+        ("mnist",),
+        {
+            "labels": "[100]",
+            "draw": "random",
+            "data_seeds": "10",
+            "rounds": "[25, 37, 50]",
+            "acquisitions": "[mixed]",
+            "twin_draws": "0",
+        },
+        700,
+    ),
     "breast": Part(
         "BreastMNIST, the same recipe, five draws",
         3,

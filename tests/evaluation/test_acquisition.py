@@ -47,7 +47,7 @@ def test_information_about_one_row_of_tau_in_closed_form():
     assert found[0] > 10 * found[1]
 
 
-@pytest.mark.parametrize("acquisition", ["random", "uncertainty", "bald", "typical"])
+@pytest.mark.parametrize("acquisition", ["random", "uncertainty", "bald", "typical", "mixed"])
 def test_new_images_and_no_others(acquisition):
     labelled = np.array([3, 10, 11])
     new = acquire(model(), X, labelled, 8, acquisition, seed=0, similarity=PIXELS)
@@ -100,3 +100,15 @@ def test_typical_images_are_those_in_the_middle_of_groups_without_a_label():
 def test_typical_images_where_all_are_alike():
     new = typical(np.zeros((30, 2), np.float32), np.array([4]), 9, seed=0)
     assert len(set(new.tolist()) - {4}) == 9
+
+
+@pytest.mark.parametrize("count", [1, 5, 6])
+def test_mixed_is_half_typical_half_uncertain(count):
+    labelled = np.arange(4)
+    new = acquire(model(), X, labelled, count, "mixed", seed=0, similarity=PIXELS)
+    half = (count + 1) // 2
+    first = acquire(model(), X, labelled, half, "typical", seed=0, similarity=PIXELS)
+    entropy = class_entropy(classify(model(), X)[1])
+    left = np.setdiff1d(np.arange(60), [*labelled, *new])
+    assert np.array_equal(new[:half], first)
+    assert (entropy[new[half:]] >= entropy[left].max() - 1e-6).all()

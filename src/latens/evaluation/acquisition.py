@@ -6,6 +6,7 @@
                   H(E_τ p(y | x, τ)) − E_τ H(p(y | x, τ)),   τ_c ~ Dirichlet(s_c + α₀)
     typical       the image nearest to the middle of each of the largest clusters without a label,
                   of as many clusters as there will be labels; it asks no model
+    mixed         the first half typical, the others uncertain
 
 With few labels most of what is not known is which class a component stands for: an image on the
 edge of two components that have no label yet teaches more than one between two known digits. The
@@ -15,7 +16,7 @@ the labels did.
 
 Uncertainty and BALD ask for images on edges. Where labels are so few that a whole class may have
 none, its images look certain, and are never asked for; and what is carried from an edge along
-similar images is often wrong. Typical images serve there.
+similar images is often wrong. Typical images serve there, and leave edges to later rounds.
 
 References:
     Houlsby et al. (2011), Bayesian active learning for classification and preference learning,
@@ -37,7 +38,7 @@ from latens.errors import ConfigError
 from latens.evaluation.mixture import classify
 from latens.models.mixture import MixtureVAE
 
-Acquisition = Literal["random", "uncertainty", "bald", "typical"]
+Acquisition = Literal["random", "uncertainty", "bald", "typical", "mixed"]
 Array = NDArray[np.float64]
 
 CANDIDATES = 2000
@@ -80,6 +81,11 @@ def acquire(
         )
     if acquisition == "typical":
         return typical(similarity.scores(x), labelled, count, seed)
+    if acquisition == "mixed":
+        first = typical(similarity.scores(x), labelled, (count + 1) // 2, seed)
+        known = np.concatenate([labelled, first])
+        others = acquire(model, x, known, count // 2, "uncertainty", seed, similarity)
+        return np.concatenate([first, others])
     generator = np.random.default_rng((seed, len(labelled)))
     candidates = generator.permutation(free)[: max(CANDIDATES, count)]
     if acquisition == "random":
