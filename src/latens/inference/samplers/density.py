@@ -43,6 +43,10 @@ class RowsOfProblems:
         data = [value[problems] for value in self._data]
         return RowsOfProblems(self._function, data, self._chains)
 
+    def of_rows(self, rows: Tensor) -> "RowsOfProblems":
+        """The density of some of the rows, by their numbers `(Q,)`, each a problem of its own."""
+        return RowsOfProblems(self._function, [value[rows] for value in self._rows], 1)
+
 
 def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tensor]:
     """Log-density and its gradient at every row.
@@ -71,6 +75,24 @@ def value_and_gradient(log_density: LogDensity, x: Tensor) -> tuple[Tensor, Tens
         # Rows do not depend on each other, so the gradient of the sum is that of each row.
         (gradient,) = torch.autograd.grad(value.sum(), x)
     return finite_or_lowest(value.detach()), gradient
+
+
+def value_and_gradient_of(
+    log_density: LogDensity, x: Tensor, rows: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Log-density and its gradient of some rows; −∞ and 0 of others where that spares work.
+
+    Args:
+        log_density: Density of all rows.
+        x: Positions, `(C, d)`.
+        rows: Rows that are needed, `(C,)`.
+    """
+    if not isinstance(log_density, RowsOfProblems) or bool(rows.all()):
+        return value_and_gradient(log_density, x)
+    numbers = rows.nonzero()[:, 0]
+    value, gradient = x.new_full(rows.shape, -torch.inf), torch.zeros_like(x)
+    value[rows], gradient[rows] = value_and_gradient(log_density.of_rows(numbers), x[numbers])
+    return value, gradient
 
 
 def finite_or_lowest(value: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ promises,
 
     ½ gᵀ H⁻¹ g < tolerance nats   (H⁻¹ the L-BFGS estimate),
 
-or, converged or not, when no step along the direction gains anything, or with the budget.
+or, converged or not, when no step along the direction gains anything, or with the budget. Rows of
+`RowsOfProblems` that have ended, or found their step, are not computed again.
 
 References:
     Nocedal, Wright (2006), Numerical optimization, algorithms 7.4 and 3.1;
@@ -18,7 +19,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from latens.inference.samplers.density import LogDensity, value_and_gradient
+from latens.inference.samplers.density import (
+    LogDensity,
+    value_and_gradient,
+    value_and_gradient_of,
+)
 
 _MEMORY = 10
 _ARMIJO = 1e-4
@@ -35,7 +40,7 @@ class Maxima:
         log_density: `(C,)`.
         converged: Rows whose promised gain fell below the tolerance, `(C,)`.
         promised: That gain at the end, `(C,)`, nats.
-        gradients: Gradients taken, each of all rows.
+        gradients: Calls for gradients, each of the rows that still need one.
     """
 
     position: Tensor
@@ -137,7 +142,7 @@ def _lbfgs(
         best = x, value, gradient
         for _ in range(_HALVINGS):
             trial = x + torch.where(waiting, length, step)[:, None] * direction
-            new_value, new_gradient = value_and_gradient(log_density, trial)
+            new_value, new_gradient = value_and_gradient_of(log_density, trial, waiting)
             gradients += 1
             gains = waiting & (new_value >= value + _ARMIJO * length * slope)
             gains = gains & new_gradient.isfinite().all(-1)
