@@ -52,6 +52,7 @@ FIT_KEYS = (
     "control",
     "test_scans",
     "validation_scans",
+    "augmentation",
     "training",
     "hardware",
 )
@@ -176,7 +177,7 @@ def _train(
         study.training,
         seed,
         resume=resume,
-        make_data=partial(VolumeData, parts=study.hardware.accumulate),
+        make_data=partial(VolumeData, parts=study.hardware.accumulate, change=study.changed(seed)),
         hardware=study.hardware,
         watchers=[diary],
     )

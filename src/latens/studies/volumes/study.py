@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data import Subjects, SubjectSource, hold_out
+from latens.data import Augmentation, Scans, Subjects, SubjectSource, hold_out
 from latens.data.subjects import PARTS
 from latens.errors import ConfigError
 from latens.evaluation.volumes import Sample
@@ -26,6 +26,7 @@ from latens.nets.scale import Scale
 from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
+from latens.studies.volumes.scans import ChangedScans, Images
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -85,28 +86,6 @@ class Sizes:
         )
 
 
-class Images:
-    """Images of a collection as training indexes them, read when asked for.
-
-    Args:
-        subjects: The collection.
-    """
-
-    def __init__(self, subjects: Subjects) -> None:
-        self.subjects = subjects
-
-    def __len__(self) -> int:
-        return len(self.subjects)
-
-    def __getitem__(self, rows: "slice | Tensor") -> Tensor:
-        return self.subjects[rows].images
-
-    @property
-    def shape(self) -> Shape:
-        """`(n, C, D, H, W)`."""
-        return (len(self.subjects), *self.subjects.shape)
-
-
 class VolumeStudy:
     """A VAE of scans, trained from several initial weights and judged on held-out subjects.
 
@@ -124,6 +103,8 @@ class VolumeStudy:
         seeds: Number of trainings, each with its own initial weights, batches and noise.
         data_range: L of PSNR and SSIM, in standard deviations of the brain.
         shown: Held-out scans in the report.
+        augmentation: Random changes of training scans, drawn anew at every pass over them; null
+            for none. Held-out scans and those that probes are fitted on stay as they are.
         training: Budget and optimiser.
         hardware: Precision, accumulation and processes.
     """
@@ -148,6 +129,7 @@ class VolumeStudy:
         seeds: int = 2,
         data_range: float = 8.0,
         shown: int = 4,
+        augmentation: Augmentation | None = None,
         training: Training = Training(),  # noqa: B008
         hardware: Hardware = Hardware(),  # noqa: B008
     ) -> None:
@@ -191,6 +173,7 @@ class VolumeStudy:
         self.dip, self.partition, self.parts = dip, partition, parts
         self.test_scans, self.validation_scans = test_scans, validation_scans
         self.seeds, self.data_range, self.shown = seeds, data_range, shown
+        self.augmentation = augmentation
         self.training, self.hardware = training, hardware
         self._images: dict[str, Tensor | Images] = {}
 
@@ -238,10 +221,28 @@ class VolumeStudy:
     def images(self, role: str) -> Tensor | Images:
         """Images of a role: in memory, and made once, where they are few."""
         if role not in self._images:
-            own = self.subjects.select(self.roles[role])
-            few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
-            self._images[role] = own[:].images if few else Images(own)
+            with_masks = role == "train" and self.augmentation is not None
+            scans = self._training_scans if with_masks else self._scans(role)
+            self._images[role] = scans.images if isinstance(scans, Scans) else Images(scans)
         return self._images[role]
+
+    def _scans(self, role: str) -> Scans | Subjects:
+        """Scans of a role with their masks, in memory where they are few."""
+        own = self.subjects.select(self.roles[role])
+        few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
+        return own[:] if few else own
+
+    @cached_property
+    def _training_scans(self) -> Scans | Subjects:
+        return self._scans("train")
+
+    def changed(self, seed: int) -> ChangedScans | None:
+        """Training scans as the augmentation changes them; null without one."""
+        if self.augmentation is None:
+            return None
+        own = self.subjects.select(self.roles["train"])
+        parts: list[str] = [*self.parts]
+        return ChangedScans(self.augmentation, own, self._training_scans, parts, seed)
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
