@@ -36,6 +36,8 @@ Stage = Literal["exp1", "exp2", "exp3"]
 HELD_BYTES = 4 * 2**30
 """Scans that take less are held in memory, others are read for every batch."""
 SPLIT_SEED = 0
+LEAST_OF_PARTS = 8
+"""Scans of the test and of the validation share without which parts mean nothing."""
 PROBED = 1600
 """Training scans that probes are fitted on, the first ones: the cost of a kernel grows with their
 third power."""
@@ -99,7 +101,9 @@ class VolumeStudy:
         parts: Known quantities that exp3 aligns, some of volume, location, shape.
         test_scans: Scans of held-out subjects, at least; a source with splits of its own keeps
             them, whatever this and the next number say.
-        validation_scans: Scans of the subjects on which weights are chosen, at least.
+        validation_scans: Scans of the subjects on which weights are chosen, at least; with 0 there
+            are none, and weights are chosen on the training scans, not augmented. Then nothing
+            says when a model begins to learn by heart. exp3 needs 8, of test scans too.
         seeds: Number of trainings, each with its own initial weights, batches and noise.
         data_range: L of PSNR and SSIM, in standard deviations of the brain.
         shown: Held-out scans in the report.
@@ -133,9 +137,10 @@ class VolumeStudy:
         training: Training = Training(),  # noqa: B008
         hardware: Hardware = Hardware(),  # noqa: B008
     ) -> None:
+        few = 0 if stage != "exp3" else LEAST_OF_PARTS
         for name, value, least in (
-            ("test_scans", test_scans, 8),
-            ("validation_scans", validation_scans, 8),
+            ("test_scans", test_scans, max(few, 1)),
+            ("validation_scans", validation_scans, few),
             ("seeds", seeds, 1),
             ("shown", shown, 1),
         ):
@@ -188,7 +193,8 @@ class VolumeStudy:
 
     @cached_property
     def roles(self) -> dict[str, np.ndarray]:
-        """Positions of the scans of each role; subjects stay whole.
+        """Positions of the scans of each role; subjects stay whole, and no test scan is trained
+        on. Without validation scans the training scans have that role too.
 
         Raises:
             ConfigError: If a split of the source is empty, or nothing would be left to train on.
@@ -196,21 +202,45 @@ class VolumeStudy:
         groups = self.subjects.groups
         if self.subjects.splits:
             return self._published_roles()
+        needed = 3 if self.validation_scans else 2
+        if len(set(groups)) < needed:
+            raise ConfigError(
+                "data",
+                f"{needed} subjects or more, to train on, to test and to choose weights on"
+                if self.validation_scans
+                else f"{needed} subjects or more, to train on and to test",
+                len(set(groups)),
+                "Set `validation_scans: 0`: the training scans then choose the weights."
+                if self.validation_scans
+                else "Add subjects: a model is not judged on scans that it was trained on.",
+            )
         pool, test = hold_out(groups, self.test_scans, SPLIT_SEED)
+        if not self.validation_scans:
+            return {"train": pool, "validation": pool, "test": test}
         train, validation = hold_out(
             [groups[i] for i in pool], self.validation_scans, SPLIT_SEED + 1
         )
         return {"train": pool[train], "validation": pool[validation], "test": test}
+
+    @property
+    def chosen_on(self) -> int:
+        """Scans that were kept apart to choose weights on; 0 if training scans chose them."""
+        shared = np.array_equal(self.roles["validation"], self.roles["train"])
+        return 0 if shared else len(self.roles["validation"])
 
     def _published_roles(self) -> dict[str, np.ndarray]:
         """Roles that came with the scans."""
         splits = np.asarray(self.subjects.splits)
         names = {"train": "train", "validation": "val", "test": "test"}
         found = {role: np.flatnonzero(splits == name) for role, name in names.items()}
+        least = LEAST_OF_PARTS if self.stage == "exp3" else 1
         for role, rows in found.items():
-            if len(rows) < 8:
+            if len(rows) < least:
                 raise ConfigError(
-                    "data", f"8 scans or more to {names[role]}", len(rows), "Raise its `limit`."
+                    "data",
+                    f"at least {least} to {names[role]}",
+                    len(rows),
+                    "Raise its `limit`.",
                 )
         return found
 
