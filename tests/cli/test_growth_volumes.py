@@ -166,9 +166,12 @@ def test_published_splits_are_kept(tmp_path: Path) -> None:
     for role, split in (("train", "train"), ("validation", "val"), ("test", "test")):
         own = [names[row] for row in study.roles[role]]
         assert own == [name for name in names if name.startswith(split)]
-    few = VolumeStudy(ShapeFile(str(tmp_path / "shapes.npz"), limit=30))
-    with pytest.raises(ConfigError, match="to test"):
-        _ = few.roles
+    one = ShapeFile(str(tmp_path / "shapes.npz"), limit=30)
+    assert len(VolumeStudy(one).roles["test"]) == 1
+    none = ShapeFile(str(tmp_path / "shapes.npz"), limit=29)
+    for study in (VolumeStudy(one, "exp3"), VolumeStudy(none)):
+        with pytest.raises(ConfigError, match="to test"):
+            _ = study.roles
 
 
 def test_scans_forecast_nothing(

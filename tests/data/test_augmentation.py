@@ -27,14 +27,15 @@ def measured(scans, spacing=SPACING):
     return np.stack([lesion_targets(mask[0].numpy(), spacing) for mask in scans.lesion])
 
 
-def change(augmentation, batch, step=0, rows=None, seed=1):
+def change(augmentation, batch, passes=0, rows=None, seed=1):
     scans, targets = batch
+    passes = [passes] * len(scans)
     return augmentation(
-        scans, targets, SPACING, seed=seed, step=step, rows=rows or range(len(scans))
+        scans, targets, SPACING, seed=seed, passes=passes, rows=rows or range(len(scans))
     )
 
 
-def test_changes_are_keyed_by_seed_step_and_row(batch):
+def test_changes_are_keyed_by_seed_pass_and_row(batch):
     scans, targets = batch
     augmentation = Augmentation()
     first, moved = change(augmentation, batch)
@@ -42,12 +43,37 @@ def test_changes_are_keyed_by_seed_step_and_row(batch):
     torch.testing.assert_close(first.images, again.images, rtol=0, atol=0)
     part = scans[[5, 3]]
     alone, alone_targets = augmentation(
-        part, targets[[5, 3]], SPACING, seed=1, step=0, rows=[5, 3]
+        part, targets[[5, 3]], SPACING, seed=1, passes=[0, 0], rows=[5, 3]
     )
     torch.testing.assert_close(alone.images, first.images[[5, 3]], rtol=0, atol=1e-5)
     torch.testing.assert_close(alone_targets, moved[[5, 3]])
-    for other in (change(augmentation, batch, step=1), change(augmentation, batch, seed=2)):
+    for other in (change(augmentation, batch, passes=1), change(augmentation, batch, seed=2)):
         assert (other[0].images - first.images).abs().amax(dim=(1, 2, 3, 4)).min() > 0.5
+
+
+def test_a_scan_that_a_batch_takes_twice_is_changed_twice(batch):
+    """As the only scan of a small study would be."""
+    scans, targets = batch
+    twice, moved = Augmentation()(
+        scans[[4, 4]], targets[[4, 4]], SPACING, seed=1, passes=[0, 1], rows=[4, 4]
+    )
+    assert (twice.images[0] - twice.images[1]).abs().amax() > 0.5
+    assert (moved[0] - moved[1]).abs().amax() > 0.01
+
+
+def test_every_scan_has_its_own_spacing(batch):
+    scans, targets = batch
+    own = np.stack([SPACING, 2 * SPACING, SPACING])
+    rows = [0, 1, 2]
+    mixed, moved = Augmentation(**GEOMETRY)(
+        scans[rows], targets[rows], own, seed=1, passes=[0] * 3, rows=rows
+    )
+    for k in rows:
+        alone, target = Augmentation(**GEOMETRY)(
+            scans[[k]], targets[[k]], own[k], seed=1, passes=[0], rows=[k]
+        )
+        torch.testing.assert_close(mixed.images[[k]], alone.images, rtol=0, atol=1e-5)
+        torch.testing.assert_close(moved[[k]], target)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +122,7 @@ def test_voxels_that_are_no_cubes_keep_angles(batch):
     subjects = PhantomSubjects(size, count=6, seed=2).load()
     spacing = 2 * HALF_FIELD / np.asarray(size)
     moved, changed = Augmentation(mirror=0.0, turn=40.0, scale=0.0, shift=0.0, **GEOMETRY)(
-        subjects[:], subjects.targets, spacing, seed=4, step=0, rows=range(6)
+        subjects[:], subjects.targets, spacing, seed=4, passes=[0] * 6, rows=range(6)
     )
     error = np.abs(measured(moved, spacing) - changed.numpy())
     assert error[:, 1:4].max() < 0.03
@@ -128,11 +154,11 @@ def test_a_lesion_at_the_border_is_not_cut():
     targets = torch.from_numpy(
         np.stack([lesion_targets(mask[0].numpy(), np.ones(3)) for mask in lesion])
     )
-    # Several steps, since half of all shifts lead away from the border.
+    # Several passes, since half of all shifts lead away from the border.
     kept = []
-    for step in range(8):
+    for number in range(8):
         moved, changed = Augmentation(mirror=0.0, turn=0.0, scale=0.0, shift=6.0, **GEOMETRY)(
-            scans, targets, np.ones(3), seed=0, step=step, rows=[0, 1]
+            scans, targets, np.ones(3), seed=0, passes=[number, number], rows=[0, 1]
         )
         volumes = moved.lesion.sum(dim=(1, 2, 3, 4)).double().log()
         assert (volumes - changed[:, 0]).abs().max() < 0.35, "smoothed, not cut"

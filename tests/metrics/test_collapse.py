@@ -64,6 +64,14 @@ def test_few_latents_and_own_thresholds():
     assert diagnose_collapse(_means(4, 4), 12.0, 5.0, strict).verdict == "collapsed"
 
 
+def test_too_few_images_are_judged_by_information_and_ablation_alone():
+    result = diagnose_collapse(None, 40.0, 1.0)
+    assert result.verdict == "collapsed"
+    assert len(result.reasons) == 1
+    assert result.active_units is result.mean_variance is result.units is None
+    assert diagnose_collapse(None, 40.0, 8.0).verdict == "healthy"
+
+
 def test_shapes_are_checked():
     with pytest.raises(ShapeError, match="n ≥ 2"):
         active_units(torch.rand(1, 4))

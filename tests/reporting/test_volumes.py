@@ -8,7 +8,7 @@ import pytest
 from latens.errors import DataError
 from latens.reporting import write_figures, write_report
 from latens.reporting.volumes import answers, read_volumes, shown_metrics, volume_summary_text
-from latens.store import RunFolder, from_rows, write_csv, write_json
+from latens.store import RunFolder, from_rows, read_csv, write_csv, write_json
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 
 VALUES = {
@@ -44,6 +44,7 @@ def run(tmp_path: Path) -> RunFolder:
             row = {"stage": "exp3", "seed": seed, "metric": metric, "value": value}
             row |= {"lower": value - 0.01, "upper": value + 0.01, "level": 0.95}
             metrics.append({**row, "scans": 30, "subjects": 30, "status": "converged"})
+            metrics[-1]["missing"] = ""
         for step in (10, 20):
             for quantity in ("train_epoch/loss", "val_epoch/loss", "diag/kl_raw"):
                 row = {"stage": "exp3", "seed": seed, "step": step, "quantity": quantity}
@@ -76,6 +77,22 @@ def test_every_gate_and_leak_is_named_with_the_worst_seed(run: RunFolder) -> Non
     results = read_volumes(run)
     results.metrics.loc[0, "status"] = "collapsed"
     assert "collapsed" in answers(results)[0]
+
+
+def test_what_is_missing_is_named_with_its_reason(run: RunFolder) -> None:
+    path = run.tables / "volume_metrics.csv"
+    table = read_csv(path, VOLUME_METRICS)
+    gone = table["metric"].isin(["au_count", "leak_shape"])
+    table.loc[gone, "missing"] = "1 subject, 8 are needed"
+    table.loc[gone, ["value", "lower", "upper"]] = math.nan
+    write_csv(path, VOLUME_METRICS, table)
+    text = "\n".join(answers(read_volumes(run)))
+    assert "Not measured (1 subject, 8 are needed): active units, leak shape." in text
+    assert "seeds pass (more than 10)." not in text
+    assert "of the variance of shape" not in text
+    printed = volume_summary_text(table)
+    assert "– au_count, leak_shape: 1 subject, 8 are needed" in printed
+    assert write_report(run).read_text("utf-8").count("1 subject, 8 are needed") == 5
 
 
 def test_the_summary_leaves_single_probes_out(run: RunFolder) -> None:

@@ -161,6 +161,8 @@ def test_class_paths_of_overrides_follow_the_strict_rule(key, value):
         "cvae",
         "don't",
         "a [b",
+        "{subject}/{subject}_t1c.nii.gz",
+        "*/seg.nii.gz",
     ],
 )
 def test_ordinary_values_pass(value):

@@ -145,6 +145,26 @@ def test_early_stopping_restores_the_best_weights(monkeypatch):
     assert loss < losses[best + 15]
 
 
+@pytest.mark.parametrize("what", ["schedule", "warmup"])
+def test_no_stage_ends_before_its_schedules_do(monkeypatch, what):
+    """Two images are learned by heart within 40 steps; looks without a gain end the fit later."""
+    _, free = overfit()
+    if what == "schedule":
+        monkeypatch.setattr(UNet, "schedule_steps", property(lambda self: 120))
+        _, held = overfit()
+    else:
+        _, held = overfit(warmup_steps=120, learning_rate=0.05)
+        _, free = overfit(warmup_steps=20, learning_rate=0.05)
+    ends = [max(step for _, step, *_ in result.history) for result in (free, held)]
+    losses = {s: v for _, s, q, v in held.history if q == "val/loss"}
+    best = min(losses, key=losses.__getitem__)
+    assert ends[0] < 120
+    if what == "schedule":
+        assert ends[1] == max(best, 120) + 15  # three looks that count
+    else:
+        assert ends[1] == max(best + 15, 120)
+
+
 @pytest.mark.parametrize(
     ("losses", "since", "improving"),
     [

@@ -95,6 +95,33 @@ def test_a_step_is_cut_into_parts_and_rows_of_processes(two_processes):
         assert torch.equal(seen[0][2 * step][1], -seen[0][2 * step][0])
 
 
+def test_changed_batches_are_those_of_one_process_and_of_a_resumed_fit(two_processes, monkeypatch):
+    """Every row is changed once in every pass, whoever takes it and wherever a fit begins."""
+    x = torch.arange(5.0)
+    asked = []
+
+    def change(rows, passes):
+        asked.extend(zip(rows.tolist(), passes.tolist(), strict=True))
+        return x[rows] + 10 * passes, -x[rows] - 10 * passes
+
+    def batches(parts, start=0):
+        return [a for a, _ in PartBatches((x, x), 4, parts, 0, start, 5, change)]
+
+    monkeypatch.setattr(sharing, "world_size", lambda: 1)
+    monkeypatch.setattr(sharing, "rank", lambda: 0)
+    alone = batches(1)
+    assert sorted(asked) == [(row, number) for row in range(5) for number in range(4)]
+    assert all(torch.equal(a, b) for a, b in zip(batches(1, 3), alone[3:], strict=True))
+    monkeypatch.setattr(sharing, "world_size", lambda: 2)
+    seen = []
+    for rank in (0, 1):
+        two_processes(rank)
+        seen.append(batches(2))
+    for step in range(5):
+        rows = [seen[rank][2 * step + part] for part in (0, 1) for rank in (0, 1)]
+        assert torch.equal(torch.cat(rows), alone[step])
+
+
 def test_blocks_of_validation_are_even():
     x = torch.arange(17.0)
     blocks = [len(a) for a, _ in EvenBlocks((x, x), 16)]

@@ -6,7 +6,7 @@ mirrors left and right, R turns, s scales, d shifts. Such a similarity changes l
 flatness as they are; so no target is ever wrong. A lesion that would be cut is not moved.
 
 Intensities change channel by channel within the brain, x → a x + b + σ n; targets do not depend
-on them. Everything is a function of (seed, step, row).
+on them. Everything is a function of (seed, pass, row), where a pass takes every scan once.
 """
 
 import math
@@ -31,7 +31,7 @@ SHARE = 0.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of scans; all of them are drawn anew at every step.
+    """Random changes of scans; all of them are drawn anew at every pass over the scans.
 
     Args:
         mirror: Probability of exchanging left and right.
@@ -71,7 +71,7 @@ class Augmentation:
         spacing: Sequence[float] | np.ndarray,
         *,
         seed: int,
-        step: int,
+        passes: Sequence[int],
         rows: Sequence[int],
     ) -> tuple[Scans, Tensor]:
         """Changed scans and their targets.
@@ -79,19 +79,20 @@ class Augmentation:
         Args:
             scans: B scans.
             targets: Columns `TARGETS`, `(B, 8)`.
-            spacing: Millimetres between voxels along D, H, W.
+            spacing: Millimetres between voxels along D, H, W, `(3,)`, or of each scan, `(B, 3)`.
             seed: Key of the training.
-            step: Optimiser step.
-            rows: Position of each scan in its collection, B of them; a row that occurs twice in
-                a batch is changed twice alike.
+            passes: How often each scan has been taken before, B of them.
+            rows: Position of each scan in its collection, B of them.
 
         Returns:
             Scans of the same shapes, and targets `(B, 8)`.
         """
-        streams = [NoiseStream(seed, Purpose.AUGMENTATION, step, int(row)) for row in rows]
+        keys = zip(passes, rows, strict=True)
+        streams = [NoiseStream(seed, Purpose.AUGMENTATION, int(p), int(row)) for p, row in keys]
         drawn = torch.stack([stream.uniform((8,), torch.float64) for stream in streams])
         matrix, move, scale = self._similarity(drawn)
         half = torch.as_tensor(scans.images.shape[2:]) * torch.as_tensor(np.asarray(spacing)) / 2
+        half = half.expand(len(scans), 3)  # mm
         cut = _cut(scans.lesion, matrix, move, half)
         matrix[cut], move[cut], scale[cut] = torch.eye(3, dtype=torch.float64), 0.0, 1.0
         moved = _moved_scans(scans, matrix, move, half)
@@ -131,17 +132,17 @@ def _cut(lesion: Tensor, matrix: Tensor, move: Tensor, half: Tensor) -> Tensor:
             continue
         size = torch.tensor(mask.shape, dtype=torch.float64)
         low, high = voxels.amin(0) / size, (voxels.amax(0) + 1) / size
-        ends = (2 * torch.stack([low, high]) - 1) * half  # mm from the middle
+        ends = (2 * torch.stack([low, high]) - 1) * half[row]  # mm from the middle
         corners = torch.cartesian_prod(*ends.T)  # (8, 3)
-        cut[row] = bool(((corners @ matrix[row].T + move[row]).abs() > half).any())
+        cut[row] = bool(((corners @ matrix[row].T + move[row]).abs() > half[row]).any())
     return cut
 
 
 def _moved_scans(scans: Scans, matrix: Tensor, move: Tensor, half: Tensor) -> Scans:
     """Images interpolated linearly, 0 from outside; masks where half of a voxel is covered."""
     inverse = torch.linalg.inv(matrix)
-    back = inverse / half[:, None] * half  # between coordinates from −1 to 1
-    start = -(inverse @ move[..., None]) / half[:, None]
+    back = inverse / half[:, :, None] * half[:, None]  # between coordinates from −1 to 1
+    start = -(inverse @ move[..., None]) / half[..., None]
     theta = torch.cat([back, start], dim=2).flip(1)  # torch names its axes x, y, z: W, H, D
     theta[:, :, :3] = theta[:, :, :3].flip(2)
     stacked = torch.cat([scans.images, scans.brain.float(), scans.lesion.float()], dim=1)

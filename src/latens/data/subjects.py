@@ -225,6 +225,15 @@ class Subjects:
         Raises:
             ConfigError: If there is no such column.
         """
+        return self.targets[:, self.columns(*names)]
+
+    @staticmethod
+    def columns(*names: str) -> list[int]:
+        """Positions of the same columns among `TARGETS`.
+
+        Raises:
+            ConfigError: If there is no such column.
+        """
         columns = []
         for name in names:
             for column in PARTS.get(name, (name,)):
@@ -236,7 +245,7 @@ class Subjects:
                         "Choose among these.",
                     )
                 columns.append(TARGETS.index(column))
-        return self.targets[:, columns]
+        return columns
 
     def factor(self, name: str) -> Tensor:
         """True values of one factor, `(N,)`.

@@ -1,8 +1,8 @@
 """Assess a VAE of volumes on held-out subjects: latents in use, likelihood, parts and leakage."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from math import inf, log
+from dataclasses import dataclass, field, replace
+from math import inf, log, nan
 
 import numpy as np
 import torch
@@ -15,7 +15,15 @@ from latens.metrics.probes import Array, Probe, explained, explained_rows, probe
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.objectives.dependence import distance_correlation
-from latens.training.diagnostics import LatentUse, encoded, latent_use, of_others
+from latens.training.diagnostics import (
+    FEWEST,
+    LatentUse,
+    encoded,
+    exchangeable,
+    latent_use,
+    of_others,
+    too_few,
+)
 
 PROBES: tuple[Probe, ...] = ("ridge", "kernel")
 BLOCK = 16
@@ -24,6 +32,8 @@ WEIGHED = 64
 draw is decoded."""
 DRAWS = 64
 """Draws of q per volume behind an importance-sampled likelihood."""
+LEAST_KNOWN = 10
+"""Volumes with a known quantity, among the fitting and among the held-out ones, that R² needs."""
 FOLDS = 5
 """Folds of held-out subjects for the probes that are fitted on held-out subjects."""
 
@@ -57,11 +67,13 @@ class VolumeAssessment:
 
     Attributes:
         use: Latents and diagnostics on the held-out volumes.
-        values: Interval by metric.
+        values: Interval by metric; without bounds where there are fewer than `FEWEST` subjects.
+        missing: Why there is no number, by metric.
     """
 
     use: LatentUse
     values: dict[str, Interval] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
 
 
 @torch.no_grad()
@@ -77,7 +89,10 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
     `permuted_rest` (the same for `rest` alone), and for each known part `r2` (probes of all
     latents), `aligned` (the part of that name itself), `leak` (probes of `rest`), `dependence`.
     Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
-    subjects; without a suffix the largest of the four.
+    subjects; without a suffix the largest of the four. What a handful of subjects cannot tell is
+    missing: R², dependence and active units below `FEWEST` of them, R² with fewer than
+    `LEAST_KNOWN` known quantities, and exchanges where a subject has more than half of the
+    volumes.
 
     Args:
         model: Trained model in its final state.
@@ -98,8 +113,48 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
         if name in rows:
             both = np.concatenate([rows[name], rows["mu"]], 1)
             values[name] = bootstrap_interval(both, groups, _ratio)
-    values |= _read(model, sample, use.loc)
-    return VolumeAssessment(use, values)
+    unread = _unread(sample, use.subjects)
+    values |= _read(model, sample, use.loc, [n for n in sample.test_targets if n not in unread])
+    if use.subjects < FEWEST:
+        values = {name: replace(i, lower=nan, upper=nan) for name, i in values.items()}
+    return VolumeAssessment(use, values, _missing(model, use.subjects, rows, unread))
+
+
+def _unread(sample: Sample, subjects: int) -> dict[str, str]:
+    """Why no R² is given, by part."""
+    found = {}
+    for name in sample.test_targets:
+        both = sample.test_targets[name], sample.fitting_targets[name]
+        here, there = (int(torch.isfinite(known).all(1).sum()) for known in both)
+        if subjects < FEWEST:
+            found[name] = too_few(subjects)
+        elif min(here, there) < LEAST_KNOWN:
+            found[name] = (
+                f"known of {here} held-out and {there} training scans, {LEAST_KNOWN} of each are "
+                "needed"
+            )
+    return found
+
+
+def _missing(
+    model: VolumeVAE, subjects: int, rows: Mapping[str, Array], unread: Mapping[str, str]
+) -> dict[str, str]:
+    """Why there is no number, by metric that the model would have."""
+    partitioned = isinstance(model, PartitionedVAE)
+    found = {}
+    if subjects < FEWEST:
+        names = ("au_count", "au_frac", "mu_var_mean", *(("rest_units",) if partitioned else ()))
+        found |= dict.fromkeys(names, too_few(subjects))
+    for name in ("ablation_permuted", *(("permuted_rest",) if partitioned else ())):
+        if name not in rows:
+            found[name] = "a subject has more than half of the held-out scans"
+    for part, reason in unread.items():
+        found[f"r2_{part}"] = reason
+        if partitioned:
+            found[f"leak_{part}"] = reason
+        if partitioned and part in model.parts:
+            found |= {f"aligned_{part}": reason, f"dependence_{part}": reason}
+    return found
 
 
 def _likelihood(
@@ -164,11 +219,12 @@ def _ratio(means: Array) -> Array:
 
 def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str, Array]:
     """Per volume: −ELBO per element, KL, mean square errors; `(m, 1)` each."""
-    others = loc[of_others(sample.groups)]
-    codes = {"mu": loc, "ablation_z0": torch.zeros_like(loc), "ablation_permuted": others}
-    if isinstance(model, PartitionedVAE):
-        own = model.parts[REST]
-        codes["permuted_rest"] = torch.cat([loc[:, : own.start], others[:, own]], 1)
+    codes = {"mu": loc, "ablation_z0": torch.zeros_like(loc)}
+    if exchangeable(sample.groups):
+        codes["ablation_permuted"] = others = loc[of_others(sample.groups)]
+        if isinstance(model, PartitionedVAE):
+            own = model.parts[REST]
+            codes["permuted_rest"] = torch.cat([loc[:, : own.start], others[:, own]], 1)
     found: dict[str, list[Tensor]] = {name: [] for name in ("neg_elbo", "kl", *codes)}
     for number, start in enumerate(range(0, len(loc), BLOCK)):
         block = slice(start, start + BLOCK)
@@ -185,17 +241,20 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
     }
 
 
-def _read(model: VolumeVAE, sample: Sample, test: Tensor) -> dict[str, Interval]:
-    """R² of every part: by probes of all latents, by the aligned part, by probes of `rest`."""
-    fitting, _ = encoded(model, sample.fitting)
+def _read(
+    model: VolumeVAE, sample: Sample, test: Tensor, parts: Sequence[str]
+) -> dict[str, Interval]:
+    """R² of some parts: by probes of all latents, by the aligned part, by probes of `rest`."""
     values: dict[str, Interval] = {}
+    if not parts:
+        return values
+    fitting, _ = encoded(model, sample.fitting)
     groups = np.asarray(sample.groups)
     aligned = predicted_parts(model, test)
-    for name, truth in sample.test_targets.items():
+    for name in parts:
+        truth = sample.test_targets[name]
         known_here = torch.isfinite(truth).all(1)
         known_there = torch.isfinite(sample.fitting_targets[name]).all(1)
-        if min(int(known_here.sum()), int(known_there.sum())) < 10:
-            continue
         t, own = _array(truth[known_here]), groups[known_here.numpy()]
         learned = _array(sample.fitting_targets[name][known_there])
         sources = {"r2": slice(None)}

@@ -42,19 +42,19 @@ class CollapseDiagnosis:
     """Numbers behind the verdict of the collapse gate.
 
     Attributes:
-        active_units: #{k : Var_x E[z_k|x] ≥ threshold}.
-        units: Number of latents k.
+        active_units: #{k : Var_x E[z_k|x] ≥ threshold}; null where it was not judged.
+        units: Number of latents k; null likewise.
         kl_raw: KL without free bits, nats per sample, mean over images.
-        mean_variance: Var_x μ_k, mean over units.
+        mean_variance: Var_x μ_k, mean over units; null where it was not judged.
         ablation_ratio: MSE of decoder(0) over MSE of decoder(μ).
         verdict: `collapsed` if one number says so, `healthy` if all do, else `weak`.
         reasons: One phrase per number that is not healthy.
     """
 
-    active_units: int
-    units: int
+    active_units: int | None
+    units: int | None
     kl_raw: float
-    mean_variance: float
+    mean_variance: float | None
     ablation_ratio: float
     verdict: Verdict
     reasons: tuple[str, ...]
@@ -126,7 +126,7 @@ def kl_per_unit(loc: Tensor, scale: Tensor) -> Tensor:
 
 
 def diagnose_collapse(
-    loc: Tensor,
+    loc: Tensor | None,
     kl_raw: float,
     ablation_ratio: float,
     thresholds: CollapseThresholds | None = None,
@@ -136,7 +136,8 @@ def diagnose_collapse(
     A number that is not finite counts as collapsed.
 
     Args:
-        loc: Posterior means of the validation images, `(n, k)`.
+        loc: Posterior means of the validation images, `(n, k)`; null where there are too few for
+            a variance, and the verdict rests on the other two symptoms.
         kl_raw: KL(q‖p) against the model's own prior, nats per sample, mean over images; for a
             standard normal prior `kl_per_unit(loc, scale).sum(1).mean()`.
         ablation_ratio: MSE of decoder(0) over MSE of decoder(μ); 1 = latents are ignored.
@@ -146,30 +147,34 @@ def diagnose_collapse(
         The numbers, the verdict, and a phrase for each number that is not healthy.
 
     Raises:
-        ShapeError: If `loc` is not a matrix with two rows or more.
+        ShapeError: If `loc` is no matrix with two rows or more.
     """
     limits = thresholds or CollapseThresholds()
-    variance = unit_variance(loc)
-    units = int(loc.shape[1])
-    active = int((variance >= limits.active_variance).sum())
-    enough = min(limits.active_healthy, (units + 1) // 2)
-    mean_variance = float(variance.mean())
-    symptoms = (
-        (f"{active} of {units} units active", active, 1, enough),
+    units = active = mean_variance = None
+    symptoms: list[tuple[str, float, float, float]] = []
+    if loc is not None:
+        variance, units = unit_variance(loc), int(loc.shape[1])
+        active = int((variance >= limits.active_variance).sum())
+        mean_variance = float(variance.mean())
+        enough = min(limits.active_healthy, (units + 1) // 2)
+        symptoms += [
+            (f"{active} of {units} units active", active, 1, enough),
+            (
+                f"mean variance of the posterior means {mean_variance:.3g}",
+                mean_variance,
+                limits.variance_collapsed,
+                limits.variance_healthy,
+            ),
+        ]
+    symptoms += [
         (f"KL {kl_raw:.3g} nats", kl_raw, limits.kl_collapsed, limits.kl_healthy),
-        (
-            f"mean variance of the posterior means {mean_variance:.3g}",
-            mean_variance,
-            limits.variance_collapsed,
-            limits.variance_healthy,
-        ),
         (
             f"MSE with z = 0 only {ablation_ratio:.3g} × the reconstruction's",
             ablation_ratio,
             limits.ratio_collapsed,
             limits.ratio_healthy,
         ),
-    )
+    ]
     verdict: Verdict = "healthy"
     if any(not value >= collapsed for _, value, collapsed, _ in symptoms):
         verdict = "collapsed"

@@ -144,6 +144,11 @@ class Model(nn.Module, ABC):
         """
         return self.terms(stage, x, y, noise, problem)
 
+    @property
+    def schedule_steps(self) -> int:
+        """Optimiser steps until every weight of the objective is final; none by default."""
+        return 0
+
     def schedule(self, step: int) -> dict[str, float]:
         """Named weights and levels at an optimiser step, for logs; none by default."""
         return {}

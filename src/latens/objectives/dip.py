@@ -47,6 +47,11 @@ class Dip:
         """Optimiser steps until the weights are final."""
         return self.start + self.ramp
 
+    @property
+    def rows(self) -> int:
+        """Rows, over all processes, without which the estimator has no covariance."""
+        return 4 if self.estimator == "squares" else 2
+
     def weights(self, step: int) -> dict[str, float]:
         """λ_od and λ_d at an optimiser step."""
         share = Ramp(self.start, self.ramp)(step)

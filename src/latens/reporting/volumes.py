@@ -2,7 +2,6 @@
 
 import base64
 import io
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +105,8 @@ def read_volumes(run: RunFolder) -> VolumeResults:
             )
         # `nan` is the word of a status; numbers that are none are empty.
         tables[name] = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    reasons = tables["volume_metrics"]["missing"].astype(object)
+    tables["volume_metrics"]["missing"] = reasons.fillna("")
     units = read_json(run.units_file)
     seed_of = {fit: int(name.removeprefix("seed ")) for name, fit in units["fits"].items()}
     places = [run.evaluation(hash) for hash in units["evaluations"]]
@@ -125,7 +126,17 @@ def volume_summary_text(metrics: pd.DataFrame) -> str:
             rows = metrics[(metrics["seed"] == seed) & (metrics["metric"] == metric)]
             cells.append(_text(rows.iloc[0]) if len(rows) else "–")
         lines.append(f"{metric:<28}" + "".join(f"{cell:>26}" for cell in cells))
+    lines += [f"– {', '.join(names)}: {why}" for why, names in missing(metrics).items()]
     return "\n".join(lines)
+
+
+def missing(metrics: pd.DataFrame) -> dict[str, list[str]]:
+    """Metrics of the summary that no seed has, by the reason."""
+    found: dict[str, list[str]] = {}
+    for metric in shown_metrics(set(metrics["metric"])):
+        for reason in sorted(set(metrics.loc[metrics["metric"] == metric, "missing"]) - {""}):
+            found.setdefault(reason, []).append(metric)
+    return found
 
 
 def shown_metrics(known: set[str]) -> list[str]:
@@ -137,6 +148,8 @@ def shown_metrics(known: set[str]) -> list[str]:
 
 
 def _text(row: Any) -> str:
+    if row["missing"]:
+        return "–"
     value = format_value(row["value"], row["lower"], row["upper"])
     return f"{value} {format_interval(row['value'], row['lower'], row['upper'])}".strip()
 
@@ -146,7 +159,7 @@ def answers(results: VolumeResults) -> list[str]:
     found = []
     for metric, least, rule in GATES:
         rows = [results.cell(seed, metric) for seed in results.seeds]
-        values = [row["value"] for row in rows if row is not None]
+        values = [row["value"] for row in rows if row is not None and not row["missing"]]
         if values:
             inside = sum(value >= least for value in values)
             shown = ", ".join(format_value(value) for value in values)
@@ -157,10 +170,20 @@ def answers(results: VolumeResults) -> list[str]:
         if metric.endswith(SINGLE):
             continue
         rows = [results.cell(seed, metric) for seed in results.seeds]
-        worst = max((row["value"] for row in rows if row is not None), default=math.nan)
+        values = [row["value"] for row in rows if row is not None and not row["missing"]]
+        if not values:
+            continue
+        worst = max(values)
         verdict = "no more than the bar of 0.05" if worst <= 0.05 else "more than the bar of 0.05"
         part = metric.removeprefix("leak_")
         found.append(f"The rest tells {worst:.3f} of the variance of {part} at most: {verdict}.")
+    for reason, names in missing(results.metrics).items():
+        found.append(f"Not measured ({reason}): {', '.join(_words(name) for name in names)}.")
+    if not results.run["data"]["validation"]:
+        found.append(
+            "Weights were chosen on the training scans themselves: nothing says when the model "
+            "began to learn them by heart but the numbers of the held-out subjects."
+        )
     failed = sorted({s for s in results.metrics["status"] if s not in ("converged", "stopped")})
     if failed:
         found.insert(0, f"A seed ended {', '.join(failed)}: its numbers describe a failed model.")
@@ -375,8 +398,8 @@ def _uri(figure: "Figure") -> str:
 
 
 def _cell(row: dict[str, Any] | None) -> dict[str, Any]:
-    if row is None:
-        return {"text": "–", "interval": ""}
+    if row is None or row["missing"]:
+        return {"text": "–", "interval": "" if row is None else row["missing"]}
     return {
         "text": format_value(row["value"], row["lower"], row["upper"]),
         "interval": format_interval(row["value"], row["lower"], row["upper"]),

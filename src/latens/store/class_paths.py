@@ -18,6 +18,8 @@ _OWN = re.compile(r"latens(\.[a-z_][a-z0-9_]*)*\.[A-Z][A-Za-z0-9]*")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _DEPTH = 100
 _STRUCTURE = re.compile(r"""^\s*[\[{"'!&*?|>-]|:\s|:$|\n""")
+# Names of files with placeholders, which no parser reads as keys with values.
+_FILE_PATTERN = re.compile(r"[\w./{}*?-]+")
 # A relative file name looks like a class path; these endings are no classes.
 _SUFFIX = re.compile(
     r"bmp|bz2|csv|dcm|gif|gz|h5|hdf5|html|idx|jpe?g|json|mat|md|mgz|nii|np[yz]|parquet|pdf|png"
@@ -109,7 +111,7 @@ def _check_text(text: str, place: str, trusted: frozenset[str], depth: int) -> N
     try:
         inner = parse_yaml(text) if content else None
     except ValueError as error:
-        if _STRUCTURE.search(text):
+        if _STRUCTURE.search(text) and not _FILE_PATTERN.fullmatch(text):
             raise ConfigError(
                 place, "plain text or well-formed YAML", error, "Correct the quotes or brackets."
             ) from error

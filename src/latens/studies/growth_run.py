@@ -47,7 +47,7 @@ from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
 from latens.training import one_thread
 from latens.types import PathLike
 
-GROWTH_VERSION = 2
+GROWTH_VERSION = 3
 """Raised when numbers of the same configuration change."""
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"

@@ -22,6 +22,12 @@ def batch_indices(n: int, batch_size: int, seed: int, step: int) -> Tensor:
     return torch.stack([orders[place // n][place % n] for place in places])
 
 
+def batch_passes(n: int, batch_size: int, step: int) -> Tensor:
+    """Which permutation each index of `batch_indices` is from, `(batch_size,)`, from 0."""
+    first = step * batch_size
+    return torch.arange(first, first + batch_size) // n
+
+
 class StepBatches:
     """The batches of the next `steps` steps, as an iterable for Lightning.
 

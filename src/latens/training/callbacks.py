@@ -22,16 +22,19 @@ class BestWeights(Callback):
 
     Args:
         patience: Looks without improvement before the stage ends.
+        schedules: Last step of the model's own schedules; looks up to it do not count, since a
+            loss that does not fall while its weights still change is no reason to end.
+        warmups: Steps of the warm-ups, within which no stage ends.
 
     Attributes:
         history: Rows `(step, quantity, value)`.
         best_loss: Lowest validation loss, nats per element.
         best_step: Step of the best weights.
-        looks_since_best: Looks since then.
+        looks_since_best: Looks since then that count.
     """
 
-    def __init__(self, patience: int) -> None:
-        self.patience = patience
+    def __init__(self, patience: int, schedules: int = 0, warmups: int = 0) -> None:
+        self.patience, self.schedules, self.warmups = patience, schedules, warmups
         self.history: list[tuple[int, str, float]] = []
         self.best_loss = float("inf")
         self.best_step = -1
@@ -40,7 +43,10 @@ class BestWeights(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A stage that had stopped when it was checkpointed stays stopped when resumed."""
-        trainer.should_stop = self.looks_since_best >= self.patience
+        trainer.should_stop = self._over(trainer.global_step)
+
+    def _over(self, step: int) -> bool:
+        return self.looks_since_best >= self.patience and step >= self.warmups
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Record, compare, stop."""
@@ -52,9 +58,9 @@ class BestWeights(Callback):
             self.best_loss, self.best_step, self.looks_since_best = means["val/loss"], step, 0
             state = pl_module.model.state_dict()
             self.weights = {k: v.detach().clone() for k, v in state.items()}
-        else:
+        elif step > self.schedules:
             self.looks_since_best += 1
-            trainer.should_stop = self.looks_since_best >= self.patience
+            trainer.should_stop = self._over(step)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs to choose as the uninterrupted one."""

@@ -12,7 +12,9 @@
 | `sched/…` | weights and levels of the step |
 | `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
 
-Errors are mean squares over all elements, in the squared unit of the data.
+Errors are mean squares over all elements, in the squared unit of the data. Variances over volumes
+are left out where fewer than `FEWEST` subjects are looked at, and the permuted error where a
+subject has more than half of the volumes, so that none of another one could stand for each of its.
 """
 
 from collections import Counter
@@ -37,6 +39,8 @@ from latens.objectives.kl_control import kl_per_latent
 from latens.training.module import StageModule
 
 BLOCK = 16
+FEWEST = 8
+"""Subjects that a variance over subjects, or an interval, needs."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +51,39 @@ class LatentUse:
         loc: Posterior means, `(n, dim)`.
         scale: Posterior standard deviations, `(n, dim)`.
         numbers: Values by key, without `sched/`, `train_epoch/` and the losses.
+        subjects: Number of subjects that the volumes are of.
     """
 
     loc: Tensor
     scale: Tensor
     numbers: dict[str, float]
+    subjects: int
 
     @property
     def diagnosis(self) -> CollapseDiagnosis:
-        """The verdict of the collapse gate, with the limits of volumes."""
+        """The verdict of the collapse gate, with the limits of volumes; of few subjects without
+        the variance of the means.
+        """
         found = self.numbers
         ratio = found["diag/recon_z0_mse"] / found["diag/recon_mu_mse"]
-        return diagnose_collapse(self.loc, found["diag/kl_raw"], ratio)
+        loc = self.loc if self.subjects >= FEWEST else None
+        return diagnose_collapse(loc, found["diag/kl_raw"], ratio)
 
 
 def encoded(model: VolumeVAE, x: Tensor) -> tuple[Tensor, Tensor]:
     """Means and standard deviations of q(z | x), block by block, `(n, dim)` each."""
     parts = [model.encode(x[rows].to(_device(model))) for rows in _blocks(len(x))]
     return torch.cat([q.mean for q in parts]), torch.cat([q.stddev for q in parts])
+
+
+def too_few(subjects: int) -> str:
+    """Words for a number that so many subjects cannot give."""
+    return f"{subjects} subject{'s' * (subjects != 1)}, {FEWEST} are needed"
+
+
+def exchangeable(groups: Sequence[object]) -> bool:
+    """Whether every row can have one of another group: none holds more than half of the rows."""
+    return 2 * max(Counter(groups).values()) <= len(groups)
 
 
 def of_others(groups: Sequence[object]) -> list[int]:
@@ -93,7 +112,7 @@ def latent_use(
 
     Args:
         model: The model.
-        x: Volumes, `(n, *signal_shape)`, n ≥ 2.
+        x: Volumes, `(n, *signal_shape)`.
         noise: Source of one draw per volume.
         channels: Names of the channels.
         data_range: L of PSNR and SSIM.
@@ -105,8 +124,10 @@ def latent_use(
         "mu": loc,
         "sample": z,
         "z0": torch.zeros_like(loc),
-        "permuted": loc[of_others(range(len(loc)) if groups is None else groups)],
     }
+    own = range(len(loc)) if groups is None else groups
+    if exchangeable(own):
+        versions["permuted"] = loc[of_others(own)]
     sums = dict.fromkeys(versions, 0.0)
     quality: dict[str, float] = {}
     for rows in _blocks(len(x)):
@@ -121,18 +142,24 @@ def latent_use(
                 _count(quality, f"val_epoch/ssim_{channel}", ssim(*pair, data_range))
     mse = {f"diag/recon_{name}_mse": total / len(x) for name, total in sums.items()}
     kl = float(kl_per_latent(diagonal_normal(loc, scale, 1)).sum(1).mean())
-    variance = unit_variance(loc)
-    active = active_units(loc)
+    subjects = len(set(own))
     numbers = {
-        "diag/au_count": float(active),
-        "diag/au_frac": active / loc.shape[1],
+        **(_variances(loc) if subjects >= FEWEST else {}),
         "diag/kl_raw": kl,
-        "diag/mu_var_mean": float(variance.mean()),
         **mse,
         "diag/recon_delta_mu_vs_sampled": mse["diag/recon_sample_mse"] - mse["diag/recon_mu_mse"],
         **{name: total / len(x) for name, total in quality.items()},
     }
-    return LatentUse(loc, scale, numbers)
+    return LatentUse(loc, scale, numbers, subjects)
+
+
+def _variances(loc: Tensor) -> dict[str, float]:
+    active = active_units(loc)
+    return {
+        "diag/au_count": float(active),
+        "diag/au_frac": active / loc.shape[1],
+        "diag/mu_var_mean": float(unit_variance(loc).mean()),
+    }
 
 
 def _blocks(n: int) -> Iterator[slice]:

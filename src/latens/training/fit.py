@@ -114,7 +114,9 @@ def _fit_stage(
     hardware: Hardware,
     watchers: Sequence[Callback],
 ) -> BestWeights:
-    settings, best = module.settings, BestWeights(module.settings.patience)
+    settings = module.settings
+    warmups = max(settings.warmup_steps, settings.kl_warmup_steps)
+    best = BestWeights(settings.patience, module.model.schedule_steps, warmups)
     callbacks: list = [*watchers, best]
     found = None
     if resume is not None:

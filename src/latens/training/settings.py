@@ -19,7 +19,8 @@ class Training:
             unused. Validation always has β = 1.
         gradient_clip: Largest norm of the gradient of the loss (nats per element).
         validate_every: Steps between two looks at the validation share of N.
-        patience: Looks without a better validation loss before the stage ends.
+        patience: Looks without a better validation loss before the stage ends. Looks within the
+            schedules of a model's own do not count, and no stage ends within a warm-up.
     """
 
     max_steps: int = 1000

@@ -1,13 +1,17 @@
 """Batches of volumes: few rows at a time, shared by processes, gradients accumulated."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 
-from latens.training.batches import Pair, batch_indices
+from latens.training.batches import Pair, batch_indices, batch_passes
 from latens.training.settings import Training
 from latens.training.sharing import own_rows
+
+Change = Callable[[Tensor, Tensor], Pair]
+"""Changed volumes and what is known of them, of the rows `(B,)` in the passes `(B,)`."""
 
 
 class PartBatches:
@@ -21,12 +25,22 @@ class PartBatches:
         seed: Key of the order.
         start: First step.
         stop: Step after the last one.
+        change: Takes the place of reading from `pair`; null for none. A process changes no rows
+            but its own.
     """
 
     def __init__(
-        self, pair: Pair, batch_size: int, parts: int, seed: int, start: int, stop: int
+        self,
+        pair: Pair,
+        batch_size: int,
+        parts: int,
+        seed: int,
+        start: int,
+        stop: int,
+        change: Change | None = None,
     ) -> None:
         self.x, self.y = pair
+        self.change = change
         self.batch_size, self.parts, self.seed = batch_size, parts, seed
         self.start, self.stop = start, stop
 
@@ -36,9 +50,13 @@ class PartBatches:
     def __iter__(self) -> Iterator[Pair]:
         for step in range(self.start, self.stop):
             rows = batch_indices(len(self.x), self.batch_size, self.seed, step)
-            for part in rows.chunk(self.parts):
+            passes = batch_passes(len(self.x), self.batch_size, step)
+            for part, number in zip(rows.chunk(self.parts), passes.chunk(self.parts), strict=True):
                 mine = own_rows(part)
-                yield self.x[mine], self.y[mine]
+                if self.change is None:
+                    yield self.x[mine], self.y[mine]
+                else:
+                    yield self.change(mine, own_rows(number))
 
 
 class EvenBlocks:
@@ -73,6 +91,7 @@ class VolumeData(LightningDataModule):
         seed: Key of the order of the batches.
         parts: Batches whose gradients make one step.
         block: Largest block of validation.
+        change: What is done to training volumes; see `PartBatches`.
     """
 
     def __init__(
@@ -84,18 +103,19 @@ class VolumeData(LightningDataModule):
         *,
         parts: int = 1,
         block: int = 16,
+        change: Change | None = None,
     ) -> None:
         super().__init__()
         self.train, self.validation = train, validation
         self.settings, self.seed = settings, seed
-        self.parts, self.block = parts, block
+        self.parts, self.block, self.change = parts, block, change
 
     def train_dataloader(self) -> PartBatches:
         """The steps up to the next look at the validation share."""
         start = 0 if self.trainer is None else self.trainer.global_step
         stop = min(start + self.settings.validate_every, self.settings.max_steps)
         size = self.settings.batch_size
-        return PartBatches(self.train, size, self.parts, self.seed, start, stop)
+        return PartBatches(self.train, size, self.parts, self.seed, start, stop, self.change)
 
     def val_dataloader(self) -> EvenBlocks:
         """The validation share; every process looks at all of it."""

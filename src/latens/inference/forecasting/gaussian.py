@@ -3,10 +3,22 @@
     y_i ~ N(m(t), k(t, t') + σ² I),   m(t) = β₀ + β₁ t
 
 Parameters maximise the likelihood of all other patients together; the forecast is the conditional
-distribution given the patient's own earlier visits. Censored readings stand at the limit of
-detection, and so does what is forecast below it.
+distribution given the patient's own earlier visits. Of a censored reading it is known that it lies
+below the limit of detection L, and no more:
+
+    p(y_i) = N(y_seen; m, K) P(y_censored < L | y_seen),   K = k + σ² I
+
+The probability is an integral over the censored readings, taken one after the other at fixed
+points (GHK), e_j the whitened reading j, K = C Cᵀ, the seen ones first:
+
+    b_j = (L − m_j − Σ_l<j C_jl e_l)/C_jj,   e_j = Φ⁻¹(u_j Φ(b_j)),   P ≈ mean_u Π_j Φ(b_j)
+
+The points, weighted by Π Φ(b_j), are draws of what was not seen, and stand for it in the forecast.
+What is forecast below the limit stands at it.
 
 References:
+    Geweke, Keane, Runkle (1994), Alternative computational approaches to inference in the
+    multinomial probit model, section 2, https://doi.org/10.2307/2109766;
     Rasmussen, Williams (2006), Gaussian processes for machine learning, eqs. 2.23 to 2.30, 5.8,
     https://gaussianprocess.org/gpml/; Laird, Ware (1982), Random-effects models for longitudinal
     data, https://doi.org/10.2307/2529876.
@@ -15,6 +27,8 @@ References:
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,6 +42,36 @@ from latens.inference.forecasting.forecast import (
 from latens.inference.samplers.maximise import maximise
 
 _JITTER = 1e-6
+_POINTS = 64
+"""Points of the integral over the censored readings of a patient."""
+_COLUMNS = 64
+"""Points are made for so many readings at a time: those of a reading do not depend on how many."""
+_LEAST = 1e-290
+
+
+@lru_cache(maxsize=4)
+def _points(readings: int) -> Tensor:
+    """Scrambled Sobol points in the unit cube, `(S, readings)`."""
+    dim = _COLUMNS * -(-readings // _COLUMNS)
+    points = torch.quasirandom.SobolEngine(dim, scramble=True, seed=0)
+    return points.draw(_POINTS, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)[:, :readings]
+
+
+@dataclass(frozen=True, eq=False)
+class Readings:
+    """Readings in standard units: the seen ones, the censored ones, padding.
+
+    Attributes:
+        t: Time since the first visit, `(B, T)`; 0 where padded.
+        y: Log volume, `(B, T)`; the limit where censored.
+        mask: Visits that took place, `(B, T)`.
+        censored: Those without a reading above the limit, `(B, T)`.
+    """
+
+    t: Tensor
+    y: Tensor
+    mask: Tensor
+    censored: Tensor
 
 
 class PooledGaussian(Forecaster):
@@ -60,10 +104,14 @@ class PooledGaussian(Forecaster):
         """σ²: the first parameter is log σ."""
         return (2 * theta[0]).exp() + _JITTER
 
-    def _standard(self, history: VolumeSeries) -> tuple[Tensor, Tensor]:
+    def _readings(self, history: VolumeSeries) -> Readings:
         loc, scale, unit = self.unit
         t = torch.where(history.mask, (history.times - history.times[:, :1]) / unit, 0.0)
-        return t, (history.log_volumes - loc) / scale
+        y = (history.log_volumes - loc) / scale
+        kinds = history.censored.int() + 2 * (~history.mask).int()
+        order = kinds.argsort(dim=1, stable=True)
+        parts = (t, y, history.mask, history.censored)
+        return Readings(*(part.gather(1, order) for part in parts))
 
     def _cholesky(self, theta: Tensor, t: Tensor, mask: Tensor) -> Tensor:
         k = self.covariance(theta, t, t) * (mask[:, :, None] & mask[:, None, :])
@@ -71,14 +119,25 @@ class PooledGaussian(Forecaster):
         return torch.linalg.cholesky_ex(k + torch.diag_embed(diagonal))[0]
 
     def log_likelihood(self, theta: Tensor, series: VolumeSeries) -> Tensor:
-        """Log-density of each patient's readings in standard units, `(B,)` nats."""
-        t, y = self._standard(series)
-        factor = self._cholesky(theta, t, series.mask)
-        residual = torch.where(series.mask, y - self.mean(theta, t), 0.0)
-        white = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
-        log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        constant = 0.5 * math.log(2 * math.pi) * series.visits.to(y)
-        return -0.5 * white.square().sum(-1) - log_det - constant
+        """Log-density of each patient's seen readings in standard units, and log-probability of
+        the censored ones given those, `(B,)` nats."""
+        found = self._readings(series)
+        factor, residual = self._factor(theta, found)
+        white = _white(factor, residual)
+        seen = found.mask & ~found.censored
+        density = 0.5 * white.square() + factor.diagonal(dim1=-2, dim2=-1).log()
+        density = density + 0.5 * math.log(2 * math.pi)
+        value = -torch.where(seen, density, 0.0).sum(-1)
+        hidden = found.censored.any(1).nonzero()[:, 0]
+        if not len(hidden):
+            return value
+        _, log_weights = _unseen(factor[hidden], residual[hidden], found.censored[hidden])
+        return value.index_add(0, hidden, log_weights.logsumexp(0) - math.log(len(log_weights)))
+
+    def _factor(self, theta: Tensor, found: Readings) -> tuple[Tensor, Tensor]:
+        """C, `(B, T, T)`, and y − m, `(B, T)`, 0 where padded."""
+        factor = self._cholesky(theta, found.t, found.mask)
+        return factor, torch.where(found.mask, found.y - self.mean(theta, found.t), 0.0)
 
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         """Maximum likelihood over all patients."""
@@ -93,29 +152,73 @@ class PooledGaussian(Forecaster):
         found = maximise(log_density, start, max_iterations=200)
         self.theta, self.converged = found.position[0], bool(found.converged[0])
 
-    def moments(self, history: VolumeSeries, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of readings at later times, `(B, H)`, log volume."""
+    def conditional(self, history: VolumeSeries, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Readings at later times, a mixture of normals over what was not seen.
+
+        Returns:
+            Means of the S components, `(S, B, H)`, log volume, S = 1 where nothing is censored;
+            their weights, `(S, B)`; their standard deviations, `(B, H)`.
+        """
         loc, scale, unit = self.unit
-        t, y = self._standard(history)
+        found = self._readings(history)
         later = (times - history.times[:, :1]) / unit
-        factor = self._cholesky(self.theta, t, history.mask)
-        residual = torch.where(history.mask, y - self.mean(self.theta, t), 0.0)
-        cross = self.covariance(self.theta, t, later) * history.mask[:, :, None]  # (B, T, H)
+        factor, residual = self._factor(self.theta, found)
+        cross = self.covariance(self.theta, found.t, later) * found.mask[:, :, None]  # (B, T, H)
         white = torch.linalg.solve_triangular(factor, cross, upper=False)
-        shift = torch.linalg.solve_triangular(factor, residual[..., None], upper=False)
-        mean = self.mean(self.theta, later) + (white * shift).sum(1)
+        if bool(found.censored.any()):
+            e, log_weights = _unseen(factor, residual, found.censored)
+        else:
+            e = _white(factor, residual)[None]  # (1, B, T)
+            log_weights = e.new_zeros(e.shape[:2])
+        mean = self.mean(self.theta, later) + torch.einsum("bth,sbt->sbh", white, e)
         prior = self.covariance(self.theta, later, later).diagonal(dim1=-2, dim2=-1)
         variance = prior - white.square().sum(1) + self.noise_variance(self.theta)
-        return loc + scale * mean, scale * variance.clamp(min=_JITTER).sqrt()
+        std = scale * variance.clamp(min=_JITTER).sqrt()
+        return loc + scale * mean, log_weights.softmax(0), std
 
     def make_forecast(
         self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
-        """Draws at each time by itself, those below the limit moved to it."""
-        mean, std = self.moments(history, times)
+        """Draws at each time by itself, those below the limit moved to it; every component has
+        its share of them.
+        """
+        mean, weights, std = self.conditional(history, times)
+        shares = (torch.arange(draws, dtype=torch.float64) + 0.5) / draws
+        ends = weights.cumsum(0).T.contiguous()  # (B, S)
+        which = torch.searchsorted(ends, shares.expand(len(ends), -1).contiguous())
+        which = which.clamp(max=len(mean) - 1).T[..., None].expand(-1, -1, mean.shape[-1])
         noise = patient_noise(seed, keys, (draws, times.shape[1]))
-        values = (mean + std * noise).clamp(min=history.log_limit)
+        values = (mean.gather(0, which) + std * noise).clamp(min=history.log_limit)
         return Forecast(values, history.log_limit, {"converged": float(self.converged)})
+
+
+def _white(factor: Tensor, residual: Tensor) -> Tensor:
+    """e = C⁻¹ (y − m), `(B, T)`."""
+    return torch.linalg.solve_triangular(factor, residual[..., None], upper=False)[..., 0]
+
+
+def _unseen(factor: Tensor, residual: Tensor, censored: Tensor) -> tuple[Tensor, Tensor]:
+    """Whitened readings, the censored ones at points below the limit.
+
+    Args:
+        factor: C, `(B, T, T)`, seen readings first.
+        residual: y − m, `(B, T)`; L − m where censored.
+        censored: `(B, T)`.
+
+    Returns:
+        e, `(S, B, T)`, and Σ_j log Φ(b_j), `(S, B)`.
+    """
+    points = _points(residual.shape[1])  # (S, T)
+    e = residual.new_zeros(len(points), len(residual), 0)
+    log_weights = residual.new_zeros(len(points), len(residual))
+    for j, hidden in enumerate(censored.unbind(1)):
+        known = (factor[:, j, :j] * e).sum(-1)  # (S, B)
+        bound = (residual[:, j] - known) / factor[:, j, j]
+        below = (points[:, j, None] * torch.special.ndtr(bound)).clamp(min=_LEAST)
+        log_weights = log_weights + torch.where(hidden, torch.special.log_ndtr(bound), 0.0)
+        place = torch.where(hidden, torch.special.ndtri(below), bound)
+        e = torch.cat([e, place[..., None]], -1)
+    return e, log_weights
 
 
 class MixedEffects(PooledGaussian):

@@ -14,7 +14,8 @@ from latens.models.volume_vae import VolumeVAE
 from latens.store import RunFolder, read_json
 from latens.studies.configure import construct
 from latens.studies.volumes.run import load_model
-from latens.studies.volumes.study import Images, VolumeStudy
+from latens.studies.volumes.scans import Images
+from latens.studies.volumes.study import VolumeStudy
 from latens.training import one_thread
 from latens.training.diagnostics import encoded
 from latens.types import PathLike, Shape

@@ -4,8 +4,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError, NumericalError, SolverError
+from latens.evaluation.intervals import Interval
 from latens.evaluation.volumes import assess_volumes
+from latens.metrics import active_units
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.reporting.volumes import PICTURES, write_volume_report
@@ -40,11 +43,11 @@ from latens.studies.volumes.pictures import pictures
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 from latens.training import FitResult, fit_model, one_thread
-from latens.training.diagnostics import LatentDiary, LatentUse, latent_use
+from latens.training.diagnostics import FEWEST, LatentDiary, LatentUse, latent_use, too_few
 from latens.training.volumes import VolumeData
 from latens.types import PathLike, Shape
 
-RESULT_VERSION = 3
+RESULT_VERSION = 4
 FIT_KEYS = (
     "stage",
     "data",
@@ -52,11 +55,14 @@ FIT_KEYS = (
     "control",
     "test_scans",
     "validation_scans",
+    "augmentation",
     "training",
     "hardware",
 )
 STAGE_KEYS = {"exp1": (), "exp2": ("dip",), "exp3": ("partition", "parts")}
 WEAK = "weak latents"
+NOT_JUDGED = "active units not judged"
+ON_TRAINING = "weights and verdict are of training scans, for want of others"
 STARTED_WITHIN = 600
 """Seconds that other processes wait for the first, which may prepare scans before."""
 WATCHED = 48
@@ -102,6 +108,7 @@ def run_volumes(
         follow(study, config, out)
         return None
     roles = {role: len(rows) for role, rows in study.roles.items()}
+    roles["validation"] = study.chosen_on
     run = RunFolder.create(
         out,
         {
@@ -130,7 +137,7 @@ def run_volumes(
                     )
                 _fit(study, run, fit_hash, fit_identity, seed, say)
                 outcome = Outcome.read(run.fit(fit_hash))
-                if not outcome.usable or outcome.message.startswith(WEAK):
+                if not outcome.usable or outcome.message.startswith((WEAK, NOT_JUDGED)):
                     gates.append(f"seed {seed}: {outcome.status}: {outcome.message}")
                     say(gates[-1])
                 collapsed = collapsed or not outcome.usable
@@ -176,7 +183,7 @@ def _train(
         study.training,
         seed,
         resume=resume,
-        make_data=partial(VolumeData, parts=study.hardware.accumulate),
+        make_data=partial(VolumeData, parts=study.hardware.accumulate, change=study.changed(seed)),
         hardware=study.hardware,
         watchers=[diary],
     )
@@ -241,9 +248,14 @@ def _fit(
     def train(resume: Path) -> tuple[VolumeVAE, FitResult]:
         result, diary, watched = _train(study, model, resume, seed)
         noise = NoiseStream(seed, Purpose.LATENT)
-        use = latent_use(model, watched, noise, study.subjects.channels, study.data_range)
+        groups = study.groups("validation")[:WATCHED]
+        use = latent_use(model, watched, noise, study.subjects.channels, study.data_range, groups)
         looks = [(study.stage, *look) for look in diary.rows]
-        return model, FitResult(judged(use, result.outcome), looks)
+        outcome = judged(use, result.outcome)
+        if not study.chosen_on:
+            message = "; ".join(part for part in (outcome.message, ON_TRAINING) if part)
+            outcome = replace(outcome, message=message)
+        return model, FitResult(outcome, looks)
 
     publish_fit(run, hash, train, lambda: identity)
     seconds, count = round(time.perf_counter() - start, 3), len(study.roles["train"])
@@ -255,12 +267,16 @@ def judged(use: LatentUse, outcome: Outcome) -> Outcome:
     """The outcome of training with the verdict of the collapse gate on validation scans."""
     found = use.diagnosis
     names = ("active_units", "units", "kl_raw", "mean_variance", "ablation_ratio")
-    statistics = {**outcome.statistics, **{n: float(getattr(found, n)) for n in names}}
+    known = {name: getattr(found, name) for name in names}
+    numbers = {name: float(value) for name, value in known.items() if value is not None}
+    statistics = {**outcome.statistics, **numbers}
     reasons = "; ".join(found.reasons)
+    few = "" if use.subjects >= FEWEST else f"{NOT_JUDGED} ({too_few(use.subjects)})"
     if found.verdict == "collapsed":
-        return Outcome(Status.COLLAPSED, reasons, outcome.step, statistics)
-    message = f"{WEAK}: {reasons}" if found.verdict == "weak" else ""
-    message = "; ".join(part for part in (message, outcome.message) if part)
+        message = "; ".join(part for part in (reasons, few) if part)
+        return Outcome(Status.COLLAPSED, message, outcome.step, statistics)
+    weak = f"{WEAK}: {reasons}" if found.verdict == "weak" else ""
+    message = "; ".join(part for part in (weak, few, outcome.message) if part)
     return Outcome(outcome.status, message, outcome.step, statistics)
 
 
@@ -296,42 +312,12 @@ def _evaluate(
     outcome = Outcome.read(run.fit(fit_hash))
     model, sample = load_model(study, run.fit(fit_hash)), study.sample()
     found = assess_volumes(model, sample, seed)
-    rows = []
-    for metric, interval in found.values.items():
-        rows.append(
-            {
-                "stage": study.stage,
-                "seed": seed,
-                "metric": metric,
-                "value": interval.value,
-                "lower": interval.lower,
-                "upper": interval.upper,
-                "level": interval.level,
-                "scans": interval.images,
-                "subjects": interval.groups,
-                "status": str(outcome.status),
-            }
-        )
-    plain = {name.split("/")[1]: value for name, value in found.use.numbers.items()}
-    if isinstance(model, PartitionedVAE):
-        rest = model.part(REST, found.use.loc)
-        plain["rest_units"] = float((rest.var(0) >= 0.01).sum())
-    for metric, value in plain.items():
-        if metric not in ("kl_raw",):
-            rows.append(
-                {
-                    "stage": study.stage,
-                    "seed": seed,
-                    "metric": metric,
-                    "value": value,
-                    "lower": float("nan"),
-                    "upper": float("nan"),
-                    "level": float("nan"),
-                    "scans": len(found.use.loc),
-                    "subjects": len(set(sample.groups)),
-                    "status": str(outcome.status),
-                }
-            )
+    values = {**found.values, **_without_interval(model, found.use)}
+    common = {"stage": study.stage, "seed": seed, "status": str(outcome.status)}
+    rows = [{**common, **_cells(metric, value)} for metric, value in values.items()]
+    unknown = Interval(nan, nan, nan, nan, len(found.use.loc), found.use.subjects)
+    for metric, reason in found.missing.items():
+        rows.append({**common, **_cells(metric, unknown), "missing": reason})
     with new_folder(run.evaluation(hash)) as folder:
         write_json(folder / "evaluation.json", identity)
         outcome.write(folder)
@@ -341,6 +327,30 @@ def _evaluate(
     train = len(study.roles["train"])
     run.record_cost("evaluation", hash, study.stage, train, 0, seed, seconds, float("nan"))
     say(f"seed {seed}: assessed in {seconds:.0f} s")
+
+
+def _without_interval(model: VolumeVAE, use: LatentUse) -> dict[str, Interval]:
+    """Diagnostics on the held-out scans, which have no interval."""
+    plain = {name.split("/")[1]: value for name, value in use.numbers.items()}
+    del plain["kl_raw"]  # `kl` has one
+    if isinstance(model, PartitionedVAE) and use.subjects >= FEWEST:
+        plain["rest_units"] = float(active_units(model.part(REST, use.loc)))
+    scans, subjects = len(use.loc), use.subjects
+    return {name: Interval(value, nan, nan, nan, scans, subjects) for name, value in plain.items()}
+
+
+def _cells(metric: str, found: Interval) -> dict[str, Any]:
+    """Columns of a metric, of which nothing is missing."""
+    return {
+        "metric": metric,
+        "value": found.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "level": found.level,
+        "scans": found.images,
+        "subjects": found.groups,
+        "missing": "",
+    }
 
 
 @torch.no_grad()
@@ -364,9 +374,8 @@ def _gather(
             members["evaluations"][evaluation] = study.stage
         else:
             status = str(Outcome.read(run.fit(fit)).status)
-            nothing = dict.fromkeys(("value", "lower", "upper", "level"), float("nan"))
-            row = {"stage": study.stage, "seed": seed, "metric": "au_count", **nothing}
-            row |= {"scans": 0, "subjects": 0, "status": status}
+            row = {"stage": study.stage, "seed": seed, "status": status}
+            row |= _cells("au_count", Interval(nan, nan, nan, nan, 0, 0))
             metrics.append(from_rows([row], VOLUME_METRICS))
     write_json(run.units_file, members)
     table = pd.concat(metrics)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data import Subjects, SubjectSource, hold_out
+from latens.data import Augmentation, Scans, Subjects, SubjectSource, hold_out
 from latens.data.subjects import PARTS
 from latens.errors import ConfigError
 from latens.evaluation.volumes import Sample
@@ -26,6 +26,7 @@ from latens.nets.scale import Scale
 from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
+from latens.studies.volumes.scans import ChangedScans, Images
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -35,6 +36,8 @@ Stage = Literal["exp1", "exp2", "exp3"]
 HELD_BYTES = 4 * 2**30
 """Scans that take less are held in memory, others are read for every batch."""
 SPLIT_SEED = 0
+LEAST_OF_PARTS = 8
+"""Scans of the test and of the validation share without which parts mean nothing."""
 PROBED = 1600
 """Training scans that probes are fitted on, the first ones: the cost of a kernel grows with their
 third power."""
@@ -85,28 +88,6 @@ class Sizes:
         )
 
 
-class Images:
-    """Images of a collection as training indexes them, read when asked for.
-
-    Args:
-        subjects: The collection.
-    """
-
-    def __init__(self, subjects: Subjects) -> None:
-        self.subjects = subjects
-
-    def __len__(self) -> int:
-        return len(self.subjects)
-
-    def __getitem__(self, rows: "slice | Tensor") -> Tensor:
-        return self.subjects[rows].images
-
-    @property
-    def shape(self) -> Shape:
-        """`(n, C, D, H, W)`."""
-        return (len(self.subjects), *self.subjects.shape)
-
-
 class VolumeStudy:
     """A VAE of scans, trained from several initial weights and judged on held-out subjects.
 
@@ -120,10 +101,14 @@ class VolumeStudy:
         parts: Known quantities that exp3 aligns, some of volume, location, shape.
         test_scans: Scans of held-out subjects, at least; a source with splits of its own keeps
             them, whatever this and the next number say.
-        validation_scans: Scans of the subjects on which weights are chosen, at least.
+        validation_scans: Scans of the subjects on which weights are chosen, at least; with 0 there
+            are none, and weights are chosen on the training scans, not augmented. Then nothing
+            says when a model begins to learn by heart. exp3 needs 8, of test scans too.
         seeds: Number of trainings, each with its own initial weights, batches and noise.
         data_range: L of PSNR and SSIM, in standard deviations of the brain.
         shown: Held-out scans in the report.
+        augmentation: Random changes of training scans, drawn anew at every pass over them; null
+            for none. Held-out scans and those that probes are fitted on stay as they are.
         training: Budget and optimiser.
         hardware: Precision, accumulation and processes.
     """
@@ -148,12 +133,14 @@ class VolumeStudy:
         seeds: int = 2,
         data_range: float = 8.0,
         shown: int = 4,
+        augmentation: Augmentation | None = None,
         training: Training = Training(),  # noqa: B008
         hardware: Hardware = Hardware(),  # noqa: B008
     ) -> None:
+        few = 0 if stage != "exp3" else LEAST_OF_PARTS
         for name, value, least in (
-            ("test_scans", test_scans, 8),
-            ("validation_scans", validation_scans, 8),
+            ("test_scans", test_scans, max(few, 1)),
+            ("validation_scans", validation_scans, few),
             ("seeds", seeds, 1),
             ("shown", shown, 1),
         ):
@@ -191,6 +178,7 @@ class VolumeStudy:
         self.dip, self.partition, self.parts = dip, partition, parts
         self.test_scans, self.validation_scans = test_scans, validation_scans
         self.seeds, self.data_range, self.shown = seeds, data_range, shown
+        self.augmentation = augmentation
         self.training, self.hardware = training, hardware
         self._images: dict[str, Tensor | Images] = {}
 
@@ -205,7 +193,8 @@ class VolumeStudy:
 
     @cached_property
     def roles(self) -> dict[str, np.ndarray]:
-        """Positions of the scans of each role; subjects stay whole.
+        """Positions of the scans of each role; subjects stay whole, and no test scan is trained
+        on. Without validation scans the training scans have that role too.
 
         Raises:
             ConfigError: If a split of the source is empty, or nothing would be left to train on.
@@ -213,21 +202,45 @@ class VolumeStudy:
         groups = self.subjects.groups
         if self.subjects.splits:
             return self._published_roles()
+        needed = 3 if self.validation_scans else 2
+        if len(set(groups)) < needed:
+            raise ConfigError(
+                "data",
+                f"{needed} subjects or more, to train on, to test and to choose weights on"
+                if self.validation_scans
+                else f"{needed} subjects or more, to train on and to test",
+                len(set(groups)),
+                "Set `validation_scans: 0`: the training scans then choose the weights."
+                if self.validation_scans
+                else "Add subjects: a model is not judged on scans that it was trained on.",
+            )
         pool, test = hold_out(groups, self.test_scans, SPLIT_SEED)
+        if not self.validation_scans:
+            return {"train": pool, "validation": pool, "test": test}
         train, validation = hold_out(
             [groups[i] for i in pool], self.validation_scans, SPLIT_SEED + 1
         )
         return {"train": pool[train], "validation": pool[validation], "test": test}
+
+    @property
+    def chosen_on(self) -> int:
+        """Scans that were kept apart to choose weights on; 0 if training scans chose them."""
+        shared = np.array_equal(self.roles["validation"], self.roles["train"])
+        return 0 if shared else len(self.roles["validation"])
 
     def _published_roles(self) -> dict[str, np.ndarray]:
         """Roles that came with the scans."""
         splits = np.asarray(self.subjects.splits)
         names = {"train": "train", "validation": "val", "test": "test"}
         found = {role: np.flatnonzero(splits == name) for role, name in names.items()}
+        least = LEAST_OF_PARTS if self.stage == "exp3" else 1
         for role, rows in found.items():
-            if len(rows) < 8:
+            if len(rows) < least:
                 raise ConfigError(
-                    "data", f"8 scans or more to {names[role]}", len(rows), "Raise its `limit`."
+                    "data",
+                    f"at least {least} to {names[role]}",
+                    len(rows),
+                    "Raise its `limit`.",
                 )
         return found
 
@@ -238,10 +251,28 @@ class VolumeStudy:
     def images(self, role: str) -> Tensor | Images:
         """Images of a role: in memory, and made once, where they are few."""
         if role not in self._images:
-            own = self.subjects.select(self.roles[role])
-            few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
-            self._images[role] = own[:].images if few else Images(own)
+            with_masks = role == "train" and self.augmentation is not None
+            scans = self._training_scans if with_masks else self._scans(role)
+            self._images[role] = scans.images if isinstance(scans, Scans) else Images(scans)
         return self._images[role]
+
+    def _scans(self, role: str) -> Scans | Subjects:
+        """Scans of a role with their masks, in memory where they are few."""
+        own = self.subjects.select(self.roles[role])
+        few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
+        return own[:] if few else own
+
+    @cached_property
+    def _training_scans(self) -> Scans | Subjects:
+        return self._scans("train")
+
+    def changed(self, seed: int) -> ChangedScans | None:
+        """Training scans as the augmentation changes them; null without one."""
+        if self.augmentation is None:
+            return None
+        own = self.subjects.select(self.roles["train"])
+        parts: list[str] = [*self.parts]
+        return ChangedScans(self.augmentation, own, self._training_scans, parts, seed)
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""

@@ -15,6 +15,7 @@ VOLUME_METRICS = Schema(
         "scans": "int64",
         "subjects": "int64",
         "status": "str",
+        "missing": "str",  # why there is no value, where it is known
     },
     ("stage", "seed", "metric"),
 )

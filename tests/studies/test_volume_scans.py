@@ -1,0 +1,81 @@
+"""Scans that training takes: augmented or not, in memory or read, the same numbers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from latens.cli import main
+from latens.data import Augmentation, PhantomSubjects
+from latens.data.lesion_shape import lesion_targets
+from latens.store import read_csv
+from latens.studies.volumes import study as module
+from latens.studies.volumes.study import VolumeStudy
+from latens.studies.volumes.tables import VOLUME_HISTORY
+from stand_ins.tiny_scans import TINY_SCANS
+
+SIZE = (24, 24, 24)
+ROWS, PASSES = torch.tensor([3, 0, 3, 7]), torch.tensor([0, 0, 1, 2])
+
+
+def made(**settings) -> VolumeStudy:
+    data = PhantomSubjects(SIZE, count=40, seed=2)
+    return VolumeStudy(data, "exp3", test_scans=8, validation_scans=8, **settings)
+
+
+def test_changed_scans_keep_what_is_known_of_them_true() -> None:
+    study = made(augmentation=Augmentation(contrast=0.0, brightness=0.0, noise=0.0, turn=30.0))
+    changed = study.changed(5)
+    assert changed is not None
+    images, targets = changed(ROWS, PASSES)
+    x, y = study.pair("train")
+    assert images.shape == (4, *x.shape[1:])
+    assert targets.shape == (4, 7)
+    torch.testing.assert_close(targets[:, 4:], y[ROWS][:, 4:])  # log volume, centroid, shape
+    assert (targets[:, 0] - y[ROWS][:, 0]).abs().min() > 1e-3
+    moved, _ = changed.augmentation(
+        changed.scans[ROWS],
+        changed.targets[ROWS],
+        changed.spacing[0],
+        seed=5,
+        passes=PASSES.tolist(),
+        rows=ROWS.tolist(),
+    )
+    for mask, target in zip(moved.lesion, targets, strict=True):
+        measured = lesion_targets(mask[0].numpy(), changed.spacing[0])
+        assert abs(measured[0] - float(target[0])) < 0.35
+        assert abs(torch.from_numpy(measured[1:4]) - target[1:4]).max() < 0.06
+    assert (images[0] - images[2]).abs().amax() > 0.5  # the same scan in two passes
+    for role in ("validation", "test"):
+        assert torch.equal(study.pair(role)[0], made().pair(role)[0])
+
+
+def test_held_and_read_scans_are_changed_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = made(augmentation=Augmentation())
+    first = held.changed(1)
+    monkeypatch.setattr(module, "HELD_BYTES", 0)
+    read = made(augmentation=Augmentation())
+    second = read.changed(1)
+    assert first is not None
+    assert second is not None
+    for one, other in zip(first(ROWS, PASSES), second(ROWS, PASSES), strict=True):
+        assert torch.equal(one, other)
+    assert isinstance(held.images("train"), torch.Tensor)
+    assert not isinstance(read.images("train"), torch.Tensor)
+    # Images are in memory once, and nothing but images without an augmentation.
+    assert held.images("train").data_ptr() == first.scans.images.data_ptr()  # pyright: ignore
+    assert made().changed(1) is None
+
+
+def test_a_run_trains_on_changed_scans(tmp_path: Path) -> None:
+    found = {}
+    for name, more in {"plain": [], "changed": ["--augmentation.turn", "20"]}.items():
+        config, out = tmp_path / "tiny.yaml", tmp_path / name
+        config.write_text(yaml.safe_dump(TINY_SCANS))
+        arguments = ["run", "growth", "--stage", "exp1", "--config", str(config), *more]
+        assert main([*arguments, "--out", str(out)]) in (0, 4)
+        history = read_csv(out / "tables" / "volume_history.csv", VOLUME_HISTORY)
+        found[name] = history.set_index(["step", "quantity"])["value"]
+        assert len(list((out / "fits").iterdir())) == 1
+    assert found["plain"][2, "train_epoch/loss"] != found["changed"][2, "train_epoch/loss"]
