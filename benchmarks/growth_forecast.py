@@ -79,8 +79,8 @@ def main() -> None:
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="*", choices=list(FORECASTERS), default=list(FORECASTERS))
-    default = Path(__file__).resolve().parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("LATENS_DATA", default)))
+    default = Path(os.environ.get("LATENS_DATA", "data"))
+    parser.add_argument("--data", type=Path, default=default, help="holds tumour_growth/")
     parser.add_argument("--limit", type=float, help="of detection; default: the smallest volume")
     parser.add_argument("--rows", type=Path, default=ROWS)
     options = parser.parse_args()

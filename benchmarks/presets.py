@@ -85,6 +85,31 @@ zero-filled image in MRI and the sinogram in CT. Written by
 | `brain` | axial slices of brain MRI, NIfTI, 32 × 32 pixels of 6 mm | `--data.path FOLDER` |
 | `slices` | tiles of 32 × 32 pixels from large slices, npy | `--data.path FOLDER` |
 | `adrenal` | adrenal glands, shapes from CT, 16 × 16 × 16 | `--data.path adrenalmnist3d_64.npz` |
+
+The public sets come by `latens data fetch NAME`, which prints the options that read them:
+`breastmnist`, `mnist`, `adrenalmnist3d_64`. The two other folders hold a few files, and their
+tables say nothing about a new subject, since parts of one subject train and test:
+
+- `brain`: two patients with a low-grade glioma (TCGA-LGG, CC BY 3.0), T1, T1 with contrast, T2
+  and FLAIR, 240 × 240 × 155 voxels of 1 mm, skull-stripped. Of your own it reads NIfTI files
+  `FOLDER/SUBJECT/NAME_bet.nii.gz`, one volume each, other names by
+  `--data.pattern "./*/*_t1.nii.gz"`; axes in any order, voxels of one size. Of each it takes 72
+  axial slices of the middle half, crops or pads them to 192 × 192, scales them to [0, 1] by
+  percentiles of the volume and averages blocks of 6 × 6.
+- `slices`: two slices of abdominal CT, 512 × 512, one of prostate MR, 320 × 320 (Medical
+  Segmentation Decathlon, CC BY-SA 4.0), and one of brain MR, 512 × 512 (pysap-data, CeCILL-B).
+  Of your own it reads npy files `FOLDER/NAME.npy`, one slice `(H, W)` of real numbers each, of
+  any size; `--data.files` names those to be used. Each is scaled to [0, 1] by its percentiles,
+  or all by `--data.window "[-160,240]"`, and cut into tiles; those that are mostly background
+  are dropped.
+
+With enough subjects keep them whole: `--data.slab null` for `brain`, and for `slices`
+`--data.region null`, where each file is a group. A slice of a NIfTI volume becomes an npy file by
+
+```python
+volume = nibabel.load("scan.nii.gz").get_fdata()  # (W, H, D)
+np.save("slices/scan-040.npy", volume[:, :, 40].T)  # (H, W)
+```
 """
 
 

@@ -548,7 +548,7 @@ PARTS: dict[str, Part] = {
 def main() -> None:
     """Make the rows that were asked for."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--runs", type=Path, default=Path("runs/semisup"))
     parser.add_argument("--only", nargs="*", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--steps", type=int, help="optimiser steps instead of those of the part")

@@ -1,6 +1,6 @@
 """Scans of subjects: how fast they are painted and prepared, and how exact their numbers are.
 
-    python benchmarks/subjects.py [--data ../shared/data]
+    python benchmarks/subjects.py [--data data]
 
 Prints seconds of the processor for phantom subjects of two sizes, the scatter of targets measured
 on voxels about the true ones, and, for the real subjects, seconds and memory of the preparation
@@ -74,7 +74,7 @@ def _middle(image: nibabel.Nifti1Image) -> np.ndarray:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
     options = parser.parse_args()
     painting(32, 64)
     painting(128, 2)

@@ -192,6 +192,19 @@ def test_layouts_of_an_npy_file_agree(
     np.testing.assert_allclose(mean[-1, 0], np.where(mask, grid, 0), atol=1e-6)
 
 
+def test_a_complex_k_space_is_refused_with_the_way_to_save_it(
+    tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(FourierSampling((2, 8, 10), acceleration=2))
+    z = np.random.default_rng(0).standard_normal((3, 8, 10, 2)) @ [1, 1j]  # a batch of three
+    np.save(tmp_path / "y.npy", z)
+    assert reconstruct(tmp_path / "y.npy") == 2
+    assert "np.stack([z.real, z.imag], axis=-3)" in capsys.readouterr().err
+    np.save(tmp_path / "y.npy", np.stack([z.real, z.imag], axis=-3))
+    assert reconstruct(tmp_path / "y.npy") == 0
+    assert np.load(tmp_path / "y" / "mean.npy").shape == (3, 2, 8, 10)
+
+
 def test_full_k_space_is_accepted(tmp_path: Path, trained: Trained) -> None:
     operator = FourierSampling((1, 8, 10), acceleration=2)
     trained(operator)

@@ -1,10 +1,12 @@
 import os
+import re
 
 import numpy as np
 import pytest
 import torch
 
 from latens.data import NpyFolder, PairedFolder
+from latens.data.arrays import read_stored
 from latens.data.folder import natural_key
 from latens.errors import DataError, LatensError, ShapeError
 
@@ -112,6 +114,35 @@ def test_unmatched_names_are_named(paired, extra, other):
     with pytest.raises(DataError, match=r"lonely\.npy") as caught:
         PairedFolder(str(paired)).load()
     assert f"`{other}`" in str(caught.value)
+
+
+def as_advised(error, z):
+    """A complex array saved as the error says."""
+    axis = re.search(r"np\.stack\(\[z\.real, z\.imag\], axis=(-\d)\)", str(error))
+    return np.stack([z.real, z.imag], axis=int(axis[1]))
+
+
+def test_complex_images_are_read_when_saved_as_the_error_says(tmp_path):
+    z = image(0) + 1j * image(1)
+    np.save(tmp_path / "z.npy", z)
+    with pytest.raises(DataError) as caught:
+        NpyFolder(str(tmp_path)).load()
+    np.save(tmp_path / "z.npy", as_advised(caught.value, z))
+    x = NpyFolder(str(tmp_path)).load().x
+    assert x.shape == (1, 2, *z.shape)
+    np.testing.assert_allclose(x[0].numpy(), [z.real, z.imag])
+
+
+def test_a_file_of_many_complex_images_likewise(tmp_path):
+    z = np.stack([image(k) + 1j * image(k + 9) for k in range(3)])
+    file = tmp_path / "z.npy"
+    np.save(file, z)
+    with pytest.raises(DataError) as caught:
+        read_stored(str(file))
+    np.save(file, as_advised(caught.value, z))
+    values = read_stored(str(file)).values
+    assert values.shape == (3, 2, *z.shape[1:])
+    np.testing.assert_allclose(values[2, 1], z[2].imag)
 
 
 BAD_FILES = {

@@ -13,6 +13,7 @@ from latens.evaluation import Cell, Context, Evaluation, evaluate, evaluate_cell
 from latens.evaluation import measure as measure_module
 from latens.inference import Amortised, PointEstimate, Solver, as_solver
 from latens.metrics import CATALOGUE
+from latens.metrics.catalogue import SECTIONS
 from latens.problems import GaussianBlur, GaussianNoise, Identity, InverseProblem
 from latens.store import METRICS, PER_IMAGE, Outcome, Status, conform
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
@@ -328,6 +329,18 @@ def test_print_is_readable(exact):
     assert "target 0.95" in pixel
     assert any("PSNR" in line and "dB" in line for line in lines)
     assert max(map(len, lines)) < 100
+
+
+def test_metrics_are_printed_in_the_order_of_the_report(exact):
+    known = sorted((metric.label for metric in CATALOGUE), key=len, reverse=True)
+    printed = [
+        next(label for label in known if line[2:].startswith(label)) for line in exact.lines
+    ]
+    assert printed[:5] == ["PSNR", "SSIM", "NMSE", "MSE", "data residual χ²/m"]
+    assert printed.index("coverage at 95%, pixels") < printed.index("spread-skill ratio")
+    assert printed.index("spread-skill ratio") < printed.index("CRPS")
+    shown = [m.label for section in SECTIONS.values() for m in section if m.label in printed]
+    assert printed == shown
 
 
 def test_tables_conform_to_their_schemas(exact):

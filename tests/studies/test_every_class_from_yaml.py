@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -175,6 +176,20 @@ def test_another_class_inherits_no_arguments() -> None:
     found = resolve(Scarcity, layers, ["--noise.scale", "2"])["noise"]
     assert found["class_path"].endswith("GaussianNoise")
     assert found["init_args"] == {"scale": 2.0}
+
+
+def test_a_mask_beside_the_acceleration_of_a_preset(tmp_path: Path) -> None:
+    mask = np.zeros((28, 28), bool)
+    mask[:, 8:20] = True
+    np.save(tmp_path / "mask.npy", mask)
+    layers = load_layers("scarcity", ["mri"], [])
+    given = ["--data.count=200", "--sizes=[16]", f"--operator.mask={tmp_path}/mask.npy"]
+    study = construct(Scarcity, resolve(Scarcity, layers, given))
+    with pytest.raises(ConfigError, match="where a preset sets `acceleration`, make it null"):
+        _ = study.corpus
+    cleared = resolve(Scarcity, layers, [*given, "--operator.acceleration=null"])
+    assert cleared["operator"]["init_args"]["acceleration"] is None
+    assert construct(Scarcity, cleared).shapes[1] == (2, mask.sum())
 
 
 def test_a_preset_says_what_is_missing() -> None:

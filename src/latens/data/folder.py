@@ -169,13 +169,7 @@ def real_numbers(array: np.ndarray, place: str) -> np.ndarray:
     Raises:
         DataError: If it holds other than finite real numbers.
     """
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            place,
-            "real numbers",
-            array.dtype,
-            "Save complex images as two channels: np.stack([z.real, z.imag], axis=1).",
-        )
+    require_real(array, place)
     with np.errstate(over="ignore", invalid="ignore"):
         values = array.astype(np.float32, copy=False)
     broken = ~np.isfinite(values)
@@ -188,6 +182,22 @@ def real_numbers(array: np.ndarray, place: str) -> np.ndarray:
             "Repair these images, or leave them out everywhere.",
         )
     return values
+
+
+def require_real(array: np.ndarray, place: str) -> None:
+    """Raise unless an array holds real numbers.
+
+    Raises:
+        DataError: It says how complex images, alone or in a batch, become two channels.
+    """
+    if array.dtype.kind not in "biuf":
+        raise DataError(
+            place,
+            "real numbers",
+            array.dtype,
+            "Save complex images as two channels in front of the axes of space: "
+            "np.stack([z.real, z.imag], axis=-3), for volumes axis=-4.",
+        )
 
 
 def check_pairs(folder: Path, x_names: list[str], y_names: list[str]) -> None:

@@ -178,11 +178,13 @@ class Evaluation:
 
     @property
     def lines(self) -> list[str]:
-        """A line for each metric."""
+        """A line for each metric, in the order of the report."""
         lines = []
-        labels = {metric.name: metric for metric in CATALOGUE}
-        for row in self.metrics.to_dict("records"):
-            metric = labels[row["metric"]]
+        rows = {row["metric"]: row for row in self.metrics.to_dict("records")}
+        for metric in CATALOGUE:
+            if metric.name not in rows:
+                continue
+            row = rows[metric.name]
             target = f"   target {metric.target:g}" if np.isfinite(metric.target) else ""
             interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]"
             value = f"{row['value']:.4g} {metric.unit}".strip()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, DataError, ShapeError
-from latens.problems.masks import read_mask
+from latens.problems.masks import read_mask, refuse_beside_mask
 from latens.store import read_array
 from latens.types import Shape
 
@@ -34,19 +34,16 @@ def sampled_frequencies(
     Arguments and errors are those of `FourierSampling`.
     """
     if mask is not None:
-        given = {
-            "acceleration": acceleration,
-            "centre_fraction": centre_fraction,
-            "pattern": pattern,
-            "axis": axis,
-            "decay": decay,
-            "seed": seed,
-        }
-        for name, value in given.items():
-            if value is not None:
-                raise ConfigError(
-                    name, "no value beside `mask`", value, "Give a mask, or the settings of one."
-                )
+        refuse_beside_mask(
+            {
+                "acceleration": acceleration,
+                "centre_fraction": centre_fraction,
+                "pattern": pattern,
+                "axis": axis,
+                "decay": decay,
+                "seed": seed,
+            }
+        )
         return read_mask(mask, spatial)
     if acceleration is None or not 1 <= acceleration < math.inf:
         raise ConfigError(

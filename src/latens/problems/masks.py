@@ -1,6 +1,7 @@
 """Which pixels a measurement keeps: drawn patterns, and masks from files."""
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -28,12 +29,7 @@ def kept_pixels(
             "signal_shape", "channels and at least one spatial axis", spatial, "Add an axis."
         )
     if mask is not None:
-        given = {"kept": kept, "pattern": pattern, "seed": seed}
-        for name, value in given.items():
-            if value is not None:
-                raise ConfigError(
-                    name, "no value beside `mask`", value, "Give a mask, or the settings of one."
-                )
+        refuse_beside_mask({"kept": kept, "pattern": pattern, "seed": seed})
         return read_mask(mask, spatial)
     if kept is None or not 0 < kept < 1:
         raise ConfigError(
@@ -90,6 +86,22 @@ def _on_numpy(mask: Tensor) -> np.ndarray:
     """As an array; kinds of numbers that NumPy lacks become float32, which keeps 0 and 1."""
     kept = mask.detach().cpu()
     return (kept.float() if kept.is_floating_point() else kept).numpy()
+
+
+def refuse_beside_mask(settings: Mapping[str, object]) -> None:
+    """Raise if a setting of drawn patterns has a value though a mask is given.
+
+    Raises:
+        ConfigError: It names the first one.
+    """
+    for name, value in settings.items():
+        if value is not None:
+            raise ConfigError(
+                name,
+                "no value beside `mask`",
+                value,
+                f"Leave out one of them; where a preset sets `{name}`, make it null.",
+            )
 
 
 def read_mask(mask: Tensor | str, spatial: Shape) -> Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latens.data.folder import as_image
+from latens.data.folder import as_image, require_real
 from latens.data.grids import averaged_affine
 from latens.data.volumes import Volume, is_volume_name, read_volume, volume_stem, write_volume
 from latens.errors import DataError, ShapeError, UnsupportedError
@@ -179,12 +179,12 @@ def as_measurements(
     array: np.ndarray, file: Path, shape: Shape, operator: Operator | None = None
 ) -> Tensor:
     """The same from an array; the file is named in errors."""
+    require_real(array, str(file))
     grid = None if operator is None else operator.grid_shape
     batch = None
     if operator is not None and grid is not None:
         full = _batch(array, grid)
         if full is not None:
-            _require_real(full, file)
             with np.errstate(over="ignore", invalid="ignore"):
                 batch = operator.from_grid(torch.from_numpy(full.astype(np.float32))).numpy()
     # Rows of measured numbers would be taken for the lines of a grid that has another shape.
@@ -210,16 +210,6 @@ def _batch(array: np.ndarray, shape: Shape) -> np.ndarray | None:
     if array.shape == shape:
         array = array[None]
     return array if array.shape[1:] == shape else None
-
-
-def _require_real(array: np.ndarray, file: Path) -> None:
-    if array.dtype.kind not in "biuf":
-        raise DataError(
-            str(file),
-            "real numbers",
-            array.dtype,
-            "Save complex numbers as two channels: np.stack([z.real, z.imag]).",
-        )
 
 
 def _open_volume(
