@@ -30,6 +30,7 @@ def arrays(**changes):
         "sure_strange": np.empty(0),
         "sigma": rng.uniform(0.1, 0.3, M),
         "error": rng.uniform(0.1, 0.3, M),
+        "sigma_reliability": np.array([[0.5, 0.15, 0.14], [0.5, 0.25, 0.29]]),
         "sigma_of_class": np.array([0.2, np.nan]),
         "error_of_class": np.array([0.21, np.nan]),
     }
@@ -98,6 +99,9 @@ def test_every_figure_is_drawn_from_the_arrays(tmp_path, monkeypatch):
     _, axes = canvas(1, 1)
     found["reliability"].panels[0].draw(axes[0])
     np.testing.assert_allclose(axes[0].lines[1].get_ydata(), [0.5, 0.95])
+    _, axes = canvas(1, 1)
+    found["sigma"].panels[0].draw(axes[0])
+    np.testing.assert_allclose(axes[0].lines[2].get_xydata(), [[0.15, 0.14], [0.25, 0.29]])
 
 
 def test_damaged_views(tmp_path, monkeypatch):

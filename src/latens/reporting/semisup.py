@@ -300,7 +300,9 @@ def _sigma(views: Sequence[Viewed]) -> Drawing:
     ]
     caption = (
         "Root mean square error of the reconstruction of each test image against the σ that the "
-        "decoder states for it. On the dashed line σ is the error."
+        "decoder states for it. On the dashed line σ is the error. The line with marks is the "
+        "reliability diagram: root mean squares of both in bins of σ of equally many images; "
+        "above the dashed line the error is larger than stated."
     )
     return Drawing("sigma", caption, [view.solver for view in views[:MAPPED]], panels)
 
@@ -310,8 +312,10 @@ def _draw_sigma(ax: "Axes", view: Viewed) -> None:
     style = solver_style(view.solver)
     ends = [min(sigma.min(), error.min()), max(sigma.max(), error.max())]
     ax.plot(ends, ends, color=MUTED, linewidth=0.8, dashes=(4, 3))
-    settings = {"color": style.colour, "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.6}
+    settings = {"color": style.colour, "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.3}
     ax.plot(sigma, error, ".", gid=SERIES_ID + view.solver, **settings)
+    _, stated, found = view.arrays["sigma_reliability"].T
+    draw_line(ax, view.solver, stated, found)
     ax.set_xlabel("σ", **_SMALL)
     say(ax, "root mean square error")
 
