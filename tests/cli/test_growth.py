@@ -100,6 +100,25 @@ def test_another_limit_of_detection_is_another_result(table: Path, tmp_path: Pat
         assert scores["lower"].min() >= math.log(limit) - 1e-12
 
 
+def test_what_is_forecast_does_not_decide_the_limit_of_detection(tmp_path: Path) -> None:
+    """One last visit below all others: it counts as not seen, and the scale of scores stays."""
+    found = {}
+    for last in (0.01, 900.0):
+        file = tmp_path / f"{last}.csv"
+        rows = [f"p{i},{k},{1000 + 10 * i + k}" for i in range(8) for k in range(4)]
+        rows[3] = f"p0,3,{last}"
+        file.write_text("patient,time,volume\n" + "\n".join(rows) + "\n")
+        out = tmp_path / f"run{last}"
+        few = ["--forecasters", "[last_value]", "--min_visits", "4", "--folds", "2"]
+        assert main(["run", "growth", "--data.path", str(file), *few, "--out", str(out)]) == 0
+        found[last] = read_csv(out / "tables" / "forecast_scores.csv", FORECAST_SCORES)
+        described = json.loads((out / "run.json").read_text())["data"]
+        assert described["limit"] == 1000
+        assert "smallest positive volume of the visits" in (out / "report.html").read_text("utf-8")
+    assert found[0.01].equals(found[900.0])
+    assert found[0.01]["truth"][0] == math.log(1000)
+
+
 @pytest.mark.parametrize("name", ["hierarchical_gompertz", "latent_ode"])
 def test_forecasts_of_new_patients(
     run: Path, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

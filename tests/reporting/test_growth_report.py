@@ -42,6 +42,7 @@ def run(tmp_path: Path) -> RunFolder:
         "visits": 500,
         "tested": 77,
         "limit": 4.0,
+        "limit_stated": False,
         "volume_unit": "mm³",
         "time_unit": "days",
     }

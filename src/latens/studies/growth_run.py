@@ -47,7 +47,7 @@ from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
 from latens.training import one_thread
 from latens.types import PathLike
 
-GROWTH_VERSION = 3
+GROWTH_VERSION = 4
 """Raised when numbers of the same configuration change."""
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
@@ -89,6 +89,7 @@ def run_growth(
         "visits": int(series.visits.sum()),
         "tested": len(tested),
         "limit": series.limit,
+        "limit_stated": study.limit_stated,
         "time_unit": series.time_unit,
         "volume_unit": series.volume_unit,
     }
