@@ -61,8 +61,13 @@ def run(table: Path) -> Path:
 
 def test_tables_of_a_run(run: Path) -> None:
     scores = read_csv(run / "tables" / "forecast_scores.csv", FORECAST_SCORES)
-    assert len(scores) == 4 * 40
-    assert set(scores["forecaster"]) == set(TINY["forecasters"])
+    assert len(scores) == 5 * 40
+    assert set(scores["forecaster"]) == {*TINY["forecasters"], "chosen"}
+    chosen = scores[scores["forecaster"] == "chosen"]
+    assert (chosen.groupby("fold")["made_by"].nunique() == 1).all()
+    behind = scores.set_index(["forecaster", "patient"])["crps"]
+    keys = list(zip(chosen["made_by"], chosen["patient"], strict=True))
+    assert behind.loc[keys].tolist() == chosen["crps"].tolist()
     assert ((scores["lower"] <= scores["median"]) & (scores["median"] <= scores["upper"])).all()
     metrics = read_csv(run / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
     last = metrics[metrics["forecaster"] == "last_value"]
@@ -189,7 +194,8 @@ def calibrated(table: Path) -> Path:
 
 def test_calibrated_bands_stand_beside_the_others(calibrated: Path) -> None:
     metrics = read_csv(calibrated / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
-    names = ["last_value", "last_value conformal", "latent_ode", "latent_ode conformal"]
+    own = ["chosen", "last_value", "latent_ode"]
+    names = sorted(own + [f"{name} conformal" for name in own])
     assert sorted(set(metrics["forecaster"])) == names
     table = metrics.pivot(index="forecaster", columns="metric", values="value")
     for name in ("last_value", "latent_ode"):

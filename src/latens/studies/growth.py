@@ -31,6 +31,7 @@ from latens.inference.forecasting import (
     Target,
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING
+from latens.reporting.growth import REFERENCE
 from latens.training import Training
 
 ForecasterName = Literal[
@@ -48,8 +49,6 @@ SCANS = "scan_ode"
 """The forecaster that reads latents of scans; it is there where they are."""
 STORED = ("hierarchical_gompertz", "latent_ode", SCANS)
 """Forecasters that are fitted to all patients for `latens forecast`, the best guess last."""
-REFERENCE = "last_value"
-"""What the others are compared with."""
 
 
 class Growth:

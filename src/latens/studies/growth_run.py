@@ -6,7 +6,7 @@ not computed again.
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 from latens.errors import NumericalError
+from latens.evaluation.forecast_choice import chosen_by_others
 from latens.evaluation.forecast_conformal import (
     calibrate_forecaster,
     conformalised,
@@ -22,10 +23,15 @@ from latens.evaluation.forecast_conformal import (
 )
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
 from latens.evaluation.intervals import Interval
-from latens.inference.forecasting.support import Support
+from latens.inference.forecasting.support import BAND_PATIENTS, Support, few_patients
 from latens.metrics.catalogue.forecast import FORECAST
 from latens.metrics.metric import Metric
-from latens.reporting.growth import write_growth_figures, write_growth_report
+from latens.reporting.growth import (
+    CHOSEN,
+    REFERENCE,
+    write_growth_figures,
+    write_growth_report,
+)
 from latens.store import (
     METRIC_DEFINITIONS,
     Outcome,
@@ -43,7 +49,7 @@ from latens.store import (
 )
 from latens.store.schemas import FORECAST_METRICS, FORECAST_SCORES
 from latens.studies.configure import construct
-from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
+from latens.studies.growth import SCANS, STORED, Growth
 from latens.training import one_thread
 from latens.types import PathLike
 
@@ -121,8 +127,6 @@ def run_growth(
             scores = _scores(run, study, forecaster, unit, say)
             if scores is not None:
                 found[forecaster] = scores
-                if study.conformal:
-                    found[forecaster + CONFORMAL] = conformalised(scores, series.log_limit)
         for forecaster, unit in units["fit"].items():
             _fit(run, study, forecaster, unit, say)
     write_json(
@@ -132,7 +136,8 @@ def run_growth(
             "evaluations": {unit: name for name, unit in units["evaluation"].items()},
         },
     )
-    _write_tables(run, found, [name for name in units["evaluation"] if name not in found])
+    failed = [name for name in units["evaluation"] if name not in found]
+    _write_tables(run, _compared(found, study), failed)
     write_growth_figures(run)
     write_growth_report(run)
     return run
@@ -245,25 +250,68 @@ def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str
     say(f"{name}: fitted to all {len(study.series)} patients in {seconds:.0f} s")
 
 
-def _write_tables(
-    run: RunFolder, found: Mapping[str, ForecastScores], failed: Sequence[str]
-) -> None:
+@dataclass(frozen=True)
+class _Row:
+    """A forecaster of the tables.
+
+    Attributes:
+        scores: Its scores.
+        made_by: Forecaster behind each patient's forecast.
+        doubts: Why its bands should not be relied on; empty if nothing is known.
+    """
+
+    scores: ForecastScores
+    made_by: list[str]
+    doubts: str
+
+
+def _compared(found: Mapping[str, ForecastScores], study: Growth) -> dict[str, _Row]:
+    """All that stands in the tables: forecasters, their choice, and their calibrated bands."""
+    doubts = {name: _doubts(scores) for name, scores in found.items()}
+    rows = {
+        name: _Row(scores, [name] * len(scores.patients), doubts[name])
+        for name, scores in found.items()
+    }
+    if len(found) > 1:
+        scores, made_by = chosen_by_others(found)
+        said = dict.fromkeys(doubts[name] for name in made_by if doubts[name])
+        rows[CHOSEN] = _Row(scores, made_by, "; ".join(said))
+    if study.conformal:
+        for name, row in list(rows.items()):
+            calibrated = conformalised(row.scores, study.series.log_limit)
+            rows[name + CONFORMAL] = _Row(calibrated, row.made_by, "")
+    return rows
+
+
+def _doubts(scores: ForecastScores) -> str:
+    """What speaks against the bands of a forecaster, in the fold where it is worst."""
+    counts = scores.diagnostics.get(BAND_PATIENTS)
+    return few_patients(int(min(counts))) if counts else ""
+
+
+def _write_tables(run: RunFolder, found: Mapping[str, _Row], failed: Sequence[str]) -> None:
     """Tables of all forecasters; of those that failed, rows without numbers."""
     nothing = Interval(nan, nan, nan, nan, 0, 0)
     patients, metrics = (
         [],
-        [_metric_row(name, metric, nothing, nothing) for name in failed for metric in FORECAST],
+        [
+            _metric_row(name, metric, nothing, nothing, "")
+            for name in failed
+            for metric in FORECAST
+        ],
     )
-    reference = found[REFERENCE]
-    for name, scores in found.items():
+    reference = found[REFERENCE].scores
+    for name, entry in found.items():
+        scores = entry.scores
         for k, patient in enumerate(scores.patients):
             row: dict[str, Any] = {"forecaster": name, "patient": patient}
             row |= {column: float(getattr(scores, column)[k]) for column in _COLUMNS[1:5]}
             row |= {column: float(scores.components[column][k]) for column in COMPONENTS}
-            patients.append({**row, "fold": int(scores.fold[k])})
+            patients.append({**row, "fold": int(scores.fold[k]), "made_by": entry.made_by[k]})
         for metric in FORECAST:
             gap = scores.difference(reference, metric)
-            metrics.append(_metric_row(name, metric, scores.value(metric), gap))
+            value = scores.value(metric)
+            metrics.append(_metric_row(name, metric, value, gap, entry.doubts))
     definitions = [
         {
             "metric": metric.name,
@@ -291,7 +339,9 @@ def _write_tables(
     )
 
 
-def _metric_row(name: str, metric: Metric, value: Interval, gap: Interval) -> dict[str, Any]:
+def _metric_row(
+    name: str, metric: Metric, value: Interval, gap: Interval, doubts: str
+) -> dict[str, Any]:
     """A row of FORECAST_METRICS; the reference has no difference from itself."""
     own = name == REFERENCE
     return {
@@ -306,6 +356,7 @@ def _metric_row(name: str, metric: Metric, value: Interval, gap: Interval) -> di
         "difference_lower": nan if own else gap.lower,
         "difference_upper": nan if own else gap.upper,
         "patients": value.images,
+        "doubts": doubts,
     }
 
 
@@ -324,4 +375,6 @@ def table_text(run: RunFolder) -> str:
             found = f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
             cells.append(found if row["patients"] else "failed")
         lines.append(f"{name:<24}" + "".join(f"{cell:>24}" for cell in cells))
+    doubts = table[table["doubts"] != ""].groupby("doubts", sort=False)["forecaster"].unique()
+    lines += [f"warning: {', '.join(names)}: {why}" for why, names in doubts.items()]
     return "\n".join(lines)
