@@ -129,7 +129,11 @@ def test_numbers_of_a_few_subjects_have_no_intervals(two: Path, tmp_path: Path) 
     ("stage", "more", "said"),
     [
         ("exp1", ("--test_scans", "1", "--validation_scans", "1"), "validation_scans: 0"),
-        ("exp1", ("--test_scans", "2", "--validation_scans", "0"), "at least one group left"),
+        (
+            "exp1",
+            ("--test_scans", "2", "--validation_scans", "0"),
+            "fewer together than the 2 scans",
+        ),
         ("exp1", ("--test_scans", "0", "--validation_scans", "0"), "`test_scans`: expected 1"),
         ("exp1", (*TWO, "--data.limit", "1"), "not judged on scans that it was trained on"),
         ("exp3", TWO, "`test_scans`: expected 8"),

@@ -61,8 +61,13 @@ def run(table: Path) -> Path:
 
 def test_tables_of_a_run(run: Path) -> None:
     scores = read_csv(run / "tables" / "forecast_scores.csv", FORECAST_SCORES)
-    assert len(scores) == 4 * 40
-    assert set(scores["forecaster"]) == set(TINY["forecasters"])
+    assert len(scores) == 5 * 40
+    assert set(scores["forecaster"]) == {*TINY["forecasters"], "chosen"}
+    chosen = scores[scores["forecaster"] == "chosen"]
+    assert (chosen.groupby("fold")["made_by"].nunique() == 1).all()
+    behind = scores.set_index(["forecaster", "patient"])["crps"]
+    keys = list(zip(chosen["made_by"], chosen["patient"], strict=True))
+    assert behind.loc[keys].tolist() == chosen["crps"].tolist()
     assert ((scores["lower"] <= scores["median"]) & (scores["median"] <= scores["upper"])).all()
     metrics = read_csv(run / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
     last = metrics[metrics["forecaster"] == "last_value"]
@@ -98,6 +103,25 @@ def test_another_limit_of_detection_is_another_result(table: Path, tmp_path: Pat
         scores = read_csv(tmp_path / "run" / "tables" / "forecast_scores.csv", FORECAST_SCORES)
         assert scores["truth"].min() >= math.log(limit) - 1e-12
         assert scores["lower"].min() >= math.log(limit) - 1e-12
+
+
+def test_what_is_forecast_does_not_decide_the_limit_of_detection(tmp_path: Path) -> None:
+    """One last visit below all others: it counts as not seen, and the scale of scores stays."""
+    found = {}
+    for last in (0.01, 900.0):
+        file = tmp_path / f"{last}.csv"
+        rows = [f"p{i},{k},{1000 + 10 * i + k}" for i in range(8) for k in range(4)]
+        rows[3] = f"p0,3,{last}"
+        file.write_text("patient,time,volume\n" + "\n".join(rows) + "\n")
+        out = tmp_path / f"run{last}"
+        few = ["--forecasters", "[last_value]", "--min_visits", "4", "--folds", "2"]
+        assert main(["run", "growth", "--data.path", str(file), *few, "--out", str(out)]) == 0
+        found[last] = read_csv(out / "tables" / "forecast_scores.csv", FORECAST_SCORES)
+        described = json.loads((out / "run.json").read_text())["data"]
+        assert described["limit"] == 1000
+        assert "smallest positive volume of the visits" in (out / "report.html").read_text("utf-8")
+    assert found[0.01].equals(found[900.0])
+    assert found[0.01]["truth"][0] == math.log(1000)
 
 
 @pytest.mark.parametrize("name", ["hierarchical_gompertz", "latent_ode"])
@@ -170,7 +194,8 @@ def calibrated(table: Path) -> Path:
 
 def test_calibrated_bands_stand_beside_the_others(calibrated: Path) -> None:
     metrics = read_csv(calibrated / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
-    names = ["last_value", "last_value conformal", "latent_ode", "latent_ode conformal"]
+    own = ["chosen", "last_value", "latent_ode"]
+    names = sorted(own + [f"{name} conformal" for name in own])
     assert sorted(set(metrics["forecaster"])) == names
     table = metrics.pivot(index="forecaster", columns="metric", values="value")
     for name in ("last_value", "latent_ode"):

@@ -12,7 +12,7 @@ from latens.cli import main
 from latens.data import LesionGrowth, PhantomSubjects
 from latens.data.latent_series import LatentSeries
 from latens.store import RunFolder, read_csv
-from latens.store.schemas import FORECAST, FORECAST_SCORES
+from latens.store.schemas import FORECAST, FORECAST_METRICS, FORECAST_SCORES
 from latens.studies.volumes import encode
 from latens.studies.volumes.encode import PHANTOM_GROWTH, PHANTOM_SEED, trained
 from stand_ins.tiny_scans import TINY_SCANS, trained_scans
@@ -80,12 +80,17 @@ def test_every_visit_is_what_the_encoder_says(encoder: Path, file: Path) -> None
 
 def test_the_latent_ode_stands_beside_the_last_value(run: Path) -> None:
     scores = read_csv(run / "tables" / "forecast_scores.csv", FORECAST_SCORES)
-    assert set(scores["forecaster"]) == {"last_value", "scan_ode"}
-    assert len(scores) == 40
+    assert set(scores["forecaster"]) == {"last_value", "scan_ode", "chosen"}
+    assert len(scores) == 60
     assert np.isfinite(scores["crps"]).all()
     truth = scores.groupby("patient")["truth"].nunique()
     assert truth.tolist() == [1] * 20  # both forecast the same readings
-    assert "scan ode" in (run / "report.html").read_text("utf-8")
+    page = (run / "report.html").read_text("utf-8")
+    assert "scan ode: the spread of its bands rests on 4 patients, 20 are needed." in page
+    metrics = read_csv(run / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
+    doubtful = metrics["doubts"] != ""
+    assert "scan_ode" in set(metrics["forecaster"][doubtful])
+    assert "last_value" not in set(metrics["forecaster"][doubtful])
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,7 @@ def test_forecasts_of_volumes_and_scans(decoded: Path) -> None:
     ordered = rows[["lower", "median", "upper"]].to_numpy()
     assert (np.diff(ordered, axis=1) >= 0).all()
     assert np.isnan(rows["conformal_lower"].to_numpy()).all()
+    assert rows["doubts"].str.contains("the spread of its bands rests on").all()
     files = sorted(decoded.with_suffix("").iterdir())
     assert len(files) == 20 * 2 * 4 * 2  # patients, horizons, modalities, mean and std
     std = nibabel.load(decoded.with_suffix("") / "subject00003_90_t2f_std.nii.gz")

@@ -72,6 +72,24 @@ def test_taking_patients_drops_padding_that_nobody_needs(table: Path) -> None:
     assert part.limit == 30
 
 
+def test_a_limit_that_nobody_stated_is_not_decided_by_what_is_forecast() -> None:
+    names = ["a", "a", "a", "b", "b", "b", "c", "c"]
+    volumes = [9.0, 8.0, 3.0, 0.0, 7.0, 5.0, 6.0, 4.0]
+    series = series_from_visits(names, [0, 1, 2, 0, 1, 2, 0, 1], volumes)
+    assert series.limit == 3
+    found = series.limited_by_history(3)
+    assert found.limit == 4  # c has two visits, none of which is forecast
+    assert found.censored.tolist() == [
+        [False, False, True],
+        [True, False, False],
+        [False, True, False],
+    ]
+    assert series.limited_by_history(2).limit == 6
+    only_later = series_from_visits(["a", "a"], [0, 1], [0.0, 5.0])
+    with pytest.raises(DataError, match=r"before the visits that are forecast.*`limit`"):
+        only_later.limited_by_history(2)
+
+
 BAD = {
     "text in a number column": ("patient,time,volume\na,0,1\na,1,big\n", "`big` in line 3"),
     "empty field": ("patient,time,volume\na,0,1\na,,2\n", "column `time`"),

@@ -1,6 +1,7 @@
 """Folders of subjects: place in space, standardisation, caches, visits, and bad input."""
 
 import math
+import os
 import shutil
 
 import nibabel
@@ -11,7 +12,7 @@ from scipy.ndimage import map_coordinates
 
 from latens.data import SubjectFolder, check_folder, scan_cache
 from latens.data.lesion_shape import lesion_targets
-from latens.data.scan_preparation import Preparation, _resampled
+from latens.data.scan_preparation import VERSION, Preparation, _resampled
 from latens.data.subjects import MODALITIES
 from latens.errors import ConfigError, DataError, LatensError, ShapeError
 from stand_ins.spoiled_scans import BAD, constant, missing
@@ -245,6 +246,104 @@ def test_a_cache_is_wiped_where_files_or_settings_change(tmp_path):
     assert {"mine", "notes.txt"} <= set(entries(cache))
     SubjectFolder(str(data), **{**settings, "spacing": 2.5}, limit=1).load()
     assert len(entries(cache)) == 4, "a part of the scans leaves the others"
+
+
+def plain(folder, name, seed=0, when=1_600_000_000):
+    """A subject as files that are not packed, so that others of its shape have the same size."""
+    values, _, lesion = head(seed)
+    for modality, channel in zip(MODALITIES, values, strict=True):
+        write(folder / name / f"{name}-{modality}.nii", channel)
+    write(folder / name / f"{name}-seg.nii", lesion * (1 + np.indices(SHAPE)[0] % 2))
+    for file in (folder / name).iterdir():
+        os.utime(file, (when, when))
+
+
+def _other_values(data):
+    plain(data, "a", seed=5, when=1_600_000_001)
+
+
+def _given_brain(data):
+    write(data / "a" / "a_brain_mask.nii", np.indices(SHAPE)[0] < 9, dtype=np.uint8)
+
+
+def _no_segmentation(data):
+    (data / "a" / "a-seg.nii").unlink()
+
+
+def _other_role(data):
+    (data / "a" / "a-seg.nii").rename(data / "a" / "a_brain_mask.nii")
+
+
+CHANGES = {
+    "order of modalities": ({"modalities": MODALITIES[::-1]}, None),
+    "fewer modalities": ({"modalities": MODALITIES[:2]}, None),
+    "size": ({"size": (20, 20, 18)}, None),
+    "spacing": ({"spacing": 2.5}, None),
+    "labels": ({"labels": (2,)}, None),
+    "values": ({}, _other_values),
+    "brain mask": ({}, _given_brain),
+    "no segmentation": ({}, _no_segmentation),
+    "another role of a file": ({}, _other_role),
+    "another folder, names, sizes and times alike": ({"path": "others"}, None),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_cache_gives_what_preparing_anew_would(tmp_path, change):
+    data, cache = tmp_path / "data", str(tmp_path / "cache")
+    plain(data, "a")
+    plain(tmp_path / "others", "a", seed=5)
+    settings = {"size": (16, 20, 18), "spacing": 2.0}
+    before = SubjectFolder(str(data), **settings, cache=cache).load()
+    other, spoil = CHANGES[change]
+    if spoil is not None:
+        spoil(data)
+    path = str(tmp_path / other.get("path", "data"))
+    settings |= {key: value for key, value in other.items() if key != "path"}
+    cached = SubjectFolder(path, **settings, cache=cache).load()
+    anew = SubjectFolder(path, **settings).load()
+    assert cached.identity == anew.identity != before.identity
+    torch.testing.assert_close(cached[[0]].images, anew[[0]].images, rtol=0, atol=0)
+
+
+def test_folders_of_the_same_subjects_share_a_cache(tmp_path):
+    settings = {"size": (16, 20, 18), "spacing": 2.0, "cache": str(tmp_path / "cache")}
+    for k in (0, 1):
+        plain(tmp_path / str(k), "a", seed=k)
+        SubjectFolder(str(tmp_path / str(k)), **settings).load()
+    both = entries(tmp_path / "cache")
+    assert len(both) == 2
+    SubjectFolder(str(tmp_path / "0"), **settings).load()
+    assert entries(tmp_path / "cache") == both
+    shutil.rmtree(tmp_path / "1")
+    SubjectFolder(str(tmp_path / "0"), **settings).load()
+    assert len(entries(tmp_path / "cache")) == 1, "files that are gone"
+
+
+def test_another_library_prepares_anew(tmp_path, monkeypatch):
+    plain(tmp_path / "data", "a")
+    settings = {"size": (16, 20, 18), "spacing": 2.0, "cache": str(tmp_path / "cache")}
+    SubjectFolder(str(tmp_path / "data"), **settings).load()
+    before = entries(tmp_path / "cache")
+    versions = {**scan_cache.major_versions(), "scipy": "99.0"}
+    monkeypatch.setattr(scan_cache, "major_versions", lambda: versions)
+    SubjectFolder(str(tmp_path / "data"), **settings).load()
+    assert not set(before) & set(entries(tmp_path / "cache"))
+
+
+PREPARED = [2.7507, 2.1688, 1.9814, 2.3435, 5552.0, 64.0]
+PREPARED += [6.1052, 0.1062, -0.1523, 0.15, 1.0356, 0.9784, 0.9479, 0.6102]
+"""A voxel of each modality, the sum of squares, voxels of the lesion, the targets."""
+
+
+def test_what_preparation_gives_under_its_version(subjects):
+    """Where these numbers change, `scan_preparation.VERSION` must: caches hold the old ones."""
+    images = subjects[[0]].images[0].double()
+    found = [float(images[c, 8, 10, 9]) for c in range(4)]
+    found += [float(images.square().sum()), float(subjects[[0]].lesion.sum())]
+    found += subjects.targets[0].tolist()
+    assert VERSION == 1
+    assert found == pytest.approx(PREPARED, abs=1e-3)
 
 
 def test_the_identity_knows_subjects_and_targets(tmp_path):

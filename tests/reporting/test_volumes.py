@@ -95,13 +95,23 @@ def test_what_is_missing_is_named_with_its_reason(run: RunFolder) -> None:
     assert write_report(run).read_text("utf-8").count("1 subject, 8 are needed") == 5
 
 
-def test_the_summary_leaves_single_probes_out(run: RunFolder) -> None:
-    shown = shown_metrics(set(VALUES))
-    assert shown == ["au_count", "kl", "ablation_z0", "r2_shape", "leak_shape", "leak_volume"]
+def test_the_summary_is_grouped_and_leaves_single_probes_out(run: RunFolder) -> None:
+    shown = shown_metrics({*VALUES, "psnr_t1c", "ssim_t1c", "mse"})
+    assert shown == {
+        "latents in use": ["au_count", "kl", "ablation_z0"],
+        "quality": ["mse", "psnr_t1c", "ssim_t1c"],
+        "disentanglement": ["leak_shape", "leak_volume", "r2_shape"],
+    }
     text = volume_summary_text(read_volumes(run).metrics)
     assert "seed 1" in text
     assert "leak_volume_ridge" not in text
-    assert not math.isnan(float(text.splitlines()[1].split()[1]))
+    lines = text.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "latents in use",
+        "disentanglement",
+    ]
+    assert not math.isnan(float(lines[2].split()[1]))
+    assert "disentanglement</span>" in write_report(run).read_text("utf-8")
 
 
 def test_figures_and_missing_tables(run: RunFolder) -> None:

@@ -4,13 +4,13 @@
     CACHE/KEY/masks.npy     (D, H, W), bytes: 1 brain, 2 lesion, 3 both
     CACHE/KEY/scan.json     settings, files with size and time of change, targets, affine
 
-KEY is a hash of version, settings and files, so a scan whose files or preparation have changed is
-prepared anew, and what was there under its name before is removed.
+KEY is a hash of version, settings, libraries and files with their places, so a scan whose files or
+preparation have changed is prepared anew. Removed are entries of other settings, and those whose
+files have changed or are gone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,13 @@ from latens.data.subject_files import ScanFiles
 from latens.errors import DataError, LatensError
 from latens.store.atomic import explained, new_folder, remove_folder, write_array, write_json
 from latens.store.hashing import content_hash
+from latens.store.provenance import major_versions
 from latens.store.safe import read_array, read_json
 
 CARD = "scan.json"
 KIND = "latens scan"
+_LIBRARIES = ("monai", "numpy", "scipy", "torch")
+"""What smooths and resamples; `major.minor` of each counts."""
 _REMEDY = "Delete this folder: it is made again."
 
 
@@ -51,14 +54,16 @@ class ScanCache:
         """
         cards = [identity(scan, self.how) for scan in scans]
         entries = [self.folder / content_hash(card) for card in cards]
-        self._sweep(entries, {scan.name for scan in scans})
+        self._sweep(entries, {place for card in cards for place in places(card)})
         for scan, card, entry in zip(scans, cards, entries, strict=True):
             if not (entry / CARD).is_file():
                 save(entry, prepare(scan, self.how), card)
         return entries
 
-    def _sweep(self, entries: Sequence[Path], names: set[str]) -> None:
-        """Remove entries of other settings, and of other files under the same names."""
+    def _sweep(self, entries: Sequence[Path], known: set[str]) -> None:
+        """Remove entries of other settings, of an earlier state of known files, and of files that
+        are gone.
+        """
         for path in self.folder.iterdir():
             if path in entries or not (path / CARD).is_file():
                 continue
@@ -70,7 +75,9 @@ class ScanCache:
                 continue
             settings = {key: card.get(key) for key in ("version", "settings")}
             current = {"version": VERSION, "settings": _settings(self.how)}
-            if settings != current or card.get("name") in names:
+            own = places(card)
+            stale = any(place in known or not Path(place).is_file() for place in own)
+            if settings != current or stale:
                 remove_folder(path)
 
 
@@ -80,7 +87,7 @@ def identity(scan: ScanFiles, how: Preparation) -> dict[str, Any]:
     for role, path in sorted(scan.files.items()):
         with explained(path):
             state = path.stat()
-        files[role] = [path.name, state.st_size, state.st_mtime_ns]
+        files[role] = [str(path.resolve()), state.st_size, state.st_mtime_ns]
     return {
         "kind": KIND,
         "version": VERSION,
@@ -88,6 +95,11 @@ def identity(scan: ScanFiles, how: Preparation) -> dict[str, Any]:
         "name": scan.name,
         "files": files,
     }
+
+
+def places(card: Mapping[str, Any]) -> list[str]:
+    """Paths of the files behind an entry."""
+    return [str(path) for path, _, _ in card["files"].values()]
 
 
 def save(entry: Path, scan: Prepared, card: dict[str, Any]) -> None:
@@ -139,9 +151,10 @@ def read_entry(entry: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _settings(how: Preparation) -> dict[str, Any]:
-    """The preparation, and the version of what resamples, as JSON reads them back."""
+    """The preparation, and the versions of what computes it, as JSON reads them back."""
     own = {
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(how).items()
     }
-    return {**own, "monai": version("monai")}
+    versions = major_versions()
+    return {**own, "packages": {name: versions[name] for name in _LIBRARIES}}

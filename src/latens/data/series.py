@@ -7,7 +7,7 @@ the logarithm of the limit.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -125,6 +125,30 @@ class VolumeSeries:
             self.time_unit,
             self.volume_unit,
         )
+
+    def limited_by_history(self, min_visits: int) -> "VolumeSeries":
+        """The same visits, with the limit of detection that earlier ones show.
+
+        The limit is the smallest positive volume of all visits but those that `split_last` would
+        forecast: scores of these are censored at it, so that they must not decide it.
+
+        Args:
+            min_visits: Visits of a patient whose last one is forecast, 2 or more.
+
+        Raises:
+            DataError: If none of the other volumes is positive.
+        """
+        last = torch.arange(self.mask.shape[1])[None] == (self.visits - 1)[:, None]
+        forecast = last & (self.visits >= max(min_visits, 2))[:, None]
+        known = self.volumes[self.mask & ~forecast & (self.volumes > 0)]
+        if not len(known):
+            raise DataError(
+                "series",
+                "a positive volume before the visits that are forecast, or a limit of detection",
+                "only zeros",
+                "State the smallest volume that can be measured as `limit`.",
+            )
+        return replace(self, limit=float(known.min()))
 
     def split_last(self, min_visits: int = 2) -> tuple["VolumeSeries", Tensor, Tensor]:
         """Earlier visits of the patients with enough of them, and what came last.

@@ -130,7 +130,8 @@ class SeriesFile:
         patient: Column of the patient.
         time: Column of the time.
         volume: Column of the volume.
-        limit: Limit of detection; default: the smallest positive volume.
+        limit: Limit of detection, that of the instrument; default: the smallest positive volume,
+            in `growth` of the visits that are not forecast.
         time_unit: Unit of the times.
         volume_unit: Unit of the volumes.
     """

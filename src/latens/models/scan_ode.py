@@ -15,7 +15,7 @@ latent, and what a recurrent network adds.
 | symbol | attribute | shape |
 |---|---|---|
 | f | `ode.field` | s (…, dim + hidden) → (…, dim + hidden) |
-| r | `log_spread` | (dim,) |
+| r | `spread` | (dim,) |
 | q(s(t₁) ∣ …) | `posterior` | batch (B,), event (dim + hidden,) |
 
 References:
@@ -124,9 +124,14 @@ class ScanODE(Model):
     def fit_units(self, x: Tensor, y: Tensor) -> None:
         """Nothing: latents are in the units of their prior."""
 
+    @property
+    def spread(self) -> Tensor:
+        """r, `(dim,)`."""
+        return self.log_spread.exp()
+
     def reading_variance(self, variance: Tensor) -> Tensor:
         """v + r², `(…, dim)`."""
-        return variance + (2 * self.log_spread).exp()
+        return variance + self.spread.square()
 
     def posterior(self, visits: EncodedVisits) -> Independent:
         """q(s(t₁) | visits), batch `(B,)`, event `(dim + hidden,)`."""

@@ -1,6 +1,7 @@
 """The report of `growth`: which forecaster to believe, in one table and one figure."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,12 @@ if TYPE_CHECKING:
 
 PANELS = ("forecast_mae", "forecast_crps", "forecast_coverage")
 """Metrics that the figure shows."""
+WIDEST = 0.2
+"""Width of an interval of the coverage from which on it confirms nothing."""
+REFERENCE = "last_value"
+"""What the others are compared with."""
+CHOSEN = "chosen"
+"""Row of the forecaster that was chosen for every fold on the patients of the others."""
 _BLUE, _GREY = HUES["blue"][0], HUES["grey"][0]
 
 
@@ -52,6 +59,19 @@ class GrowthResults:
         """Names of the forecasters without numbers."""
         mine = self.metrics[self.metrics["patients"] == 0]
         return list(dict.fromkeys(mine["forecaster"]))
+
+    @property
+    def choices(self) -> dict[str, int]:
+        """How many folds each forecaster was chosen for, the most frequent first."""
+        own = self.scores[self.scores["forecaster"] == CHOSEN]
+        folds = Counter(dict(zip(own["fold"], own["made_by"], strict=True)).values())
+        return dict(folds.most_common())
+
+    @property
+    def doubts(self) -> dict[str, str]:
+        """Why the bands of a forecaster should not be relied on, by its name."""
+        mine = self.metrics[self.metrics["doubts"] != ""]
+        return dict(zip(mine["forecaster"], mine["doubts"], strict=True))
 
     def row(self, forecaster: str, metric: str) -> dict[str, Any]:
         """One row of the table of metrics."""
@@ -128,37 +148,58 @@ def comparison(results: GrowthResults) -> "Figure":
 
 def answers(results: GrowthResults) -> list[str]:
     """What the numbers say, in sentences."""
-    best = results.forecasters[0]
     found = [f"{_words(name)} failed in a fold: it has no numbers." for name in results.failed]
-    for metric, word in (("forecast_crps", "CRPS"), ("forecast_mae", "mean absolute error")):
-        row = results.row(best, metric)
-        if not row["reference"]:
-            found.append(f"No forecaster has a smaller {word} than the last value.")
-            continue
+    found += [f"{_words(name)}: {why}." for name, why in results.doubts.items() if name != CHOSEN]
+    if set(results.choices) <= {REFERENCE}:
+        found.append("No forecaster has a smaller CRPS than the last value.")
+        return [*found, *_coverage(results, REFERENCE)]
+    return [*found, *_gains(results), *_coverage(results, CHOSEN)]
+
+
+def _gains(results: GrowthResults) -> list[str]:
+    """The chosen forecaster against the last value."""
+    choices = results.choices
+    names = ", ".join(f"{_words(name)} in {folds}" for name, folds in choices.items())
+    found = [
+        f"Chosen for every fold by the CRPS in the others: {names} of {sum(choices.values())}."
+    ]
+    for metric, word in (("forecast_crps", "CRPS"), ("forecast_mae", "Mean absolute error")):
+        row = results.row(CHOSEN, metric)
         low, high = row["difference_lower"], row["difference_upper"]
         verdict = "smaller than" if high < 0 else "larger than" if low > 0 else "not told from"
         found.append(
-            f"{_words(best)}: {word} {format_value(row['value'])}, {verdict} that of the last "
+            f"{word} of the chosen {format_value(row['value'])}, {verdict} that of the last "
             f"value (difference {row['difference']:+.3f}, {row['level']:.0%} interval "
             f"{low:+.3f} to {high:+.3f})."
         )
-    row = results.row(best, "forecast_coverage")
-    inside = row["lower"] <= 0.95 <= row["upper"]
-    found.append(
-        f"Its 95 % band covers {row['value']:.1%} of {row['patients']} patients "
-        f"({row['lower']:.1%} to {row['upper']:.1%}): "
-        + ("as it should." if inside else "not what it says.")
-    )
-    calibrated = f"{best} conformal"
+    return found
+
+
+def _coverage(results: GrowthResults, name: str) -> list[str]:
+    """Whether the band of a forecaster can be believed, as it is and calibrated."""
+    row = results.row(name, "forecast_coverage")
+    found = [
+        f"The 95 % band of the {_words(name)} covers {row['value']:.1%} of {row['patients']} "
+        f"patients ({row['lower']:.1%} to {row['upper']:.1%}): "
+        + _verdict(row["lower"], row["upper"])
+    ]
+    calibrated = f"{name} conformal"
     if calibrated in results.forecasters:
         after, width = (results.row(calibrated, f"forecast_{m}") for m in ("coverage", "width"))
-        before = results.row(best, "forecast_width")
+        before = results.row(name, "forecast_width")
         found.append(
             f"Calibrated on the patients of the other folds, it covers {after['value']:.1%} "
             f"({after['lower']:.1%} to {after['upper']:.1%}) with "
             f"{width['value'] / before['value']:.2f} times the width."
         )
     return found
+
+
+def _verdict(lower: float, upper: float) -> str:
+    """What an interval of the coverage says of a band of 95 %."""
+    if not upper < 0.95 and not lower > 0.95 and not upper - lower <= WIDEST:
+        return "too few patients to say whether it should."
+    return "as it should." if lower <= 0.95 <= upper else "not what it says."
 
 
 def render_growth(results: GrowthResults) -> str:

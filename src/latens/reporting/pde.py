@@ -34,6 +34,7 @@ HEADLINES = (
     "ece",
     "ece_unsure",
     "trusted",
+    "consistent",
 )
 PICTURES = "pictures.safetensors"
 TESTS_FILE = "tests.csv"
@@ -66,6 +67,8 @@ DEFINITIONS: dict[str, str] = {
     "ece": "|frequency − probability| of the upper class over 20 bins, all fields together",
     "ece_unsure": "the same over nodes with a probability between .05 and .95",
     "trusted": "share of fields whose own diagnosis passed",
+    "consistent": "share of fields whose readings fit as those do that the posterior foretells "
+    "(posterior predictive p-value of .01 or more)",
     "weights_k": "Pareto k̂ of the weights; believed below min(.7, 1 − 1/log₁₀ draws)",
     "weights_size": "effective number of weighted draws",
 }

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +26,19 @@ SMALLEST_SLICE = 64
 """Pixels of the longer edge of a slice in a video, at least."""
 FRAME_MS = 120
 
-HEADLINES = (
-    "au_count",
-    "rest_units",
-    "kl",
-    "ablation_z0",
-    "ablation_permuted",
-    "permuted_rest",
-    "neg_elbo",
-    "nll",
-    "nll_gain",
-    "nll_unreliable",
-    "mse",
-)
+GROUPS = {
+    "latents in use": ("au_count", "kl", "ablation_z0", "ablation_permuted"),
+    "quality": ("neg_elbo", "nll", "nll_gain", "nll_unreliable", "mse", "psnr_", "ssim_"),
+    "disentanglement": (
+        "aligned_",
+        "leak_",
+        "dependence_",
+        "rest_units",
+        "permuted_rest",
+        "r2_",
+    ),
+}
+"""What the summary shows under which heading: metrics, and beginnings of their names."""
 WATCHED = (
     ("loss, nats per element", ("train_epoch/loss", "val_epoch/loss")),
     ("KL, nats", ("diag/kl_raw", "sched/expected_kl_floor")),
@@ -120,12 +121,14 @@ def volume_summary_text(metrics: pd.DataFrame) -> str:
     """The table of a run for a terminal: metrics down, seeds across."""
     seeds = sorted({int(seed) for seed in metrics["seed"]})
     lines = [f"{'':<28}" + "".join(f"{f'seed {seed}':>26}" for seed in seeds)]
-    for metric in shown_metrics(set(metrics["metric"])):
-        cells = []
-        for seed in seeds:
-            rows = metrics[(metrics["seed"] == seed) & (metrics["metric"] == metric)]
-            cells.append(_text(rows.iloc[0]) if len(rows) else "–")
-        lines.append(f"{metric:<28}" + "".join(f"{cell:>26}" for cell in cells))
+    for heading, names in shown_metrics(set(metrics["metric"])).items():
+        lines.append(heading)
+        for metric in names:
+            cells = []
+            for seed in seeds:
+                rows = metrics[(metrics["seed"] == seed) & (metrics["metric"] == metric)]
+                cells.append(_text(rows.iloc[0]) if len(rows) else "–")
+            lines.append(f"  {metric:<26}" + "".join(f"{cell:>26}" for cell in cells))
     lines += [f"– {', '.join(names)}: {why}" for why, names in missing(metrics).items()]
     return "\n".join(lines)
 
@@ -133,17 +136,21 @@ def volume_summary_text(metrics: pd.DataFrame) -> str:
 def missing(metrics: pd.DataFrame) -> dict[str, list[str]]:
     """Metrics of the summary that no seed has, by the reason."""
     found: dict[str, list[str]] = {}
-    for metric in shown_metrics(set(metrics["metric"])):
+    for metric in itertools.chain(*shown_metrics(set(metrics["metric"])).values()):
         for reason in sorted(set(metrics.loc[metrics["metric"] == metric, "missing"]) - {""}):
             found.setdefault(reason, []).append(metric)
     return found
 
 
-def shown_metrics(known: set[str]) -> list[str]:
-    """Metrics of the summary in its order."""
-    found = [metric for metric in HEADLINES if metric in known]
-    for prefix in ("aligned_", "r2_", "leak_", "dependence_", "psnr_"):
-        found += sorted(m for m in known if m.startswith(prefix) and not m.endswith(SINGLE))
+def shown_metrics(known: set[str]) -> dict[str, list[str]]:
+    """Metrics of the summary in its order, by heading; headings without one are left out."""
+    found: dict[str, list[str]] = {}
+    for heading, names in GROUPS.items():
+        for name in names:
+            family = {m for m in known if name.endswith("_") and m.startswith(name)}
+            own = {m for m in family if not m.endswith(SINGLE)} | ({name} & known)
+            if own:
+                found.setdefault(heading, []).extend(sorted(own))
     return found
 
 
@@ -351,12 +358,15 @@ def write_volume_report(run: RunFolder) -> Path:
     _write_figures(run, results, drawn)
     style = style_sheet()
     known = set(results.metrics["metric"])
-    rows = [
+    groups = [
         (
-            _words(metric),
-            [_cell(results.cell(seed, metric)) for seed in results.seeds],
+            heading,
+            [
+                (_words(metric), [_cell(results.cell(seed, metric)) for seed in results.seeds])
+                for metric in names
+            ],
         )
-        for metric in shown_metrics(known)
+        for heading, names in shown_metrics(known).items()
     ]
     words = "Losses, KL, active units and errors over the steps of training"
     page = (
@@ -366,7 +376,7 @@ def write_volume_report(run: RunFolder) -> Path:
             run=results.run,
             answers=answers(results),
             seeds=results.seeds,
-            rows=rows,
+            groups=groups,
             dashboard=Markup(inline_svg(drawn["dashboard"], "dashboard", words)),
             pictures=[
                 (_caption(name), _uri(figure))

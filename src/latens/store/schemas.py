@@ -263,6 +263,7 @@ FORECAST_SCORES = Schema(
         "covered": "float64",
         "width": "float64",
         "rank": "float64",
+        "made_by": "str",  # forecaster behind the row, where one was chosen for every fold
     },
     ("forecaster", "patient"),
 )
@@ -277,6 +278,7 @@ FORECAST_METRICS = Schema(
         "difference_lower": "float64",
         "difference_upper": "float64",
         "patients": "int64",
+        "doubts": "str",  # why bands of this forecaster should not be relied on; empty if known
     },
 )
 FORECAST = Schema(

@@ -218,7 +218,7 @@ def forecast_rows(
     times: Tensor = series.last_times[:, None] + torch.tensor(horizons, dtype=torch.float64)
     forecast = forecaster.forecast(series, times)
     band = forecast.interval(LEVEL)
-    doubts = support.doubts(series, times)
+    outside = support.doubts(series, times)
     floor = forecast.log_limit
     moved = torch.full((2, *times.shape), torch.nan)
     if calibration is not None:
@@ -241,7 +241,7 @@ def forecast_rows(
             "conformal_lower": volume(moved[0, b, h]),
             "conformal_upper": volume(moved[1, b, h]),
             "unseen": float(forecast.unseen[b, h]),
-            "doubts": doubts[b][h],
+            "doubts": "; ".join(part for part in (outside[b][h], forecaster.doubts) if part),
         }
         for b, patient in enumerate(series.patients)
         for h, horizon in enumerate(horizons)

@@ -31,6 +31,7 @@ from latens.inference.forecasting import (
     Target,
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING
+from latens.reporting.growth import REFERENCE
 from latens.training import Training
 
 ForecasterName = Literal[
@@ -48,8 +49,6 @@ SCANS = "scan_ode"
 """The forecaster that reads latents of scans; it is there where they are."""
 STORED = ("hierarchical_gompertz", "latent_ode", SCANS)
 """Forecasters that are fitted to all patients for `latens forecast`, the best guess last."""
-REFERENCE = "last_value"
-"""What the others are compared with."""
 
 
 class Growth:
@@ -132,16 +131,26 @@ class Growth:
 
     @cached_property
     def series(self) -> VolumeSeries:
-        """All patients; loaded once.
+        """All patients; loaded once. A limit of detection that nobody stated is the smallest
+        positive volume of the visits that are not forecast.
 
         Raises:
             DataError: If the table cannot be used.
         """
         if self.scans is not None:
-            return self.scans.volumes()
+            found = self.scans.volumes()
+        elif self.data is not None:
+            found = self.data.load()
+        else:
+            found = self.simulation.make(self.seed)[0]
+        return found if self.limit_stated else found.limited_by_history(self.min_visits)
+
+    @property
+    def limit_stated(self) -> bool:
+        """Whether the limit of detection was stated, and not read from the volumes."""
         if self.data is None:
-            return self.simulation.make(self.seed)[0]
-        return self.data.load()
+            return self.latents is None
+        return self.data.limit is not None
 
     @cached_property
     def scans(self) -> LatentSeries | None:

@@ -7,7 +7,8 @@ from itertools import pairwise
 from latens.errors import ConfigError
 from latens.studies.configure import load_layers, preset_names, resolve
 from latens.studies.growth import Growth
-from latens.studies.growth_run import run_growth, table_text
+from latens.studies.growth_run import run_growth
+from latens.studies.growth_tables import table_text
 from latens.studies.options import folder_of, show
 
 STAGES = ("exp1", "exp2", "exp3")

@@ -5,7 +5,7 @@ not computed again.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from math import nan
 from pathlib import Path
@@ -17,46 +17,40 @@ from safetensors.torch import save_file
 from latens.errors import NumericalError
 from latens.evaluation.forecast_conformal import (
     calibrate_forecaster,
-    conformalised,
     require_patients,
 )
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores, cross_validate
-from latens.evaluation.intervals import Interval
 from latens.inference.forecasting.support import Support
-from latens.metrics.catalogue.forecast import FORECAST
-from latens.metrics.metric import Metric
-from latens.reporting.growth import write_growth_figures, write_growth_report
+from latens.reporting.growth import (
+    write_growth_figures,
+    write_growth_report,
+)
 from latens.store import (
-    METRIC_DEFINITIONS,
     Outcome,
     RunFolder,
     Status,
     array_fingerprint,
     content_hash,
-    from_rows,
     major_versions,
     new_folder,
     read_json,
     write_array,
-    write_csv,
     write_json,
 )
-from latens.store.schemas import FORECAST_METRICS, FORECAST_SCORES
 from latens.studies.configure import construct
-from latens.studies.growth import REFERENCE, SCANS, STORED, Growth
+from latens.studies.growth import SCANS, STORED, Growth
+from latens.studies.growth_tables import SHOWN, compared, write_tables
 from latens.training import one_thread
 from latens.types import PathLike
 
-GROWTH_VERSION = 3
+GROWTH_VERSION = 4
 """Raised when numbers of the same configuration change."""
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
-_COLUMNS = ("fold", "truth", "median", "lower", "upper", *COMPONENTS)
+_COLUMNS = (*SHOWN, *COMPONENTS)
 _SHARED = ("target", "min_visits", "folds", "seed")
 _OWN = {"latent_ode": ("members", "training"), SCANS: ("members", "training")}
 """Settings that a forecaster alone depends on, besides those of the comparison."""
-CONFORMAL = " conformal"
-"""What follows the name of a forecaster whose bands were calibrated."""
 
 
 def run_growth(
@@ -89,6 +83,7 @@ def run_growth(
         "visits": int(series.visits.sum()),
         "tested": len(tested),
         "limit": series.limit,
+        "limit_stated": study.limit_stated,
         "time_unit": series.time_unit,
         "volume_unit": series.volume_unit,
     }
@@ -120,8 +115,6 @@ def run_growth(
             scores = _scores(run, study, forecaster, unit, say)
             if scores is not None:
                 found[forecaster] = scores
-                if study.conformal:
-                    found[forecaster + CONFORMAL] = conformalised(scores, series.log_limit)
         for forecaster, unit in units["fit"].items():
             _fit(run, study, forecaster, unit, say)
     write_json(
@@ -131,7 +124,8 @@ def run_growth(
             "evaluations": {unit: name for name, unit in units["evaluation"].items()},
         },
     )
-    _write_tables(run, found, [name for name in units["evaluation"] if name not in found])
+    failed = [name for name in units["evaluation"] if name not in found]
+    write_tables(run, compared(found, study), failed)
     write_growth_figures(run)
     write_growth_report(run)
     return run
@@ -242,85 +236,3 @@ def _fit(run: RunFolder, study: Growth, name: str, unit: str, say: Callable[[str
     seconds = time.perf_counter() - begin
     run.record_cost("fit", unit, name, len(study.series), study.seed, 0, seconds, nan)
     say(f"{name}: fitted to all {len(study.series)} patients in {seconds:.0f} s")
-
-
-def _write_tables(
-    run: RunFolder, found: Mapping[str, ForecastScores], failed: Sequence[str]
-) -> None:
-    """Tables of all forecasters; of those that failed, rows without numbers."""
-    nothing = Interval(nan, nan, nan, nan, 0, 0)
-    patients, metrics = (
-        [],
-        [_metric_row(name, metric, nothing, nothing) for name in failed for metric in FORECAST],
-    )
-    reference = found[REFERENCE]
-    for name, scores in found.items():
-        for k, patient in enumerate(scores.patients):
-            row: dict[str, Any] = {"forecaster": name, "patient": patient}
-            row |= {column: float(getattr(scores, column)[k]) for column in _COLUMNS[1:5]}
-            row |= {column: float(scores.components[column][k]) for column in COMPONENTS}
-            patients.append({**row, "fold": int(scores.fold[k])})
-        for metric in FORECAST:
-            gap = scores.difference(reference, metric)
-            metrics.append(_metric_row(name, metric, scores.value(metric), gap))
-    definitions = [
-        {
-            "metric": metric.name,
-            "label": metric.label,
-            "unit": metric.unit,
-            "better": metric.better,
-            "target": metric.target,
-            "definition": metric.definition,
-            "section": "Forecasts",
-        }
-        for metric in FORECAST
-    ]
-    write_csv(
-        run.tables / "metric_definitions.csv",
-        METRIC_DEFINITIONS,
-        from_rows(definitions, METRIC_DEFINITIONS),
-    )
-    write_csv(
-        run.tables / "forecast_scores.csv", FORECAST_SCORES, from_rows(patients, FORECAST_SCORES)
-    )
-    write_csv(
-        run.tables / "forecast_metrics.csv",
-        FORECAST_METRICS,
-        from_rows(metrics, FORECAST_METRICS),
-    )
-
-
-def _metric_row(name: str, metric: Metric, value: Interval, gap: Interval) -> dict[str, Any]:
-    """A row of FORECAST_METRICS; the reference has no difference from itself."""
-    own = name == REFERENCE
-    return {
-        "forecaster": name,
-        "metric": metric.name,
-        "value": value.value,
-        "lower": value.lower,
-        "upper": value.upper,
-        "level": value.level,
-        "reference": "" if own else REFERENCE,
-        "difference": nan if own else gap.value,
-        "difference_lower": nan if own else gap.lower,
-        "difference_upper": nan if own else gap.upper,
-        "patients": value.images,
-    }
-
-
-def table_text(run: RunFolder) -> str:
-    """The table of metrics for a terminal, a line per forecaster."""
-    from latens.store import read_csv
-
-    table = read_csv(run.tables / "forecast_metrics.csv", FORECAST_METRICS)
-    shown = ("forecast_mae", "forecast_crps", "forecast_coverage", "forecast_width")
-    heads = ("MAE", "CRPS", "coverage", "width")
-    lines = [f"{'':<24}" + "".join(f"{head:>24}" for head in heads)]
-    for name in dict.fromkeys(table["forecaster"]):
-        cells = []
-        for metric in shown:
-            row = table[(table["forecaster"] == name) & (table["metric"] == metric)].iloc[0]
-            found = f"{row['value']:.3f} [{row['lower']:.3f}, {row['upper']:.3f}]"
-            cells.append(found if row["patients"] else "failed")
-        lines.append(f"{name:<24}" + "".join(f"{cell:>24}" for cell in cells))
-    return "\n".join(lines)

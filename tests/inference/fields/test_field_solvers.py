@@ -225,6 +225,54 @@ def test_draws_carry_the_errors_of_the_model():
     assert posterior.replicates(50).shape == (50, 2, 5)
 
 
+def test_misfit_against_quadrature():
+    """Without errors the misfit of readings made from w is χ² with as many degrees as sensors."""
+    model = operator_model()
+    y, _ = simulated(model, 2, SCALE)
+    y = torch.cat([y, y[:1] + 4 * SCALE * torch.tensor([1.0, -1, 1, -1, 1])])
+    posterior = FieldChains(
+        target_of(model, SCALE), kernel=HMC(max_steps=32), chains=12, draws=150, warmup=80
+    )(y, seed=1)
+    found = posterior.misfit_p_value(1500)
+    target = target_of(model, SCALE)(y)
+    for row in range(3):
+        grid, weight, _ = quadrature(target, row)
+        with torch.no_grad():
+            left = (y[row] - target.predict(model.push(grid))) / SCALE
+        tail = torch.special.gammaincc(torch.tensor(2.5).double(), left.square().sum(1) / 2)
+        expected = float(weight @ tail)
+        error = (expected * (1 - expected) / 1500) ** 0.5
+        assert abs(float(found[row]) - expected) < 4.5 * error + 1 / 1500
+    assert found[2] < 0.02 < found[:2].min()
+
+
+def test_misfit_with_errors_is_that_of_their_covariance():
+    model = operator_model()
+    a = pairs("darcy", 200)[0].double()
+    predict = DecodedSensors(model, SENSORS)
+    errors = held_out_errors(model, predict, a, Darcy((1, 9, 9), SENSORS)(a))
+    y, _ = simulated(model, 2, SCALE)
+    target = target_of(model, SCALE, errors=errors)(y)
+    across = torch.eye(5) - errors.directions @ errors.directions.mT
+    covariance = (errors.directions * errors.variances) @ errors.directions.mT
+    covariance = covariance + errors.remainder * across + SCALE**2 * torch.eye(5)
+    normal = torch.distributions.MultivariateNormal(errors.bias, covariance)
+    difference = NoiseStream(4, 0).normal((7, 2, 5), torch.float64)
+    scale = torch.full((7, 2), SCALE, dtype=torch.float64)
+    found = target.misfit(difference, scale)
+    torch.testing.assert_close(found, -normal.log_prob(difference), rtol=1e-6, atol=1e-6)
+
+
+def test_readings_of_the_model_are_not_doubted_and_others_are():
+    """Small pools are gone through several times; the smallest value is 1/(count + 1)."""
+    model = operator_model()
+    y, _ = simulated(model, 60, SCALE)
+    solver = FieldLaplace(target_of(model, SCALE), draws=40)
+    assert (solver(y).misfit_p_value() < 0.01).sum() <= 3  # at most a share of .01 is expected
+    far = y + 50 * SCALE * torch.tensor([1.0, -1, 1, -1, 1])
+    assert (solver(far).misfit_p_value() == 1 / 201).all()
+
+
 def test_rows_do_not_depend_on_their_batch():
     model = operator_model()
     y, _ = simulated(model, 3, SCALE)

@@ -2,10 +2,14 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from torch.distributions import Normal
 
 from latens.data import GrowthSimulation, VolumeSeries
 from latens.data.latent_series import LatentSeries
@@ -13,6 +17,8 @@ from latens.distributions import NoiseStream
 from latens.errors import ConfigError, DataError
 from latens.evaluation.forecasts import cross_validate
 from latens.inference.forecasting import LastValue, ScanODEForecaster
+from latens.inference.forecasting.scans import students
+from latens.studies.volumes.decode import Decoder
 from latens.training import Training
 
 TINY = Training(max_steps=20, batch_size=16, warmup_steps=2, kl_warmup_steps=0, validate_every=10)
@@ -144,6 +150,93 @@ def test_the_band_knows_how_much_a_reading_misses_on_new_patients() -> None:
     band = forecaster.forecast(history, times).interval(0.95)
     inside = (band.lower <= truth) & (truth <= band.upper)
     assert inside.sum() >= 16  # of 20; less than that in one of 400 where the level is .95
+
+
+def unrelated(count: int, seed: int) -> LatentSeries:
+    """Latents near 0 that say nothing of the volumes, which are N(LOC, 1) of a patient and stay:
+    the draws of a forecast are all alike, and what it misses is normal.
+    """
+    noise = NoiseStream(seed, 2)
+    levels = (LOC + noise.normal((count, 1))).expand(-1, VISITS).flatten().double()
+    loc = 0.01 * noise.normal((count * VISITS, DIM))
+    return replace(scans(count, aligned=False), loc=loc, log_volumes=levels)
+
+
+def test_bands_from_few_patients_are_as_wide_as_their_spread_is_unknown() -> None:
+    """Sixty fits to ten patients, two of whom tell the spread: of new ones the bands cover .95 on
+    the average, and would cover P(|t₂| < 1.96) = .81 if they took that spread for the true one.
+    """
+    covered = []
+    for seed in range(60):
+        latents = unrelated(40, seed)
+        series = latents.volumes(limit=1e-3)
+        quick = replace(TINY, max_steps=2, validate_every=2)
+        forecaster = ScanODEForecaster(latents, members=1, training=quick)
+        forecaster.fit(series.take(range(10)), seed)
+        assert forecaster.band_patients == 2
+        history, times, truth = series.take(range(10, 40)).split_last()
+        band = forecaster.forecast(history, times).interval(0.95)
+        covered.append(float(((band.lower <= truth) & (truth <= band.upper)).double().mean()))
+    error = np.std(covered) / np.sqrt(len(covered))
+    assert error < 0.025
+    assert abs(np.mean(covered) - 0.95) < 3 * error
+
+
+def test_few_patients_behind_a_band_are_said() -> None:
+    few, series = fitted(scans(), members=2)
+    assert few.band_patients <= 12
+    assert few.doubts == (
+        f"the spread of its bands rests on {few.band_patients} patients, 20 are needed"
+    )
+    history, times, _ = series.split_last()
+    assert few.forecast(history, times).diagnostics["band_patients"] == few.band_patients
+    other = ScanODEForecaster(scans(), members=2, training=TINY)
+    other.restore(few.tensors())
+    assert other.doubts == few.doubts
+    enough, _ = fitted(scans(160), members=1)
+    assert enough.band_patients == 24
+    assert not enough.doubts
+
+
+def test_students_t_from_normal_noise() -> None:
+    noise = torch.tensor([-9.0, -1.0, 0.0, 1.959964, 9.0], dtype=torch.float64)
+    found = students(noise, 3)
+    expected = stats.t(3).isf(stats.norm.sf(noise.abs().numpy())) * noise.sign().numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert found[3] == pytest.approx(3.182446, abs=1e-5)
+
+
+class Linear(torch.nn.Module):
+    """A decoder that shows latent 1 in every voxel, with noise of variance .01."""
+
+    signal_shape = (1, 4, 4, 4)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.1))
+
+    def decode(self, z: torch.Tensor) -> Normal:
+        mean = z[:, 1, None, None, None, None].expand(-1, *self.signal_shape)
+        return Normal(mean, self.scale.expand_as(mean))
+
+
+def test_the_spread_of_a_decoded_scan_is_that_of_a_scan_and_not_of_its_path(
+    tmp_path: Path,
+) -> None:
+    latents = scans(40)
+    forecaster, series = fitted(latents)
+    for model in forecaster.models:
+        model.log_spread.data.fill_(math.log(0.7))
+    some = series.take(range(12))
+    Decoder(Linear(), latents).write(forecaster, some, [30.0], tmp_path / "maps")  # pyright: ignore
+    written = sorted((tmp_path / "maps").glob("*_std.nii.gz"))
+    found = np.mean([nibabel.load(file).get_fdata().mean() ** 2 for file in written])  # pyright: ignore
+    times = some.last_times[:, None] + 30
+    path = forecaster.latents(some, times, range(12), 0, 999)[:, :, 0, 1].var(0).mean()
+    expected = float(path) + 0.7**2 + 0.1**2
+    # 12 variances of 33 draws each
+    assert found == pytest.approx(expected, rel=4 * math.sqrt(2 / 32 / 12))
+    assert float(path) + 0.1**2 < 0.5 * expected
 
 
 def test_members_that_do_not_divide_the_draws() -> None:

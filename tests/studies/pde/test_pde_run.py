@@ -111,6 +111,17 @@ def test_reconstruct_from_other_sensors(run, readings, noise, capsys):
     assert "Pareto" in capsys.readouterr().out
 
 
+def test_readings_unlike_any_of_the_family_are_doubted(run, readings, capsys):
+    file, table, _ = readings
+    wild = table["value"] * (1 + 3 * (-1.0) ** np.arange(len(table)))
+    table.assign(value=wild).to_csv(file, index=False)
+    options = ["--sigma", "0.003"]
+    assert main(["reconstruct", str(run), str(file), *options, "--gate"]) == 4
+    assert "readings fit worse than 99 %" in capsys.readouterr().out
+    numbers = json.loads((file.with_name("sensors") / "reconstruction.json").read_text())
+    assert numbers["misfit_p"] < 0.01
+
+
 def changed(table: pd.DataFrame, row: int, column: str, value) -> pd.DataFrame:
     table = table.astype(object)
     table.loc[row, column] = value

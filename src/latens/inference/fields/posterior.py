@@ -97,20 +97,50 @@ class FieldPosterior(Posterior):
         predicted = self.target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
         return self.target.y - predicted
 
+    @torch.no_grad()
     def replicates(self, count: int) -> Tensor:
         """Readings that the posterior foretells, `(count, B, m)`: G(w) + e + n."""
-        with torch.no_grad():
-            v = self.positions(count)
-            w = self.target.latents(v)
-            predicted = self.target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
-            noise = self.noise(
-                Purpose.REPLICATE, count, (self.target.predict.size,), self.target.y
-            )
-            made = predicted + self.target.scales(v)[..., None] * noise
-            errors = self.target.errors
-            if errors is None:
-                return made
-            return made + errors.readings[self.pairs(count)]
+        v = self.positions(count)
+        w = self.target.latents(v)
+        predicted = self.target.predict(w.flatten(0, 1)).unflatten(0, w.shape[:2])
+        return predicted + self._disturbances(v)
+
+    def _disturbances(self, v: Tensor) -> Tensor:
+        """e + n of positions `(count, B, dim)`, `(count, B, m)`."""
+        count, size = len(v), self.target.predict.size
+        noise = self.noise(Purpose.REPLICATE, count, (size,), self.target.y)
+        made = self.target.scales(v)[..., None] * noise
+        errors = self.target.errors
+        return made if errors is None else made + errors.readings[self.pairs(count)]
+
+    @torch.no_grad()
+    def misfit_p_value(self, count: int = 199) -> Tensor:
+        """Do the readings look like those that the posterior foretells?
+
+        For every draw the misfit of y, of log-density log N(y − G(w); ē, C + σ² I), is compared
+        with that of readings G(w) + e + n made from the same draw. The posterior has seen y, so
+        that values are too large rather than too small: few fields of the family are doubted.
+
+        Args:
+            count: Comparisons, at least; small pools are gone through several times.
+
+        Returns:
+            Share of comparisons in which the readings made fit as badly or worse, y counted among
+            them, `(B,)`, at least 1/(count + 1).
+
+        References:
+            Gelman, Meng, Stern (1996), Posterior predictive assessment of model fitness via
+            realized discrepancies, https://www.jstor.org/stable/24306036
+        """
+        v = self.positions(min(count, *(len(pool) for pool in self.pool)))
+        times = -(-count // len(v))
+        scale = self.target.scales(v)
+        measured = self.target.misfit(self.innovation(self.target.latents(v)), scale)
+        made = self.target.misfit(
+            self._disturbances(v.repeat(times, 1, 1)), scale.repeat(times, 1)
+        )
+        worse = made.unflatten(0, (times, -1)) >= measured
+        return (1 + worse.sum((0, 1))) / (1 + worse[:, :, 0].numel())
 
 
 class GaussianPositions(FieldPosterior):

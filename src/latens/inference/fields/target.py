@@ -202,6 +202,22 @@ class FieldTarget:
         r = model.equation.residual(MeanCoefficient(model, w), model.solution(w), self._discs)
         return found - self.equation_weight * r.square().mean(-1)
 
+    def misfit(self, difference: Tensor, scale: Tensor) -> Tensor:
+        """−log N(difference; ē, C + σ² I), nats.
+
+        Args:
+            difference: Readings less their prediction, `(..., m)`.
+            scale: σ, `(...)`.
+
+        Returns:
+            `(...)`.
+        """
+        bias = 0.0 if self.errors is None else self.errors.bias
+        rows = (difference - bias).flatten(0, -2)
+        whole = Readings(rows, self.errors, None, 0.0)
+        found = -whole.log_prob(whole.y, whole.rest, scale.flatten())
+        return found.unflatten(0, difference.shape[:-1])
+
     def _predicted(self, w: Tensor) -> Tensor:
         """Prediction in the coordinates of the compressed readings."""
         if self._compressed is None:

@@ -105,6 +105,11 @@ class Forecaster(ABC):
     ) -> Forecast:
         """Readings at times that fit the patients; see `forecast`."""
 
+    @property
+    def doubts(self) -> str:
+        """What speaks against its bands, whatever is forecast; empty if nothing is known."""
+        return ""
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything that was learned, by name; `restore` is its inverse.
 

@@ -86,7 +86,10 @@ class MemberForecaster(Forecaster, Generic[M]):
         """Refuse fewer than eight patients."""
         if len(series) < 8:
             raise DataError(
-                "series", "at least 8 patients", len(series), "Use a classical curve for so few."
+                "series",
+                f"at least 8 patients to fit a {self.label} to",
+                len(series),
+                "Leave it out of `forecasters`: curves and the hierarchical model need fewer.",
             )
 
     def require_trained(self) -> None:

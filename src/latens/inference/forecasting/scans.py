@@ -3,8 +3,14 @@
 Parameters: an equal mixture of members, each from weights and validation subjects of its own.
 Initial state of a subject: draws of q(s(t₁) | visits). A volume is read from the latents: where
 the first latent means the log volume, from that one; else by ridge regression on the latents of
-the visits that the member was trained on. What such forecasts miss on its validation subjects is
-added as normal noise.
+the visits that the member was trained on. To the draws ŷ comes what they miss of new subjects' y:
+
+    y = ŷ + s t_n,   s² = mean over n subjects of (y − E ŷ)² − Var ŷ
+
+The n subjects are those that some member was not trained on, each counting once: the validation
+subjects, which decided when training stopped and nothing else. Of few, s is known badly; therefore
+the noise is Student's t of n degrees of freedom: exact for normal errors of draws that are alike,
+and wide rather than narrow where the draws differ.
 """
 
 import math
@@ -13,19 +19,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from latens.data import VolumeSeries
 from latens.data.latent_series import LatentSeries
 from latens.distributions import NoiseStream, draw
-from latens.inference.forecasting.forecast import Forecast, Target, patient_noise
+from latens.errors import DataError
+from latens.inference.forecasting.forecast import Forecast, Target, patient_noise, prefixes
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
-from latens.inference.forecasting.support import reach_of
+from latens.inference.forecasting.support import BAND_PATIENTS, few_patients, reach_of
 from latens.models.scan_ode import EncodedVisits, ScanODE
 from latens.models.visits import usual_gap
 from latens.nets.ode import Gradient
 from latens.training import Training
 
+_LEAST_SPREAD = 0.01
+"""Of what a forecast misses, log volume."""
 _RIDGE = 1.0
 """Penalty of the regression of log volumes on latents, in units of the prior's variance."""
 
@@ -69,7 +79,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         }
         self.unit = 1.0
         self.reading = torch.zeros(members, scans.dim + 1, dtype=torch.float64)
-        self.spread = torch.zeros(members, dtype=torch.float64)
+        self.spread, self.band_patients = 0.0, 0
 
     def fit(self, series: VolumeSeries, seed: int = 0) -> None:
         """Train every member on the encoded visits of these patients.
@@ -83,13 +93,18 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         held = self.train(self._encoded(series, torch.float32).packed(), seed)
         for model in self.models:
             model.ode.reach.fill_(reach_of(series, self.unit))
-        readings, missed = [], []
+        readings, missed = [], {}
         for model, rows in zip(self.models, held, strict=True):
             others = np.setdiff1d(np.arange(len(series)), rows.numpy())
             readings.append(self._fit_reading(series.take(others)))
-            missed.append(self._missed(model, readings[-1], series.take(rows)))
+            for patient, excess in self._missed(model, readings[-1], series.take(rows)):
+                missed.setdefault(patient, []).append(excess)
+        if not missed:
+            raise DataError("series", "subjects with two visits or more", "too few", "Add visits.")
         self.reading = torch.stack(readings)
-        self.spread = torch.tensor(missed, dtype=torch.float64)
+        self.band_patients = len(missed)
+        of_patients = [sum(own) / len(own) for own in missed.values()]
+        self.spread = math.sqrt(max(sum(of_patients) / len(of_patients), _LEAST_SPREAD**2))
 
     def new_model(self, visits: int) -> ScanODE:
         """An untrained member for series of that many visits."""
@@ -126,19 +141,25 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         return states[..., : self.scans.dim] @ reading[:-1] + reading[-1]
 
     @torch.no_grad()
-    def _missed(self, model: ScanODE, reading: Tensor, series: VolumeSeries) -> float:
-        """Root mean square error of a forecast of the last visit of validation subjects, less
-        the spread of its own draws; both of what is left of them above the limit of detection.
+    def _missed(
+        self, model: ScanODE, reading: Tensor, series: VolumeSeries
+    ) -> list[tuple[str, float]]:
+        """Squared error of the forecasts of validation subjects, the mean over the visits that are
+        forecast, less the variance of their draws; both of what is left of them above the limit of
+        detection.
         """
-        history, times, truth = series.split_last()
-        visits = self._encoded(history, torch.float64)
-        noise = NoiseStream(0).normal((64, len(history), model.dim + model.hidden), torch.float64)
-        first = draw(model.posterior(visits), noise)
-        ahead = self._ahead(visits, history, times)
-        path = model.path(first, ahead)[..., -1, :]
-        logs = self._read(path, reading).clamp(min=history.log_limit)  # (S, B)
-        excess = (logs.mean(0) - truth[:, 0]).square().mean() - logs.var(0).mean()
-        return math.sqrt(max(float(excess), 1e-4))
+        found: dict[str, list[float]] = {}
+        for history, times, truth in prefixes(series, self.target, 2):
+            visits = self._encoded(history, torch.float64)
+            shape = (64, len(history), model.dim + model.hidden)
+            first = draw(model.posterior(visits), NoiseStream(0).normal(shape, torch.float64))
+            ahead = self._ahead(visits, history, times)
+            path = model.path(first, ahead)[..., -1, :]
+            logs = self._read(path, reading).clamp(min=history.log_limit)  # (S, B)
+            excess = (logs.mean(0) - truth[:, 0]).square() - logs.var(0)
+            for patient, value in zip(history.patients, excess.tolist(), strict=True):
+                found.setdefault(patient, []).append(value)
+        return [(patient, sum(own) / len(own)) for patient, own in found.items()]
 
     def _ahead(self, visits: EncodedVisits, history: VolumeSeries, times: Tensor) -> Tensor:
         """Times since the first visit of earlier visits and forecasts, `(B, T + H)`: the solver
@@ -150,24 +171,31 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
     def numbers(self) -> dict[str, Tensor]:
         """How volumes are read, the unit of time, and the number of visits."""
         return {
-            "scalars": torch.tensor([self.unit, self.visits], dtype=torch.float64),
+            "scalars": torch.tensor(
+                [self.spread, self.band_patients, self.unit, self.visits], dtype=torch.float64
+            ),
             "reading": self.reading,
-            "spread": self.spread,
         }
 
     def take_over(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over how volumes are read, and the unit of time."""
-        reading, spread = tensors["reading"], tensors["spread"]
-        if reading.shape != self.reading.shape or spread.shape != self.spread.shape:
-            raise ValueError(f"shapes {tuple(reading.shape)} and {tuple(spread.shape)}")
-        self.unit, _ = tensors["scalars"].tolist()
-        self.reading, self.spread = reading, spread
+        reading = tensors["reading"]
+        if reading.shape != self.reading.shape:
+            raise ValueError(f"shape {tuple(reading.shape)}")
+        self.spread, count, self.unit, _ = tensors["scalars"].tolist()
+        self.reading, self.band_patients = reading, int(count)
+
+    @property
+    def doubts(self) -> str:
+        """That too few subjects tell the spread of its bands, if so."""
+        return few_patients(self.band_patients)
 
     @torch.no_grad()
     def latents(
         self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Tensor:
-        """Draws of the latents at later times, `(M, B, H, dim)`, float64.
+        """Draws of z at later times, the path and not what scatters about it,
+        `(M, B, H, dim)`, float64.
 
         Args:
             history: Earlier visits of B patients that were encoded.
@@ -188,22 +216,36 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             pieces.append(path[..., : self.scans.dim])
         return torch.cat(pieces)
 
+    @torch.no_grad()
+    def scan_latents(
+        self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
+    ) -> Tensor:
+        """Draws of the latents of scans at later times, N(z(t), diag r²), `(M, B, H, dim)`.
+
+        Args:
+            history, times, keys, seed, draws: As for `latents`.
+        """
+        path = self.latents(history, times, keys, seed, draws)
+        noise = patient_noise(seed + 2, keys, (draws, times.shape[1], self.scans.dim))
+        size = len(self.models)
+        return torch.cat(
+            [
+                part + model.spread * own
+                for model, part, own in zip(
+                    self.models, path.tensor_split(size), noise.tensor_split(size), strict=True
+                )
+            ]
+        )
+
     def make_forecast(
         self, history: VolumeSeries, times: Tensor, keys: Sequence[int], seed: int, draws: int
     ) -> Forecast:
         """Volumes that would be measured; what measuring misses is drawn for every time anew."""
         z = self.latents(history, times, keys, seed, draws)
         noise = patient_noise(seed + 1, keys, (draws, times.shape[1]))
-        parts = [
-            self._read(part, reading) + spread * own
-            for part, own, reading, spread in zip(
-                z.tensor_split(len(self.models)),
-                noise.tensor_split(len(self.models)),
-                self.reading,
-                self.spread,
-                strict=True,
-            )
-        ]
+        missed = self.spread * students(noise, self.band_patients)
+        parts = z.tensor_split(len(self.models))
+        read = [self._read(*both) for both in zip(parts, self.reading, strict=True)]
         visits = self._encoded(history, torch.float64)
         ahead = self._ahead(visits, history, times)
         error = max(
@@ -213,6 +255,13 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         diagnostics = {
             "largest_halving_error": error,
             "members_converged": self.members_converged,
+            BAND_PATIENTS: self.band_patients,
         }
-        logs = torch.cat(parts).clamp(min=history.log_limit)
+        logs = (torch.cat(read) + missed).clamp(min=history.log_limit)
         return Forecast(logs, history.log_limit, diagnostics)
+
+
+def students(normal: Tensor, freedom: int) -> Tensor:
+    """Student's t with so many degrees of freedom, from standard normal noise of any shape."""
+    tail = torch.special.log_ndtr(-normal.abs()).exp()  # `ndtr` is 0 from −9 on
+    return torch.from_numpy(stats.t.isf(tail.numpy(), freedom)).copysign(normal)

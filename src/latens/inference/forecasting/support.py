@@ -7,6 +7,11 @@ from torch import Tensor
 
 from latens.data import VolumeSeries
 
+FEWEST_FOR_BANDS = 20
+"""Patients that a forecaster has not learned from, below which the spread of its bands is a guess:
+one in twenty lies outside of a band of 95 %."""
+BAND_PATIENTS = "band_patients"
+"""Diagnostic: how many of them there were."""
 _SHARE = 0.995
 """Share of what was learned from that lies inside the support."""
 
@@ -81,6 +86,13 @@ class Support:
         if float(times[b, h] - history.times[b, 0]) > self.follow_up:
             found.append(f"more than {self.follow_up:g} {self.time_unit} after the first visit")
         return "; ".join(found)
+
+
+def few_patients(count: int) -> str:
+    """What is said of bands whose spread so many new patients tell; empty if they are enough."""
+    if count >= FEWEST_FOR_BANDS:
+        return ""
+    return f"the spread of its bands rests on {count} patients, {FEWEST_FOR_BANDS} are needed"
 
 
 def reach_of(series: VolumeSeries, unit: float) -> float:

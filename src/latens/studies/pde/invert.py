@@ -42,6 +42,8 @@ from latens.studies.pde.systems import in_blocks
 LEVEL = 0.95
 PROPOSALS = 1000
 """Draws of the amortised posterior that are weighted."""
+MISFIT_LEVEL = 0.01
+"""Readings whose posterior predictive p-value is smaller are unlike what was trained for."""
 MAX_STEPS = 32
 """Bound on the steps of a trajectory: the metric is that of Laplace's Gaussian from the start."""
 TWIN_STARTS = 3
@@ -205,6 +207,8 @@ def measured(
         found["trusted"] = estimate.trusted.to(truth)
     if not isinstance(estimate, Posterior):
         return found
+    if isinstance(estimate, FieldPosterior):
+        found["consistent"] = (estimate.misfit_p_value() >= MISFIT_LEVEL).to(truth)
     draws = estimate.sample()
     found["crps"] = crps(draws, truth)
     found["std"] = estimate.std.flatten(1).square().mean(1).sqrt()

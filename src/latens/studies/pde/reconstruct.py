@@ -36,7 +36,7 @@ from latens.store import (
 from latens.store.hdf5 import write_hdf5
 from latens.studies.configure import construct
 from latens.studies.pde.fit import trained
-from latens.studies.pde.invert import LEVEL, MAX_STEPS, fill_pools, instrument
+from latens.studies.pde.invert import LEVEL, MAX_STEPS, MISFIT_LEVEL, fill_pools, instrument
 from latens.studies.pde.outputs import GALLERY, MANY, described
 from latens.studies.pde.run import fit_identity
 from latens.studies.pde.study import Pde
@@ -303,12 +303,11 @@ def invert_readings(
     scales = used.target.scales(used.positions(DEFAULT_DRAWS))
     if noise.spread > 0:
         doubts += noise_doubts(scales, noise, y)
-    predicted = used.replicates(min(200, len(used.pool[0])))
-    chi2 = ((y - predicted.mean(0)).square() / predicted.var(0)).mean(1)
-    if float(chi2) > 2:
+    misfit = float(used.misfit_p_value())
+    if misfit < MISFIT_LEVEL:
         doubts.append(
-            f"the readings lie {float(chi2) ** 0.5:.1f} predicted standard deviations away: "
-            "the field or the noise is unlike what the model was trained for"
+            "the readings fit worse than 99 % of those that the posterior foretells "
+            f"(p = {misfit:.3f}): the field or the noise is unlike what the model was trained for"
         )
     numbers = {
         "sensors": len(sensors),
@@ -317,7 +316,7 @@ def invert_readings(
         "rhat": None if rhat != rhat else rhat,
         "k": float(corrected.k.max()),
         "used": way,
-        "chi2": float(chi2),
+        "misfit_p": misfit,
         "doubts": doubts,
     }
     return arrays, numbers

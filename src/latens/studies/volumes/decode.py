@@ -77,8 +77,9 @@ class Decoder:
     ) -> int:
         """Mean and standard deviation of every modality, patient and horizon; counts the files.
 
-        The standard deviation is that of the forecast and of the decoder's own σ together. Files
-        have the affine, the axes and the space of the patient's last scan.
+        The standard deviation is that of a scan to come: of the path of the latents and of the
+        members, of how scans scatter about that path (r), and of the decoder's own σ. Files have
+        the affine, the axes and the space of the patient's last scan.
         """
         assert isinstance(forecaster, ScanODEForecaster)
         names = file_names(series.patients)
@@ -86,7 +87,7 @@ class Decoder:
             for b, patient in enumerate(series.patients):
                 own = series.take([b])
                 times = own.last_times[:, None] + torch.tensor(horizons, dtype=torch.float64)
-                z = forecaster.latents(own, times, [b], 0, DRAWS)[:, 0]  # (M, H, dim)
+                z = forecaster.scan_latents(own, times, [b], 0, DRAWS)[:, 0]  # (M, H, dim)
                 last = self.scans.rows(patient)[int(own.visits[0]) - 1]
                 for h, horizon in enumerate(horizons):
                     mean, std = decoded_moments(self.model, z[:, h])

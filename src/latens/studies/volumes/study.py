@@ -214,6 +214,14 @@ class VolumeStudy:
                 if self.validation_scans
                 else "Add subjects: a model is not judged on scans that it was trained on.",
             )
+        held = self.test_scans + self.validation_scans
+        if held >= len(groups):
+            raise ConfigError(
+                "test_scans, validation_scans",
+                f"fewer together than the {len(groups)} scans, some being left to train on",
+                (self.test_scans, self.validation_scans),
+                f"Use for example {max(1, len(groups) // 5)} each.",
+            )
         pool, test = hold_out(groups, self.test_scans, SPLIT_SEED)
         if not self.validation_scans:
             return {"train": pool, "validation": pool, "test": test}
