@@ -68,6 +68,7 @@ METRICS = (
     "sigma",
     "sigma_at_bounds",
     "sigma_coverage",
+    "sigma_ece",
     "sigma_error",
     "ood_class",
     "ood_sigma",
@@ -533,6 +534,13 @@ PARTS: dict[str, Part] = {
         6,
         ("mnist", "terms"),
         {"labels": "[50]", "data_seeds": "1"},
+        150,
+    ),
+    "terms_alone": Part(
+        "the same without the graph: what each term does by itself, one draw",
+        5,
+        ("mnist", "terms"),
+        {"labels": "[50]", "data_seeds": "1", "propagation": "null"},
         150,
     ),
     "binary": Part(

@@ -15,7 +15,7 @@ from latens.evaluation.views import (
     principal_scores,
     views_of,
 )
-from latens.metrics.components import certainty
+from latens.metrics.components import certainty, scale_reliability
 from latens.models.mixture import MixtureVAE
 from latens.models.mixture_settings import Prior
 from latens.nets.components import Decoder
@@ -83,6 +83,11 @@ def test_sigma_and_error_by_class(made):
         assert views.sigma_of_class[kind] == pytest.approx(found.scale[own].mean())
         assert views.error_of_class[kind] == pytest.approx(views.error[own].mean())
     assert np.isnan(views.sigma_of_class[Y - 1])
+    bins = scale_reliability(found.scale, found.squared_error)
+    np.testing.assert_allclose(views.sigma_reliability, bins)
+    rows = assess(model, sample).rows
+    share, sigma, error = bins.T
+    assert rows["sigma_ece"].item() == pytest.approx((share * abs(sigma - error) / sigma).sum())
 
 
 @pytest.mark.parametrize("posterior", ["per_component", "shared"])

@@ -26,6 +26,8 @@ from latens.metrics.components import (
     label_coverage,
     latent_information,
     rank_correlation,
+    scale_calibration_error,
+    scale_reliability,
     tau_sparsity,
     usage_entropy,
 )
@@ -148,3 +150,40 @@ def test_rank_correlation():
     a, b = GENERATOR.integers(0, 5, 50), GENERATOR.standard_normal(50)
     assert rank_correlation(a, b) == pytest.approx(stats.spearmanr(a, b).statistic)
     assert rank_correlation(np.ones(50), b) == 0
+
+
+def test_reliability_of_sigma_bin_by_bin():
+    sigma = GENERATOR.permutation(np.linspace(0.1, 1.0, 35))
+    error = GENERATOR.gamma(2.0, 0.1, 35)
+    found = scale_reliability(sigma, error)
+    assert found.shape == (10, 3)
+    ranks, start = np.argsort(sigma), 0
+    for share, stated, seen in found:
+        own = ranks[start : start + round(35 * share)]
+        assert len(own) in (3, 4)
+        assert stated == pytest.approx(math.sqrt(np.mean(sigma[own] ** 2)))
+        assert seen == pytest.approx(math.sqrt(np.mean(error[own])))
+        start += len(own)
+    assert start == 35
+    expected = sum(p * abs(s - e) / s for p, s, e in found)
+    assert scale_calibration_error(sigma, error) == pytest.approx(expected)
+    np.testing.assert_allclose(
+        scale_reliability(np.full(9, 0.2), np.full(9, 0.09)), [[1, 0.2, 0.3]]
+    )
+    assert len(scale_reliability([0.1, 0.2], [1.0, 1.0])) == 2
+
+
+def test_sigma_is_calibrated_where_errors_are_drawn_from_it():
+    sigma = GENERATOR.uniform(0.1, 0.5, 4000)
+    error = sigma**2 * GENERATOR.chisquare(50, 4000) / 50
+    assert scale_calibration_error(sigma, error) < 0.02
+    assert scale_calibration_error(2 * sigma, error) == pytest.approx(0.5, abs=0.02)
+    assert scale_calibration_error(np.full(4000, sigma.mean()), error) < 0.1
+    flat = GENERATOR.permutation(sigma)  # right on average, wrong of each image
+    assert scale_calibration_error(flat, error) > 0.2
+
+
+@pytest.mark.parametrize(("sigma", "error"), [([], []), ([0.1], [0.1, 0.2]), ([[0.1]], [[0.1]])])
+def test_what_has_no_reliability(sigma, error):
+    with pytest.raises(ShapeError, match="scale"):
+        scale_reliability(sigma, error)

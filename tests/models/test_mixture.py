@@ -15,6 +15,7 @@ from latens.models.mixture import MixtureVAE
 from latens.models.mixture_settings import Prior, Terms
 from latens.nets.components import Decoder
 from latens.objectives import reduce_terms
+from latens.objectives.mixture import usage_dirichlet_loss, usage_entropy_loss
 
 SHAPE, K, Y = (1, 8, 8), 4, 3
 PRIORS = {
@@ -123,6 +124,52 @@ def test_a_gumbel_draw_has_the_bound_as_its_mean():
     assert len(draws) == 6000
     error = (sums.std(0) / 1500**0.5).hypot(draws.std(0) / 6000**0.5)
     assert ((sums.mean(0) - draws.mean(0)).abs() < 4 * error).all()
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0])
+def test_a_gumbel_draw_is_one_hot_and_its_gradient_that_of_the_softmax(monkeypatch, temperature):
+    """∂w_c/∂logit_d = w̃_c (1{c = d} − w̃_d) / temperature, w̃ the relaxed draw."""
+    monkeypatch.setitem(PRIORS, "gumbel", Prior(inference="gumbel", temperature=temperature))
+    model, x = make("gumbel"), images()
+    h = model.component_trunk(x)
+    log_q = model._components(h).detach().requires_grad_()
+    seen = []
+
+    def likelihood(x, z, weights):
+        seen.append(weights)
+        return (weights * torch.arange(K)).sum(1), None
+
+    terms = model._drawn(x, h, log_q, NoiseStream(3), likelihood)
+    (weights,) = seen
+    uniform = NoiseStream(3).uniform((5, K), torch.float64)
+    soft = ((log_q - (-uniform.log()).log()) / temperature).softmax(1).detach()
+    one_hot = torch.nn.functional.one_hot(soft.argmax(1), K).double()
+    torch.testing.assert_close(weights.detach(), one_hot)
+    (found,) = torch.autograd.grad(terms.log_likelihood.sum(), log_q)
+    values = torch.arange(K).double()
+    expected = soft * (values - (soft * values).sum(1, keepdim=True)) / temperature
+    torch.testing.assert_close(found, expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("usage", "loss"),
+    [
+        ("entropy", usage_entropy_loss),
+        ("dirichlet", lambda component: usage_dirichlet_loss(component, 3.0)),
+    ],
+)
+def test_the_regulariser_of_the_usage_is_the_one_that_was_chosen(usage, loss):
+    chosen = replace(PLAIN, usage=usage, usage_weight=0.7, concentration=3.0)
+    model, plain, x = make(terms=chosen), make(), images()
+    hidden = torch.full((5,), -1)
+    terms = model.training_terms("elbo", x, hidden, NoiseStream(0), None, 0)
+    expected = loss(model.log_component(x).exp())
+    assert float(expected[0]) > 0.01
+    torch.testing.assert_close(terms.extras["usage"], expected)
+    without = plain.training_terms("elbo", x, hidden, NoiseStream(0), None, 0)
+    gained = reduce_terms(terms, 64) - reduce_terms(without, 64)
+    torch.testing.assert_close(gained, 0.7 * expected[0])
 
 
 @pytest.mark.parametrize("prior", list(PRIORS))
@@ -296,12 +343,37 @@ def test_images_outside_the_range():
         ),
         ({"terms": Terms("legacy"), "decoder": Decoder(likelihood="per_pixel")}, "per_image"),
         ({"terms": Terms("legacy_mean")}, "fixed"),
+        ({"width": 0}, "width"),
+        ({"features": 0}, "features"),
+        ({"prior_count": math.inf}, "prior_count"),
+        ({"prior": Prior(temperature=math.inf)}, "temperature"),
+        ({"prior": Prior(unlocked=2, unlock_every=0)}, "unlock_every"),
+        ({"prior": Prior(latents="flow"), "dim": 1}, "latents"),
     ],
 )
 def test_settings_that_do_not_fit(settings, name):
     with pytest.raises(ConfigError, match=name):
         MixtureVAE(SHAPE, Y, **settings)
-    with pytest.raises(ConfigError, match="invariance"):
-        Terms(invariance=-1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("invariance", -1.0),
+        ("supervised", math.nan),
+        ("usage_weight", math.inf),
+        ("threshold", 1.01),
+        ("threshold", -0.1),
+        ("concentration", 1.0),
+        ("concentration", math.nan),
+        ("beta", 1.5),
+    ],
+)
+def test_terms_out_of_their_range(name, value):
+    with pytest.raises(ConfigError, match=rf"terms\.{name}"):
+        Terms(**{name: value})
+
+
+def test_a_full_covariance_is_for_learned_priors():
     with pytest.raises(ConfigError, match="covariance"):
         Prior(covariance="full")

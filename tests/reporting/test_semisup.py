@@ -1,5 +1,6 @@
 """Views of a `semisup` run from arrays that are known."""
 
+from dataclasses import fields
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,8 +8,9 @@ import pytest
 from safetensors.numpy import save_file
 
 from latens.errors import DataError
+from latens.evaluation.views import Views
 from latens.reporting.figures import canvas
-from latens.reporting.semisup import Viewed, galleries, gallery_figure, montage, read_views
+from latens.reporting.semisup import ARRAYS, Viewed, galleries, gallery_figure, montage, read_views
 
 K, Y, M = 3, 2, 30
 
@@ -30,6 +32,7 @@ def arrays(**changes):
         "sure_strange": np.empty(0),
         "sigma": rng.uniform(0.1, 0.3, M),
         "error": rng.uniform(0.1, 0.3, M),
+        "sigma_reliability": np.array([[0.5, 0.15, 0.14], [0.5, 0.25, 0.29]]),
         "sigma_of_class": np.array([0.2, np.nan]),
         "error_of_class": np.array([0.21, np.nan]),
     }
@@ -68,6 +71,10 @@ def test_sigma_that_is_the_same_for_all_tells_nothing():
     assert not Viewed("a", 50, arrays(sigma=np.full(M, np.nan))).varies
 
 
+def test_arrays_are_those_that_an_evaluation_writes():
+    assert arrays().keys() == ARRAYS == {field.name for field in fields(Views)}
+
+
 def run_of(folder, monkeypatch):
     unit = SimpleNamespace(folder=folder, identity={"solver": "a", "n": 50})
     monkeypatch.setattr("latens.reporting.semisup.check_units", lambda results, check: [unit])
@@ -98,11 +105,18 @@ def test_every_figure_is_drawn_from_the_arrays(tmp_path, monkeypatch):
     _, axes = canvas(1, 1)
     found["reliability"].panels[0].draw(axes[0])
     np.testing.assert_allclose(axes[0].lines[1].get_ydata(), [0.5, 0.95])
+    _, axes = canvas(1, 1)
+    found["sigma"].panels[0].draw(axes[0])
+    np.testing.assert_allclose(axes[0].lines[2].get_xydata(), [[0.15, 0.14], [0.25, 0.29]])
 
 
 def test_damaged_views(tmp_path, monkeypatch):
     (tmp_path / "views.safetensors").write_bytes(b"nothing")
     with pytest.raises(DataError, match="views"):
+        read_views(run_of(tmp_path, monkeypatch))
+    partial = {name: array for name, array in arrays().items() if name != "sigma_reliability"}
+    save_file(partial, tmp_path / "views.safetensors")
+    with pytest.raises(DataError, match="sigma_reliability"):
         read_views(run_of(tmp_path, monkeypatch))
     (tmp_path / "views.safetensors").unlink()
     assert read_views(run_of(tmp_path, monkeypatch)) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from latens.data import Digits, ImageSet, Source
+from latens.data import Digits, ImageSet, Source, labelled_rows
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.mixture import MixtureVAE
 from latens.models.mixture_settings import Terms
@@ -79,6 +79,17 @@ def test_a_graph_of_gradients_is_refused_for_volumes():
     settings = {"test_images": 20, "propagation": Propagation()}
     with pytest.raises(ShapeError, match="features: pixels"):
         study(volumes(), plain, **settings).check_applicable()
+
+
+@pytest.mark.parametrize("draw", ["balanced", "random"])
+def test_labels_are_drawn_as_was_asked(draw):
+    given = study(digits(), draw=draw)
+    classes = given.corpus.labels
+    for seed in range(3):
+        rows = given.rows(30, seed)
+        assert np.array_equal(rows, labelled_rows(classes, 30, draw, seed))
+        counts = np.bincount(classes[rows], minlength=10)
+        assert (counts == 3).all() == (draw == "balanced")
 
 
 def test_rounds_that_ask_for_more_than_the_pool():

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 from scipy import stats
@@ -24,7 +25,7 @@ from latens.store import (
     write_csv,
 )
 from latens.store import write_json as write_tree
-from latens.studies.semisup.overview import active_rows
+from latens.studies.semisup.overview import active_rows, write_overview
 from latens.studies.semisup.tables import METRIC, ROWS, gather, image_variance
 
 IMAGES = 400
@@ -96,6 +97,16 @@ def test_the_overview_has_settings_numbers_and_minutes_of_each_model(run):
     assert row["minutes"] == pytest.approx(2)
     assert np.isnan(row["neg_elbo"])
     assert row["status"] == "1 of 3 collapsed"
+
+
+def test_a_chain_of_rounds_has_the_settings_of_its_model(run):
+    place = {"metric": "accuracy", "fits": 1, "excluded": 0, "status": "ok", "n": 50}
+    numbers = dict.fromkeys(("mean", "lower", "upper", "level"), 0.5)
+    rows = [{**place, **numbers, "solver": solver} for solver in ("a", "a bald")]
+    write_overview(run, [], pd.DataFrame(rows))
+    table = read_csv(run.path / "overview.csv", OVERVIEW).set_index("solver")
+    for column in ("trunk", "objective"):
+        assert table.loc["a bald", column] == table.loc["a", column] != ""
 
 
 def test_chosen_labels_are_compared_with_drawn_ones_draw_by_draw():

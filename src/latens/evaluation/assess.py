@@ -32,6 +32,7 @@ from latens.metrics.components import (
     label_coverage,
     latent_information,
     rank_correlation,
+    scale_calibration_error,
     tau_sparsity,
 )
 from latens.models.mixture import MixtureVAE
@@ -156,6 +157,7 @@ def _likelihood_rows(model: MixtureVAE, found: Reading) -> Rows:
         "sigma": found.scale[:, None],
         "sigma_at_bounds": found.at_bound[:, None],
         "sigma_coverage": found.covered[:, None],
+        "sigma_ece": _one(scale_calibration_error(found.scale, found.squared_error)),
         "sigma_error": _one(rank_correlation(found.scale, found.squared_error)),
     }
 

@@ -4,7 +4,7 @@ gallery        images with the largest q(c | x), and what the component decodes 
 latent map     E[z | x] on its two leading principal directions
 reliability    share of right answers against the largest probability
 certainty      max_c q(c | x) max_y τ of right, of wrong and of strange images
-σ              of each image against its error, and its mean for each class
+σ              of each image against its error, in bins of σ, and its mean for each class
 """
 
 from dataclasses import dataclass, fields
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.evaluation.assess import Assessment, Sample
-from latens.evaluation.mixture import classify, read
+from latens.evaluation.mixture import Reading, classify, read
 from latens.metrics.classes import reliability
-from latens.metrics.components import certainty
+from latens.metrics.components import certainty, scale_reliability
 from latens.models.mixture import MixtureVAE
 
 Array = NDArray[np.float64]
@@ -47,6 +47,8 @@ class Views:
         sure_right, sure_wrong, sure_strange: Certainty of test images that are classified
             rightly and wrongly, and of images of another kind.
         sigma, error: σ and root mean square error of the first m test images, `(m,)`.
+        sigma_reliability: Of each bin of σ the share of these images, σ and the root mean square
+            error, see `metrics.components.scale_reliability`; no bins for Bernoulli.
         sigma_of_class, error_of_class: Means of both for each class, `(Y,)`.
     """
 
@@ -64,6 +66,7 @@ class Views:
     sure_strange: Array
     sigma: Array
     error: Array
+    sigma_reliability: Array
     sigma_of_class: Array
     error_of_class: Array
 
@@ -110,6 +113,7 @@ def views_of(model: MixtureVAE, sample: Sample, assessed: Assessment) -> Views:
         sure_strange=strange,
         sigma=found.scale,
         error=error,
+        sigma_reliability=_sigma_bins(found),
         sigma_of_class=_means(found.scale, y[: len(some)], kinds),
         error_of_class=_means(error, y[: len(some)], kinds),
     )
@@ -163,6 +167,13 @@ def principal_scores(rows: Array) -> tuple[Array, Array]:
     if total > 0:
         shares[: leading.shape[1]] = values[::-1][:2].clip(min=0) / total
     return scores, shares
+
+
+def _sigma_bins(found: Reading) -> Array:
+    """Bins of σ, `(J, 3)`; J = 0 for Bernoulli."""
+    if np.isnan(found.scale).any():
+        return np.empty((0, 3))
+    return scale_reliability(found.scale, found.squared_error)
 
 
 def _means(values: Array, kind: NDArray[np.int64], kinds: range) -> Array:

@@ -18,6 +18,9 @@ SPEAKS = 0.15
 SPARSE = 0.05
 """τ below which an entry counts as zero."""
 
+BINS = 10
+"""Bins of σ in its reliability diagram."""
+
 UPPER = 0.1
 """Share of usual scores that the tail beyond them is learned from."""
 
@@ -192,6 +195,58 @@ def rank_correlation(a: ArrayLike, b: ArrayLike) -> float:
     first, second = (v - v.mean() for v in pair)
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     return float((first * second).sum() / scale) if scale > 0 else 0.0
+
+
+def scale_reliability(scale: ArrayLike, squared_error: ArrayLike) -> Array:
+    """Stated σ against the error, in bins of σ of about equally many images.
+
+    Args:
+        scale: σ of each image, `(n,)`, n ≥ 1.
+        squared_error: Mean squared error of each, `(n,)`.
+
+    Returns:
+        `(J, 3)` with J = min(10, n), or 1 where σ is the same for all: share of the images, root
+        of the mean of σ², and root mean square error, of each bin from the smallest σ on.
+
+    Raises:
+        ShapeError: If there is no image, or the lengths differ.
+    """
+    sigma, error = (np.asarray(v, dtype=np.float64) for v in (scale, squared_error))
+    if sigma.ndim != 1 or sigma.shape != error.shape or not len(sigma):
+        raise ShapeError(
+            "scale",
+            "one number per image, as many as errors",
+            f"{sigma.shape} and {error.shape}",
+            "Give one row per image.",
+        )
+    bins = 1 if np.ptp(sigma) == 0 else min(BINS, len(sigma))
+    parts = np.array_split(np.argsort(sigma, kind="stable"), bins)
+    return np.array(
+        [
+            (len(own) / len(sigma), np.sqrt((sigma[own] ** 2).mean()), np.sqrt(error[own].mean()))
+            for own in parts
+        ]
+    )
+
+
+def scale_calibration_error(scale: ArrayLike, squared_error: ArrayLike) -> float:
+    """Expected normalised calibration error, Σ_j share_j |σ_j − RMSE_j| / σ_j.
+
+    The bins are those of `scale_reliability`. With n images it is above zero for an exact σ too.
+
+    Args:
+        scale: σ of each image, `(n,)`, above 0.
+        squared_error: Mean squared error of each, `(n,)`.
+
+    Returns:
+        A number from 0, without a unit.
+
+    References:
+        Levi, Gispan, Giladi, Fetaya (2022), Evaluating and calibrating uncertainty prediction in
+        regression tasks, https://arxiv.org/abs/1905.11659
+    """
+    share, sigma, error = scale_reliability(scale, squared_error).T
+    return float((share * np.abs(sigma - error) / sigma).sum())
 
 
 def _rows(table: ArrayLike) -> Array:

@@ -118,7 +118,8 @@ class MixtureVAE(Model):
         prior_count: float = 0.002,
     ) -> None:
         super().__init__(signal_shape, ())
-        check_settings(classes, components, dim, prior, decay, prior_count, decoder, terms)
+        sizes = classes, components, dim, width, features
+        check_settings(*sizes, prior, decay, prior_count, decoder, terms)
         self.classes, self.components, self.dim = classes, components, dim
         self.settings, self.prior = terms, prior
         self.decay, self.prior_count = decay, prior_count

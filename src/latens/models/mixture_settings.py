@@ -82,10 +82,10 @@ class Terms:
         supervised: Weight of −log p(y | T x).
         invariance: Weight of −I(c; c').
         pseudo_label: Weight of the pseudo-label term.
-        threshold: Probability from which a pseudo-label is believed.
+        threshold: Probability from 0 to 1 from which a pseudo-label is believed.
         usage: Regulariser of the mean usage.
         usage_weight: Its weight.
-        concentration: α of the Dirichlet regulariser.
+        concentration: α > 1 of the Dirichlet regulariser.
         legacy: Weights of `legacy` and `legacy_mean`.
     """
 
@@ -104,12 +104,27 @@ class Terms:
         for name in ("supervised", "invariance", "pseudo_label", "usage_weight"):
             if not 0 <= getattr(self, name) < inf:
                 raise ConfigError(f"terms.{name}", "0 or more", getattr(self, name), "Raise it.")
+        if not 0 <= self.threshold <= 1:
+            raise ConfigError(
+                "terms.threshold", "a probability from 0 to 1", self.threshold, "0.9 is usual."
+            )
+        if not 1 < self.concentration < inf:
+            raise ConfigError(
+                "terms.concentration",
+                "above 1, where a Dirichlet prior favours even usage",
+                self.concentration,
+                "Use 2, or leave the term out with `usage_weight: 0`.",
+            )
+        if not 0 <= self.beta <= 1:
+            raise ConfigError("terms.beta", "a number from 0 to 1", self.beta, "0.5 is usual.")
 
 
 def check_settings(
     classes: int,
     components: int,
     dim: int,
+    width: int,
+    features: int,
     prior: Prior,
     decay: float,
     prior_count: float,
@@ -125,6 +140,8 @@ def check_settings(
         ("classes", classes, 2),
         ("components", components, 1),
         ("dim", dim, 1),
+        ("width", width, 1),
+        ("features", features, 1),
         ("prior.unlock_every", prior.unlock_every, 1),
     ):
         if value < least:
@@ -133,12 +150,12 @@ def check_settings(
         raise ConfigError(
             "prior.unlocked", f"from 0 to {components} components", prior.unlocked, "Lower it."
         )
-    if not prior.temperature > 0:
-        raise ConfigError("prior.temperature", "above 0", prior.temperature, "Use 0.5.")
+    if not 0 < prior.temperature < inf:
+        raise ConfigError("prior.temperature", "a number above 0", prior.temperature, "Use 0.5.")
     if not 0 <= decay < 1:
         raise ConfigError("decay", "from 0 to below 1", decay, "Use 0.98.")
-    if not prior_count > 0:
-        raise ConfigError("prior_count", "above 0", prior_count, "Use 0.002.")
+    if not 0 < prior_count < inf:
+        raise ConfigError("prior_count", "a number above 0", prior_count, "Use 0.002.")
     wanted = {"legacy": ("per_image", "shared"), "legacy_mean": ("fixed",)}.get(terms.likelihood)
     if wanted and decoder.likelihood not in wanted:
         raise ConfigError(

@@ -24,6 +24,7 @@ from latens.reporting.semisup import (
     galleries,
     gallery_figure,
     is_semisup,
+    read_active,
     read_overview,
     read_views,
 )
@@ -191,6 +192,7 @@ def render(results: Results) -> str:
         few_labels=is_semisup(results),
         galleries=galleries(read_views(results)) if is_semisup(results) else {},
         overview=read_overview(results) if is_semisup(results) else [],
+        active=read_active(results) if is_semisup(results) else [],
         compared=[m for m in OVERVIEW_METRICS if m in results.definitions],
         counted=headlines.counted(results),
         question=headlines.question(results),

@@ -25,13 +25,20 @@ from latens.reporting.panels import (
 from latens.reporting.rendering import SERIES_ID, drawing_style
 from latens.reporting.results import Results, records
 from latens.reporting.tiles import coloured, reduced
-from latens.store import OVERVIEW, read_csv
+from latens.store import ACTIVE, OVERVIEW, read_csv, read_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FILE = "views.safetensors"
+ARRAYS = {
+    *("images", "decoded", "usage", "tau", "latents", "explained", "component", "kind"),
+    *("reliability", "sure_right", "sure_wrong", "sure_strange"),
+    *("sigma", "error", "sigma_reliability", "sigma_of_class", "error_of_class"),
+}
+"""What a file of views holds, see `latens.evaluation.views.Views`."""
+
 SPEAKS = 0.15
 """τ from which a component speaks for a class."""
 
@@ -93,6 +100,17 @@ def read_overview(results: Results) -> list[dict[str, Any]]:
     return records(read_csv(file, OVERVIEW)) if file.is_file() else []
 
 
+def read_active(results: Results) -> list[dict[str, Any]]:
+    """Chosen labels beside drawn ones: rows of ACTIVE, none where no label was chosen.
+
+    Raises:
+        DataError: If the table cannot be read.
+    """
+    if not (results.path / "tables" / f"{ACTIVE.name}.csv").is_file():
+        return []
+    return records(read_table(results.path / "tables", ACTIVE))
+
+
 def read_views(results: Results) -> list[Viewed]:
     """Models that have views, in the order of the legend.
 
@@ -110,13 +128,15 @@ def read_views(results: Results) -> list[Viewed]:
 def _load(file: Path) -> Arrays:
     from safetensors.numpy import load_file
 
+    remedy = "Delete the evaluation and run again."
     try:
-        return load_file(file)
+        found = load_file(file)
     except Exception as error:  # damaged bytes raise whatever they like
         got = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
-        raise DataError(
-            str(file), "arrays of views", got, "Delete the evaluation and run again."
-        ) from error
+        raise DataError(str(file), "arrays of views", got, remedy) from error
+    if missing := sorted(ARRAYS - found.keys()):
+        raise DataError(str(file), "arrays of views", f"none named {', '.join(missing)}", remedy)
+    return found
 
 
 def galleries(views: Sequence[Viewed]) -> dict[str, list[ComponentRow]]:
@@ -300,7 +320,9 @@ def _sigma(views: Sequence[Viewed]) -> Drawing:
     ]
     caption = (
         "Root mean square error of the reconstruction of each test image against the σ that the "
-        "decoder states for it. On the dashed line σ is the error."
+        "decoder states for it. On the dashed line σ is the error. The line with marks is the "
+        "reliability diagram: root mean squares of both in bins of σ of equally many images; "
+        "above the dashed line the error is larger than stated."
     )
     return Drawing("sigma", caption, [view.solver for view in views[:MAPPED]], panels)
 
@@ -310,8 +332,10 @@ def _draw_sigma(ax: "Axes", view: Viewed) -> None:
     style = solver_style(view.solver)
     ends = [min(sigma.min(), error.min()), max(sigma.max(), error.max())]
     ax.plot(ends, ends, color=MUTED, linewidth=0.8, dashes=(4, 3))
-    settings = {"color": style.colour, "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.6}
+    settings = {"color": style.colour, "markersize": 3.2, "markeredgewidth": 0, "alpha": 0.3}
     ax.plot(sigma, error, ".", gid=SERIES_ID + view.solver, **settings)
+    _, stated, found = view.arrays["sigma_reliability"].T
+    draw_line(ax, view.solver, stated, found)
     ax.set_xlabel("σ", **_SMALL)
     say(ax, "root mean square error")
 

@@ -109,7 +109,7 @@ def _schedule(
 
 
 def _ready(waiting: Sequence[Unit], run: RunFolder) -> Iterator[Unit]:
-    """Units whose fits are finished. A fit, which needs none, is ready until it is done."""
+    """Units whose fits are finished; a fit that needs none is ready from the start."""
     return (unit for unit in waiting if all(run.has_fit(hash) for hash in unit.needs))
 
 

@@ -248,6 +248,18 @@ LIKELIHOOD: tuple[Metric, ...] = (
         (0.0, 1.0),
     ),
     Metric(
+        "sigma_ece",
+        "ECE of σ",
+        "",
+        "lower",
+        0.0,
+        "Σ_j share_j |σ_j − RMSE_j| / σ_j over 10 bins of σ of equally many images, one bin where "
+        "σ is the same for all.",
+        ("value",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
         "sigma_error",
         "Spearman of σ and error",
         "",

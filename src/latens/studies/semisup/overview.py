@@ -34,13 +34,14 @@ def write_overview(
     rows = []
     cells: Any = curves.groupby(["solver", "n"], sort=True)
     for (solver, n), own in cells:
+        model = models.get(solver.partition(" ")[0], {})  # a chain of rounds has that of its start
         means: Any = own.set_index("metric")["mean"]
         fits = [unit.fits[0].hash for unit in units if (unit.solver, unit.n) == (solver, n)]
         known = [seconds[hash] / MINUTE for hash in fits if hash in seconds]
         rows.append(
             {
                 "solver": solver,
-                **settings_of(models.get(solver, {})),
+                **settings_of(model),
                 "labels": n,
                 **{name: means.get(name, np.nan) for name in OVERVIEW_METRICS},
                 "minutes": np.mean(known) if known else np.nan,

@@ -162,10 +162,18 @@ def read_images(file: Path, shape: Shape) -> Tensor:
         shape: `(C, *spatial)` that the model was trained on.
 
     Raises:
-        DataError: If values are not finite or outside [0, 1].
+        DataError: If the file cannot be read, has no such array, or values are no real numbers,
+            not finite or outside [0, 1].
         ShapeError: If the images have another shape.
     """
     array = read_npz(file, ["images"])["images"] if file.suffix == ".npz" else read_array(file)
+    if array.dtype.kind not in "buif":
+        raise DataError(
+            str(file),
+            "real numbers",
+            f"values of type {array.dtype}",
+            "Save the images as floats.",
+        )
     x = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
     if array.dtype == np.uint8:
         x = x / 255

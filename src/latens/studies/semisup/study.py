@@ -86,7 +86,7 @@ class Semisup:
         draw: How the labelled images are drawn: the same number of every class, or any.
         data_seeds: Number of draws of the labelled images.
         init_seeds: Number of initialisations for each draw.
-        twin_draws: Draws for which twins are trained too.
+        twin_draws: Draws, the first of them, for which twins are trained too; null for all.
         acquisitions: Ways of choosing labels one round after another with the first model, each
             from the same start.
         rounds: Numbers of labels of these rounds; the first are drawn.
@@ -111,7 +111,7 @@ class Semisup:
         draw: Draw = "balanced",
         data_seeds: int = 5,
         init_seeds: int = 1,
-        twin_draws: int = 1,
+        twin_draws: int | None = None,
         acquisitions: list[Acquisition] = [],  # noqa: B006
         rounds: list[int] = [10, 20, 30, 40, 50],  # noqa: B006
         labelled_batch: int = 32,
@@ -124,7 +124,8 @@ class Semisup:
         self.data, self.models, self.test, self.strange = data, models, test, strange
         self.labels, self.propagation = labels, propagation
         self.draw: Draw = draw
-        self.data_seeds, self.init_seeds, self.twin_draws = data_seeds, init_seeds, twin_draws
+        self.data_seeds, self.init_seeds = data_seeds, init_seeds
+        self.twin_draws = data_seeds if twin_draws is None else twin_draws
         self.acquisitions, self.rounds = acquisitions, rounds
         self.labelled_batch = labelled_batch
         self.test_images, self.validation_images = test_images, validation_images
@@ -150,6 +151,21 @@ class Semisup:
                 )
         if not models:
             raise ConfigError("models", "at least one model", "none", "Add one.")
+        if len(set(acquisitions)) < len(acquisitions):
+            raise ConfigError("acquisitions", "each once", acquisitions, "Leave the second out.")
+        for name in models:
+            self._check_name(name)
+
+    def _check_name(self, name: str) -> None:
+        """Refuse a name that tables could take for a twin's, or for that of a chain of rounds."""
+        alone = name.endswith(TWIN) and name.removesuffix(TWIN) not in self.models
+        if " " in name or alone:
+            raise ConfigError(
+                "models",
+                f"names without a space, of which none ends in `{TWIN}`",
+                repr(name),
+                "Rename the model.",
+            )
 
     @cached_property
     def corpus(self) -> Corpus:

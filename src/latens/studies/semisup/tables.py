@@ -12,6 +12,7 @@ from latens.evaluation import seed_interval
 from latens.metrics import Metric
 from latens.metrics.catalogue.mixture import MIXTURE_SECTIONS
 from latens.store import (
+    ACTIVE,
     CURVES,
     METRIC_DEFINITIONS,
     USABLE,
@@ -57,7 +58,10 @@ def gather(run: RunFolder, units: Sequence[EvaluationUnit]) -> None:
     write_table(run.tables, "curves", table)
     write_overview(run, finished, table)
     if len(active := active_rows(metrics)):
-        write_table(run.tables, "active", active)
+        write_table(run.tables, ACTIVE, active)
+    else:  # one of an earlier configuration
+        for kind in ("csv", "parquet"):
+            (run.tables / f"{ACTIVE.name}.{kind}").unlink(missing_ok=True)
     definitions = definitions_of(metrics["metric"], MIXTURE_SECTIONS)
     write_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS, definitions)
     write_members(run, finished)

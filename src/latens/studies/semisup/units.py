@@ -13,7 +13,7 @@ from latens.studies.units import EvaluationUnit, FitUnit, Setting
 
 ALGORITHM = "mixture"
 
-EVALUATION_VERSION = 1
+EVALUATION_VERSION = 2
 """Raised when a change of latens changes what evaluations say of equal fits."""
 
 IN_FITS = {"sampled_images": 10}
