@@ -9,7 +9,7 @@ change), and with both trunks evaluated once (`FixedResidual`). *Sensors*: gradi
 log-likelihood of 64 latents given m readings, float64, with all of them and with what QR leaves.
 The networks have the sizes of the preset `smooth` and eight latents, and random weights. Times are
 CPU seconds of one thread, the smallest of the repeats, in alternation. Rows go to
-`benchmarks/data/field_density.json`; half a minute.
+`benchmarks/data/field_density.json`; a minute of one core.
 """
 
 import argparse

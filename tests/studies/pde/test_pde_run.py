@@ -11,10 +11,11 @@ import torch
 from safetensors.numpy import load_file
 
 from latens.cli import main
-from latens.errors import ConfigError
+from latens.errors import ConfigError, UnsupportedError
 from latens.reporting.pde import DEFINITIONS
 from latens.store.hdf5 import read_hdf5
 from latens.studies.configure import construct, load_layers, presets, resolve
+from latens.studies.load import load
 from latens.studies.pde.study import Inversion, Pde
 from latens.studies.pde.tables import expected_calibration_error
 from studies.pde.tiny import SETTINGS
@@ -159,6 +160,13 @@ def test_settings_of_reconstruct(run, readings, arguments, words, capsys):
     assert words in error
     assert error.count("\n") == 1
     assert not readings[0].with_name("sensors").exists()
+
+
+def test_a_run_of_fields_has_no_curve_and_no_solver_of_its_own(run, capsys):
+    assert main(["plan", str(run)]) == 2
+    assert "a run of pde" in capsys.readouterr().err
+    with pytest.raises(UnsupportedError, match=r"latens reconstruct RUN sensors\.csv"):
+        load(run)
 
 
 def test_one_reading_is_answered_with_a_doubt(run, readings):
