@@ -104,7 +104,8 @@ class DarcySystem(System):
         self, nodes: int = 29, refine: int = 2, source: float = 10.0, form: Form = "weak"
     ) -> None:
         super().__init__(nodes, refine)
-        self.source, self.form = source, form
+        self.source = source
+        self.form: Form = form
 
     def equation(self) -> Equation:
         """See `System.equation`."""
@@ -143,7 +144,7 @@ class EITSystem(System):
     ) -> None:
         super().__init__(nodes, refine)
         self.numbers = pattern_numbers(patterns)
-        self.form = form
+        self.form: Form = form
 
     @property
     def fine(self) -> Shape:
