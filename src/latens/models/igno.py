@@ -125,6 +125,13 @@ class IGNO(Model):
                 tuple(measurement_shape),
                 "Give the solution of every pattern.",
             )
+        if values == "two-valued" and evidence != "pairs" and not equation.reads_nodes:
+            raise ConfigError(
+                "evidence",
+                "'pairs' for two-valued coefficients, unless the residual is in weak form",
+                repr(evidence),
+                "Set `evidence: pairs`, or `form: weak` of the equation.",
+            )
         self.equation = equation
         self.dim, self.values, self.evidence, self.discs = dim, values, evidence, discs
         staged = schedule == "staged"

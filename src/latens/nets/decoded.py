@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from latens.nets.boundary import BoundaryCondition
-from latens.nets.jets import Jet
+from latens.nets.jets import Jet, constant_function
 from latens.nets.multionet import MultiONet
 
 
@@ -41,6 +41,21 @@ class DecodedField:
         if self.condition.patterns == 1:
             lift = lift.function(0)
         return Jet(value, made.first, made.second) * multiplier + lift
+
+    def affine(self, points: Tensor) -> tuple[Jet, Jet]:
+        """Offset and basis of `jet` as functions of the coefficients, at points `(P, axes)`.
+
+        Returns:
+            Offset, value `(P,)` or `(patterns, P)`, and basis, value `(K, P)`.
+        """
+        points = points.to(self.coefficients)
+        multiplier, lift = self.condition.multiplier(points), self.condition.lift(points)
+        if self.condition.patterns == 1:
+            lift = lift.function(0)
+        basis = Jet(*(part * self.scale for part in self.net.jet(points).parts))
+        constant = constant_function(points).function(0)
+        loc = Jet(*(part * self.loc for part in constant.parts))
+        return loc * multiplier + lift, basis * multiplier
 
     @property
     def _scaled(self) -> Tensor:

@@ -89,9 +89,17 @@ def load(
     Raises:
         ConfigError: If the run has no such solver.
         DataError: If the folder is not a run or is damaged.
+        UnsupportedError: If it is a run of `pde`, whose solvers belong to sensors.
     """
     folder = RunFolder.open(run)
     with _intact(folder):
+        if folder.description["study"] == "pde":
+            raise UnsupportedError(
+                str(folder.path),
+                "a run with solvers of one measurement each",
+                "a run of pde, whose solvers belong to sensors",
+                "Use `latens reconstruct RUN sensors.csv`.",
+            )
         entry = _choose(folder, _entries(folder), solver, n, data_seed)
         return _build(folder, entry, trust)
 

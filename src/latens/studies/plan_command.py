@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from latens.errors import ConfigError
+from latens.errors import ConfigError, UnsupportedError
 from latens.reporting import back_test_text, metrics_mark, plan_text, write_report
 from latens.scaling import DEFAULT_BARS, parse_bar
 from latens.store import BACK_TEST, RunFolder, write_json, write_table
@@ -23,10 +23,18 @@ def plan_command(options: Namespace) -> int:
     Raises:
         ConfigError: If a bar or the level is not valid.
         DataError: If the run has no tables, or too few sizes.
+        UnsupportedError: If it is a run of `pde`, which has no learning curve.
     """
     if not 0 < options.level < 1:
         raise ConfigError("--level", "a probability in (0, 1)", options.level, "Use 0.9, not 90.")
     run = RunFolder.open(Path(options.run))
+    if run.description["study"] == "pde":
+        raise UnsupportedError(
+            str(run.path),
+            "a run with several numbers of training samples",
+            "a run of pde, which has one",
+            "Read `tables/pde.csv`, or repeat the run with other `--pairs`.",
+        )
     metrics, definitions = read_metrics(run)
     present = sorted(set(metrics["metric"]) & set(definitions["metric"]))
     given = [parse_bar(text, present) for text in options.bar]

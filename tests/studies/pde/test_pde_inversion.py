@@ -11,9 +11,10 @@ from latens.cli import main
 from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError, DataError
 from latens.inference import PointEstimate
-from latens.inference.fields import NoiseLevel
-from latens.inference.fields.descent import FieldDescent
+from latens.inference.fields import FieldLaplace, FieldMAP, NoiseLevel
+from latens.inference.fields.descent import FieldDescent, FieldDraw
 from latens.inference.fields.errors import HeldOutErrors
+from latens.inference.fields.solvers import prior_positions
 from latens.store import Status
 from latens.studies.pde.calibration import Ranks
 from latens.studies.pde.invert import measured, noise_level
@@ -64,6 +65,37 @@ def test_draws_of_two_values_keep_probabilities_and_regions():
     assert (drawn.mean(0) - other).abs().max() < 4 * 0.5 / 4000**0.5 + 0.03
     together = torch.corrcoef(drawn[:, 1:3].mT)[0, 1]
     assert together > 0.5  # independent nodes would have none
+
+
+@pytest.mark.parametrize("way", [FieldMAP, FieldLaplace])
+def test_an_unknown_noise_level_is_estimated(way):
+    """The highest point over latents and log σ is the highest over a grid of σ."""
+    model = operator_model()
+    y, _ = simulated(model, 1, 0.3)
+    target = target_of(model, 0.15, spread=1.0)
+    _, found = way(target).maximum(y, [0], 0)
+    heights = []
+    levels = torch.linspace(-2, 3, 51, dtype=torch.float64)
+    for level in levels:
+        fixed = target_of(model, float(0.15 * level.exp()))
+        _, best = FieldMAP(fixed, start=found.position[:, None, :2], adam_steps=0).maximum(
+            y, [0], 0
+        )
+        heights.append(float(best.log_density) - 0.5 * float(level) ** 2)
+    highest = levels[max(range(51), key=heights.__getitem__)]
+    assert abs(float(found.position[0, -1] - highest)) < 0.1
+
+
+def test_the_best_draw_is_the_one_that_fits_best():
+    model = operator_model()
+    y, _ = simulated(model, 3, 0.1)
+    target = target_of(model, 0.1)
+    estimate = FieldDraw(target, draws=50)(y, keys=[4, 5, 6], seed=2)
+    assert estimate.trusted is None
+    w = prior_positions(target_of(model, 0.1, coordinates="beta")(y), 50, [4, 5, 6], 2)
+    misfit = (target(y).predict(w.flatten(0, 1)).unflatten(0, (3, 50)) - y[:, None]).norm(dim=2)
+    best = w[torch.arange(3), misfit.argmin(1)]
+    torch.testing.assert_close(estimate.mean, model.decode(best).mean)
 
 
 def test_descent_claims_nothing_of_itself():
@@ -141,7 +173,7 @@ def test_a_noise_level_that_swallows_the_readings_is_doubted():
     assert "5 readings for 8 latents" in few_readings(5, 8)
 
 
-def test_a_flux_that_is_given_twice(tmp_path):
+def test_fluxes_are_of_every_pattern_at_every_node_once(tmp_path):
     class Study:
         system = EITSystem(8, 1, [1, 7])
 
@@ -152,9 +184,17 @@ def test_a_flux_that_is_given_twice(tmp_path):
     sensors, y = read_readings(file, Study)  # pyright: ignore
     assert y.shape == (1, 2 * len(sensors))
     np.testing.assert_allclose(y[0, len(nodes) :], 7 + nodes[:, 0])
-    file.write_text("\n".join(["pattern,x,y,value", *lines, lines[3]]) + "\n")
-    with pytest.raises(DataError, match=f"line {len(lines) + 2}"):
-        read_readings(file, Study)  # pyright: ignore
+    for broken, error, words in (
+        ([*lines, lines[3]], DataError, f"line {len(lines) + 2}"),
+        ([*lines[:-1], "8,0,0,1"], ConfigError, "one of 1, 7, got 8"),
+        ([*lines[:-1], "7.5,0,0,1"], ConfigError, "one of 1, 7, got 7.5"),
+        ([*lines[:-1], "7,0.5,0.5,1"], ConfigError, r"a node of the boundary.*got \(0.5, 0.5\)"),
+        ([*lines[:-1], "7,0,1.5,1"], ConfigError, r"a node of the boundary.*got \(0, 1.5\)"),
+        (lines[:-1], DataError, f"{len(lines)} fluxes, got {len(lines) - 1}"),
+    ):
+        file.write_text("\n".join(["pattern,x,y,value", *broken]) + "\n")
+        with pytest.raises(error, match=words):
+            read_readings(file, Study)  # pyright: ignore
 
 
 def test_fluxes_of_a_finer_mesh_belong_to_the_same_nodes():
@@ -178,7 +218,9 @@ SIGNED = {
     [
         (["--preset=eit", "--system.init_args.patterns=[21]"], "patterns"),
         (["--network.dim=1"], "dim"),
+        (["--inversion.equation=true"], "`simulated`: expected 0"),
         (["--strange_fields=2", f"--strange={json.dumps(SIGNED)}"], "strange"),
+        ([f"--family={json.dumps(SIGNED)}"], "`family`: expected positive fields"),
     ],
 )
 def test_bad_settings_leave_no_folder(settings, words, tmp_path, capsys):

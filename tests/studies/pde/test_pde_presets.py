@@ -1,10 +1,15 @@
 """Every way on every equation, from end to end and tiny."""
 
+import json
+
+import numpy as np
 import pandas as pd
 import pytest
 
 from latens.cli import main
 from latens.store.hdf5 import read_hdf5
+from latens.studies.configure import construct
+from latens.studies.pde.study import Pde
 
 SETTINGS = [
     "--pairs=60",
@@ -65,3 +70,35 @@ def test_every_way_of_every_preset(preset, tmp_path):
     page = (out / "report.html").read_text("utf-8")
     assert "simulated from the model" in page
     assert page.count("<img") == 13  # two per posterior, and ranks
+    sensors_are_answered(out, tmp_path / "readings.csv")
+
+
+def sensors_are_answered(run, file):
+    """`latens reconstruct` of a field of the family, noise told as a ratio and as σ."""
+    study = construct(Pde, json.loads((run / "run.json").read_text())["config"])
+    fields, system = study.fields(5 * 10**6, 1), study.system
+    sensors = system.sensors(15, seed=9)
+    y = system.operator(sensors)(fields.fine).flatten()
+    columns = list("xy")[: system.axes]
+    table = pd.DataFrame(sensors.numpy(), columns=columns)
+    if not system.anywhere:
+        numbers = np.repeat([1, 7], len(sensors))
+        table = pd.concat([table, table], ignore_index=True).assign(pattern=numbers)
+    table = table.assign(value=y.numpy())
+    table[::-1].to_csv(file, index=False)
+    ordered = y.flip(0) if system.anywhere else y  # fluxes are sorted, whatever the file's order
+    for noise in (["--snr", "30"], ["--sigma", str(0.03 * float(y.square().mean()) ** 0.5)]):
+        out = file.with_name(noise[0][2:])
+        assert main(["reconstruct", str(run), str(file), "--out", str(out), *noise]) == 0
+        mean, lower, upper = (np.load(out / f"{name}.npy") for name in ("mean", "lower", "upper"))
+        assert mean.shape == system.grid
+        assert (lower <= upper).all()
+        assert np.isfinite(mean).all()
+        whole = read_hdf5(out / "posterior.h5", ["readings", "marginals", "correlation"])
+        np.testing.assert_allclose(whole["readings"][0], ordered, rtol=1e-5)
+        assert whole["marginals"].shape[2] == whole["correlation"].shape[1] == 3
+        assert (out / "closer.svg").stat().st_size > 1000
+    table.assign(x=[1.5, *table["x"][1:]]).to_csv(file, index=False)
+    out = file.with_name("outside")
+    assert main(["reconstruct", str(run), str(file), "--out", str(out)]) == 2
+    assert not out.exists()

@@ -11,10 +11,11 @@ import torch
 from safetensors.numpy import load_file
 
 from latens.cli import main
-from latens.errors import ConfigError
+from latens.errors import ConfigError, UnsupportedError
 from latens.reporting.pde import DEFINITIONS
 from latens.store.hdf5 import read_hdf5
 from latens.studies.configure import construct, load_layers, presets, resolve
+from latens.studies.load import load
 from latens.studies.pde.study import Inversion, Pde
 from latens.studies.pde.tables import expected_calibration_error
 from studies.pde.tiny import SETTINGS
@@ -135,6 +136,8 @@ BROKEN = {
     "text": (lambda t: changed(t, 2, "value", "high"), "line 4"),
     "no-value": (lambda t: t.drop(columns="value"), "no value"),
     "empty": (lambda t: t[:0], "one reading"),
+    "infinite": (lambda t: changed(t, 0, "y", math.inf), "line 2"),
+    "silent": (lambda t: t.assign(value=0.0), "not all 0"),
 }
 
 
@@ -143,7 +146,8 @@ def test_readings_that_make_no_sense(run, readings, name, capsys):
     change, words = BROKEN[name]
     file, table, _ = readings
     change(table).to_csv(file, index=False)
-    assert main(["reconstruct", str(run), str(file), "--sigma", "0.01"]) == 2
+    noise = ["--snr", "40"] if name == "silent" else ["--sigma", "0.01"]
+    assert main(["reconstruct", str(run), str(file), *noise]) == 2
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
@@ -156,12 +160,32 @@ def test_readings_that_make_no_sense(run, readings, name, capsys):
         (["--sigma", "-1"], "positive"),
         (["--sigma", "1", "--snr", "3"], "one of them"),
         (["--snr", "500"], "decibel"),
+        (["--snr", "nan"], "decibel"),
+        (["--level", "0.999"], "level"),
         (["--solver", "cvae"], "pde"),
     ],
 )
 def test_settings_of_reconstruct(run, readings, arguments, words, capsys):
     assert main(["reconstruct", str(run), str(readings[0]), *arguments]) == 2
-    assert words in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not readings[0].with_name("sensors").exists()
+
+
+def test_a_run_of_fields_has_no_curve_and_no_solver_of_its_own(run, capsys):
+    assert main(["plan", str(run)]) == 2
+    assert "a run of pde" in capsys.readouterr().err
+    with pytest.raises(UnsupportedError, match=r"latens reconstruct RUN sensors\.csv"):
+        load(run)
+
+
+def test_one_reading_is_answered_with_a_doubt(run, readings):
+    file, table, _ = readings
+    table[:1].to_csv(file, index=False)
+    assert main(["reconstruct", str(run), str(file), "--sigma", "0.01", "--gate"]) == 4
+    doubts = json.loads((file.with_name("sensors") / "reconstruction.json").read_text())["doubts"]
+    assert "1 readings for 2 latents" in doubts[0]
 
 
 def test_no_table_at_all(run, tmp_path, capsys):
@@ -263,13 +287,14 @@ def test_strange_fields_that_make_no_sense(setting, argument, rule, tmp_path, ca
     assert not out.exists()
 
 
-def test_short_chains_are_weighted_with_the_solver_and_not_trusted(tmp_path):
+@pytest.mark.parametrize("kernel", ["hmc", "nuts"])
+def test_short_chains_are_weighted_with_the_solver_and_not_trusted(kernel, tmp_path):
     out = tmp_path / "run"
-    solvers = "--inversion.solvers=[hmc,corrected]"
+    solvers = f"--inversion.solvers=[{kernel},corrected]"
     settings = [*SETTINGS, solvers, "--inversion.draws=30", "--inversion.solved=50"]
     assert main(["run", "pde", "--out", str(out), *settings]) == 0
     table = pd.read_csv(out / "tables" / "pde.csv")
     trusted = table[table["metric"] == "trusted"].set_index("solver")["mean"]
-    assert trusted["hmc"] == 0  # sixty draws of two chains
+    assert trusted[kernel] == 0  # sixty draws of two chains
     assert trusted["corrected"] == 0
-    assert set(table[table["metric"] == "relative_l2"]["solver"]) == {"hmc", "corrected"}
+    assert set(table[table["metric"] == "relative_l2"]["solver"]) == {kernel, "corrected"}

@@ -6,6 +6,7 @@ from latens.inference.fields.amortised import (
     train_amortised,
 )
 from latens.inference.fields.declared import DeclaredReadings
+from latens.inference.fields.equation import FixedResidual, held_out_weight
 from latens.inference.fields.errors import HeldOutErrors, held_out_errors
 from latens.inference.fields.fitted import FittedSensors, fit_sensors
 from latens.inference.fields.posterior import FieldPosterior
@@ -32,6 +33,7 @@ __all__ = [
     "FieldPosterior",
     "FieldTarget",
     "FittedSensors",
+    "FixedResidual",
     "HeldOutErrors",
     "NoiseLevel",
     "Predictor",
@@ -40,5 +42,6 @@ __all__ = [
     "WeightedPosterior",
     "fit_sensors",
     "held_out_errors",
+    "held_out_weight",
     "train_amortised",
 ]

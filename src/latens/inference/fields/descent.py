@@ -1,18 +1,22 @@
-"""The published estimate: the code that fits the readings best, whatever the prior says of it.
+"""Published estimates: the code that fits the readings best, whatever the prior says of it.
 
-    β* = argmin ‖y − G(β)‖², by Adam from draws of the flow
+    β* = argmin ‖y − G(β)‖², by Adam from draws of the flow      `FieldDescent`
+    β* = argmin ‖y − G(β)‖² among many draws of the flow         `FieldDraw`
 
-Kept as a baseline: without the prior it has no reason to stay where the decoders were trained.
+Kept as baselines: without the prior it has no reason to stay where the decoders were trained.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from latens.inference.estimates import PointEstimate
-from latens.inference.fields.solvers import FieldMAP
+from latens.inference.fields.solvers import FieldMAP, Target, field_mean, prior_positions
 from latens.inference.fields.target import FieldTarget, standard_log_prob
 from latens.inference.samplers import LogDensity
+from latens.inference.solver import Solver
+from latens.store import Status
 
 
 class FieldDescent(FieldMAP):
@@ -33,6 +37,28 @@ class FieldDescent(FieldMAP):
         """One field per measurement, neither trusted nor not."""
         estimate = super().solve(y, keys, seed)
         return PointEstimate(estimate.mean, self.status, estimate.diagnostics)
+
+
+class FieldDraw(Solver):
+    """Field of that one of many draws of the prior which fits the readings best.
+
+    Args:
+        target: Density of readings.
+        draws: Draws of the prior per measurement.
+    """
+
+    def __init__(self, target: Target, *, draws: int = 1000) -> None:
+        self.target, self.draws = target, draws
+        self.status = Status.CONVERGED
+
+    @torch.no_grad()
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> PointEstimate:
+        """One field per measurement, neither trusted nor not."""
+        target = LikelihoodAlone(self.target(y))
+        drawn = prior_positions(target, self.draws, keys, seed)  # (B, draws, dim)
+        best = target.of_positions(drawn).argmax(1)  # (B,)
+        chosen = drawn[torch.arange(len(y), device=y.device), best]
+        return PointEstimate(field_mean(target, chosen[None])[0], self.status, {})
 
 
 class LikelihoodAlone(FieldTarget):

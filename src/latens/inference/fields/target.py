@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import ConfigError, DataError, ShapeError
+from latens.inference.fields.equation import POINTS, FixedResidual
 from latens.inference.fields.errors import HeldOutErrors
 from latens.inference.fields.sensors import Linear, Predictor
 from latens.inference.samplers import LogDensity, RowsOfProblems
@@ -132,7 +133,7 @@ class FieldTarget:
         errors: HeldOutErrors | None = None,
         coordinates: Coordinates = "z",
         equation_weight: float = 0.0,
-        equation_points: int = 48,
+        equation_points: int = POINTS,
     ) -> None:
         if coordinates not in ("z", "beta"):
             raise ConfigError("coordinates", "'z' or 'beta'", repr(coordinates), "Choose one.")
@@ -153,8 +154,8 @@ class FieldTarget:
         self.scale = noise.scale.to(y).expand(len(y))
         self.dim = model.dim + int(noise.spread > 0)
         self.equation_weight = equation_weight
-        discs = model.equation.discs
-        self._discs = torch.linspace(0, discs - 1, min(equation_points, discs)).round().long()
+        if equation_weight > 0:
+            self._residual = FixedResidual(model, equation_points)
         linear, span, offset = predict.linear, None, 0.0
         if linear is not None:
             span, offset = linear.basis.mT, linear.offset
@@ -198,9 +199,7 @@ class FieldTarget:
         found = self.readings.log_prob(y - self._predicted(w), rest, scale)
         if self.equation_weight == 0:
             return found
-        model = self.model
-        r = model.equation.residual(MeanCoefficient(model, w), model.solution(w), self._discs)
-        return found - self.equation_weight * r.square().mean(-1)
+        return found - self.equation_weight * self._residual(w).square().mean(-1)
 
     def misfit(self, difference: Tensor, scale: Tensor) -> Tensor:
         """−log N(difference; ē, C + σ² I), nats.
@@ -239,25 +238,6 @@ class FieldTarget:
         if self.noise.spread == 0:
             return self.scale.expand(v.shape[:-1])
         return self.scale * (self.noise.spread * v[..., -1]).exp()
-
-
-class MeanCoefficient:
-    """E[a | w] as a field; the residual in weak form asks for its values alone."""
-
-    def __init__(self, model: IGNO, w: Tensor) -> None:
-        self.model, self.field = model, model.coefficient(w)
-
-    def value(self, points: Tensor) -> Tensor:
-        """Values `(C, P)`."""
-        values = self.field.value(points)
-        if self.model.values == "continuous":
-            return values
-        low, high = self.model.classes
-        return low + (high - low) * torch.sigmoid(values)
-
-    def jet(self, points: Tensor):
-        """Values and derivatives."""
-        return self.field.jet(points)
 
 
 def standard_log_prob(z: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from latens.inference.fields import DeclaredReadings, FieldPosterior, ReadingsPo
 from latens.inference.fields.target import standard_log_prob
 from latens.models.igno import IGNO
 from latens.studies.pde.invert import Instrument, inverted
-from latens.studies.pde.study import SOLVING, InversionName, Pde
+from latens.studies.pde.study import POINTS, SOLVING, InversionName, Pde
 
 NODES = 9
 """Nodes whose values are ranked, evenly chosen."""
@@ -117,9 +117,7 @@ def simulated_ranks(
         say: Told a line when a way of a block ends.
     """
     settings, ranks = study.inversion, Ranks()
-    names: list[InversionName] = [
-        n for n in settings.solvers if n not in (*SOLVING, "descent", "map")
-    ]
+    names: list[InversionName] = [n for n in settings.solvers if n not in (*SOLVING, *POINTS)]
     if not names or settings.simulated < LEAST:
         return ranks
     declared = DeclaredReadings(model, *made.predictor(False), 10 ** (-snr / 20))

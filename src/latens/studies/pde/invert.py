@@ -28,20 +28,22 @@ from latens.inference.fields import (
     SolvedSensors,
     fit_sensors,
     held_out_errors,
+    held_out_weight,
     train_amortised,
 )
-from latens.inference.fields.descent import FieldDescent
+from latens.inference.fields.descent import FieldDescent, FieldDraw
+from latens.inference.fields.solvers import Target
 from latens.inference.samplers import HMC, NUTS
 from latens.metrics.coverage import coverage, interval_width, rank
 from latens.metrics.scores import crps, interval_score
 from latens.models.igno import IGNO
 from latens.studies.pde.fit import relative_l2
-from latens.studies.pde.study import InversionName, Pde
+from latens.studies.pde.study import CHAINS, InversionName, Pde
 from latens.studies.pde.systems import in_blocks
 
 LEVEL = 0.95
 PROPOSALS = 1000
-"""Draws of the amortised posterior that are weighted."""
+"""Draws of the amortised posterior that are weighted, and of the flow for its best one."""
 MISFIT_LEVEL = 0.01
 """Readings whose posterior predictive p-value is smaller are unlike what was trained for."""
 MAX_STEPS = 32
@@ -62,15 +64,24 @@ class Instrument:
         decoded: Readings by the decoder, or by a network fitted to the readings where they are
             not those of u; with its errors.
         solved: Readings by the solver for the decoded coefficient, with its errors.
+        equation_weight: ρ, with which the equation weighs the latents beside decoded readings; 0
+            where it does not. The solver's solutions obey the equation already.
     """
 
     sensors: Tensor
     decoded: tuple[Predictor, HeldOutErrors]
     solved: tuple[SolvedSensors, HeldOutErrors]
+    equation_weight: float = 0.0
 
     def predictor(self, exact: bool) -> tuple[Predictor, HeldOutErrors]:
         """The solver where it is asked for, else the decoder."""
         return self.solved if exact else self.decoded
+
+    def target(self, model: IGNO, noise: NoiseLevel, exact: bool) -> Target:
+        """Density of the latents given readings, with the solver or with the decoder."""
+        predict, errors = self.predictor(exact)
+        weight = 0.0 if exact else self.equation_weight
+        return lambda y: FieldTarget(model, predict, y, noise, errors, equation_weight=weight)
 
 
 def instrument(study: Pde, model: IGNO, sensors: Tensor) -> Instrument:
@@ -88,7 +99,8 @@ def instrument(study: Pde, model: IGNO, sensors: Tensor) -> Instrument:
         (predictor, held_out_errors(model, predictor, known, clean))
         for predictor in (predict, solved)
     ]
-    return Instrument(sensors, parts[0], (solved, parts[1][1]))
+    weight = held_out_weight(model, known) if study.inversion.equation else 0.0
+    return Instrument(sensors, parts[0], (solved, parts[1][1]), weight)
 
 
 def amortised_network(
@@ -115,34 +127,33 @@ def inverted(
     settings = study.inversion
     level = noise_level(scale, settings.noise_spread, keys, study.seed)
 
-    def target(exact: bool):
-        predict, errors = made.predictor(exact)
-        return lambda readings: FieldTarget(model, predict, readings, level, errors)
-
+    decoded, exact = (made.target(model, level, exact) for exact in (False, True))
     begun = time.perf_counter()
-    _, ends = FieldMAP(target(False), climbs=settings.climbs).climb(y, keys, study.seed)
+    _, ends = FieldMAP(decoded, climbs=settings.climbs).climb(y, keys, study.seed)
     starts = ends.highest(settings.climbs, min(TWIN_STARTS, settings.climbs))
     climbed, start = time.perf_counter() - begun, starts[:, :1]
     laplace = FieldLaplace(
-        target(False), start=start, adam_steps=0, draws=max(settings.draws, settings.solved)
+        decoded, start=start, adam_steps=0, draws=max(settings.draws, settings.solved)
     )
     sampled: FieldPosterior | None = None
     for name in names:
         begun = time.perf_counter()
-        if name == "descent":
-            solver: Solver = FieldDescent(target(False), climbs=settings.climbs)
+        if name == "draw":
+            solver: Solver = FieldDraw(decoded, draws=PROPOSALS)
+        elif name == "descent":
+            solver = FieldDescent(decoded, climbs=settings.climbs)
         elif name == "map":
-            solver = FieldMAP(target(False), start=start, adam_steps=0)
+            solver = FieldMAP(decoded, start=start, adam_steps=0)
         elif name == "laplace":
             solver = laplace
         elif name in ("amortised", "refined"):
             assert network is not None
-            solver = FieldAmortised(network, target(False), draws=PROPOSALS)
+            solver = FieldAmortised(network, decoded, draws=PROPOSALS)
             if name == "refined":
-                solver = FieldImportance(solver, target(False), draws=PROPOSALS)
-        elif name in ("hmc", "nuts"):
+                solver = FieldImportance(solver, decoded, draws=PROPOSALS)
+        elif name in CHAINS:
             solver = FieldChains(
-                target(False),
+                decoded,
                 kernel=HMC(max_steps=MAX_STEPS) if name == "hmc" else NUTS(max_depth=6),
                 chains=settings.chains,
                 draws=settings.draws,
@@ -150,19 +161,19 @@ def inverted(
                 start=laplace,
             )
         elif name == "corrected":
-            solver = FieldImportance(laplace, target(True), draws=settings.solved)
+            solver = FieldImportance(laplace, exact, draws=settings.solved)
         else:
-            twin = FieldLaplace(target(True), start=starts, adam_steps=0, draws=settings.solved)
-            solver = FieldImportance(twin, target(True), draws=settings.solved)
+            twin = FieldLaplace(exact, start=starts, adam_steps=0, draws=settings.solved)
+            solver = FieldImportance(twin, exact, draws=settings.solved)
         if isinstance(solver, FieldImportance) and sampled is not None and name == "corrected":
             estimate: Estimate = solver.correct(sampled)
         else:
             estimate = solver(y, keys=keys, seed=study.seed)
         if isinstance(estimate, ChainPosterior):
             fill_pools(estimate, max(DEFAULT_DRAWS, settings.solved))
-        if name in ("laplace", "hmc") and isinstance(estimate, FieldPosterior):
+        if name in ("laplace", *CHAINS) and isinstance(estimate, FieldPosterior):
             sampled = estimate
-        shared = 0.0 if name == "descent" else climbed
+        shared = 0.0 if name in ("draw", "descent") else climbed
         yield name, estimate, time.perf_counter() - begun + shared
 
 

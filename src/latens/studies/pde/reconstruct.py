@@ -20,7 +20,7 @@ from latens.inference.fields import (
     WeightedPosterior,
 )
 from latens.inference.fields.posterior import GaussianPositions
-from latens.inference.fields.target import FieldTarget, NoiseLevel
+from latens.inference.fields.target import NoiseLevel
 from latens.inference.samplers import HMC
 from latens.models.igno import IGNO
 from latens.reporting.pde_figures import closer_figure, field_figure
@@ -205,6 +205,7 @@ def noise_level(y: Tensor, sigma: float | None, snr: float | None) -> NoiseLevel
 
     Raises:
         ConfigError: If both are given, or one is out of range.
+        DataError: If every reading is 0 and σ is not given.
     """
     if sigma is not None and snr is not None:
         raise ConfigError("sigma, snr", "one of them", (sigma, snr), "Leave one out.")
@@ -213,6 +214,13 @@ def noise_level(y: Tensor, sigma: float | None, snr: float | None) -> NoiseLevel
         if not 0 < sigma < np.inf:
             raise ConfigError("sigma", "a positive noise level", sigma, "Units of the readings.")
         return NoiseLevel(torch.full_like(size, sigma))
+    if not bool((size > 0).all()):
+        raise DataError(
+            "value",
+            "readings that are not all 0, where σ is taken from their size",
+            "0 everywhere",
+            "Give --sigma, in units of the readings.",
+        )
     if snr is not None:
         if not -20 <= snr <= 120:
             raise ConfigError("snr", "decibel between -20 and 120", snr, "50 is 0.3 %.")
@@ -262,21 +270,18 @@ def invert_readings(
     made = instrument(study, model, sensors)
     settings = study.inversion
 
-    def target(exact: bool):
-        predict, errors = made.predictor(exact)
-        return lambda readings: FieldTarget(model, predict, readings, noise, errors)
-
-    laplace = FieldLaplace(target(False), climbs=settings.climbs, draws=max(MANY, settings.solved))
+    decoded, exact = (made.target(model, noise, exact) for exact in (False, True))
+    laplace = FieldLaplace(decoded, climbs=settings.climbs, draws=max(MANY, settings.solved))
     gaussian = laplace.solve(y, range(len(y)), study.seed)
     assert isinstance(gaussian, GaussianPositions)
-    weighting = FieldImportance(laplace, target(True), draws=settings.solved)
+    weighting = FieldImportance(laplace, exact, draws=settings.solved)
     corrected = weighting.correct(gaussian)
     doubts = [] if y.shape[1] >= model.dim else [few_readings(y.shape[1], model.dim)]
     used: FieldPosterior = corrected
     way, rhat = "draws of Laplace's Gaussian, weighted with the solver", float("nan")
     if not believed(corrected):
         chains = FieldChains(
-            target(False),
+            decoded,
             kernel=HMC(max_steps=MAX_STEPS),
             chains=settings.chains,
             draws=settings.draws,
@@ -295,7 +300,7 @@ def invert_readings(
             doubts += [text for texts in sampled.warnings.values() for text in texts]
             doubts.append("the solver did not confirm the decoder's posterior: k̂ is too large")
     interval = used.interval(level)
-    best = FieldMAP(target(False), start=gaussian.mode[:, None], adam_steps=0)
+    best = FieldMAP(decoded, start=gaussian.mode[:, None], adam_steps=0)
     arrays = described(used, level) | {
         "map": best.solve(y, range(len(y)), study.seed).mean.numpy(force=True),
         "draws": used.sample().numpy(force=True),

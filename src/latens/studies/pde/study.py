@@ -18,17 +18,30 @@ from latens.studies.pde.systems import System, in_blocks
 from latens.training import Training
 
 InversionName = Literal[
-    "descent", "map", "laplace", "amortised", "refined", "hmc", "nuts", "corrected", "solver"
+    "draw",
+    "descent",
+    "map",
+    "laplace",
+    "amortised",
+    "refined",
+    "hmc",
+    "nuts",
+    "corrected",
+    "solver",
 ]
-"""Ways to a field: published descent, maximum, Laplace, a network trained for the sensors and the
-same weighted with the decoder's density, chains, draws of Laplace or chains weighted with the
-solver, and Laplace with the solver in place of the decoder, weighted too."""
+"""Ways to a field: best of many draws of the flow, published descent, maximum, Laplace, a network
+trained for the sensors and the same weighted with the decoder's density, chains, draws of Laplace
+or chains weighted with the solver, and Laplace with the solver in place of the decoder, weighted
+too."""
 
 SOLVING = ("corrected", "solver")
 """Ways that call the solver for every draw."""
 
 CHAINS = ("hmc", "nuts")
 """Ways that run Markov chains."""
+
+POINTS = ("draw", "descent", "map")
+"""Ways that give a field alone."""
 
 DATA_SEED, HELD_OUT, TEST = 0, 10**6, 2 * 10**6
 """Seed of the fields, and the numbers at which held-out and test fields begin."""
@@ -94,6 +107,8 @@ class Inversion:
         simulated: Fields that are simulated from the model itself, on which every way without a
             solver is tested for calibration; 0 for no such test.
         noise_spread: Standard deviation of log σ; 0 where σ is known.
+        equation: Whether the equation is further evidence beside the readings, weighted by its
+            residuals of held-out fields.
         block: Fields that move in lockstep.
     """
 
@@ -119,6 +134,7 @@ class Inversion:
     amortised_steps: int = 3000
     simulated: int = 200
     noise_spread: float = 0.0
+    equation: bool = False
     block: int = 100
 
     def __post_init__(self) -> None:
@@ -129,12 +145,12 @@ class Inversion:
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
         names = list(self.solvers)
-        if "corrected" in names and not {"laplace", "hmc"} & set(
+        if "corrected" in names and not {"laplace", *CHAINS} & set(
             names[: names.index("corrected")]
         ):
             raise ConfigError(
                 "solvers",
-                "`laplace` or `hmc` before `corrected`, which weights their draws",
+                "`laplace`, `hmc` or `nuts` before `corrected`, which weights their draws",
                 names,
                 "Add one.",
             )
@@ -152,6 +168,13 @@ class Inversion:
         if self.noise_spread > 0 and self.simulated:
             raise ConfigError(
                 "simulated", "0 where σ is sampled", self.simulated, "Set `simulated: 0`."
+            )
+        if self.equation and self.simulated:
+            raise ConfigError(
+                "simulated",
+                "0 where `equation` changes the prior",
+                self.simulated,
+                "Set `simulated: 0`.",
             )
         self._check_draws()
 

@@ -14,7 +14,13 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError
-from latens.objectives.equations import BurgersEquation, DarcyEquation, EITEquation, Equation
+from latens.objectives.equations import (
+    BurgersEquation,
+    DarcyEquation,
+    EITEquation,
+    Equation,
+    Form,
+)
 from latens.problems import Operator
 from latens.problems.pde import EIT, Burgers, Darcy, Grid
 from latens.problems.pde.eit import pattern_numbers
@@ -90,15 +96,20 @@ class DarcySystem(System):
     Args:
         nodes, refine: See `System`.
         source: f.
+        form: Residual that the model is taught where `network.evidence` asks for one: `weak`,
+            against Wendland functions, or `strong`, at their centres, for continuous fields.
     """
 
-    def __init__(self, nodes: int = 29, refine: int = 2, source: float = 10.0) -> None:
+    def __init__(
+        self, nodes: int = 29, refine: int = 2, source: float = 10.0, form: Form = "weak"
+    ) -> None:
         super().__init__(nodes, refine)
         self.source = source
+        self.form: Form = form
 
     def equation(self) -> Equation:
         """See `System.equation`."""
-        return DarcyEquation(self.source)
+        return DarcyEquation(self.source, self.form)
 
     def solutions(self, fine: Tensor) -> Tensor:
         """See `System.solutions`."""
@@ -119,15 +130,21 @@ class EITSystem(System):
     Args:
         nodes, refine: See `System`.
         patterns: Numbers l of the boundary patterns; None for all twenty.
+        form: See `DarcySystem`.
     """
 
     anywhere = False
 
     def __init__(
-        self, nodes: int = 32, refine: int = 1, patterns: Sequence[int] | None = None
+        self,
+        nodes: int = 32,
+        refine: int = 1,
+        patterns: Sequence[int] | None = None,
+        form: Form = "weak",
     ) -> None:
         super().__init__(nodes, refine)
         self.numbers = pattern_numbers(patterns)
+        self.form: Form = form
 
     @property
     def fine(self) -> Shape:
@@ -145,7 +162,7 @@ class EITSystem(System):
 
     def equation(self) -> Equation:
         """See `System.equation`."""
-        return EITEquation(self.numbers)
+        return EITEquation(self.numbers, self.form)
 
     def solutions(self, fine: Tensor) -> Tensor:
         """See `System.solutions`."""
