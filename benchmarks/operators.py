@@ -6,7 +6,7 @@ runs `latens run scarcity --preset OPERATOR,DATA --config benchmarks/operators.y
 one after another, and finishes what was interrupted. Of finished runs the tables go to
 `benchmarks/data/operators/`, and `docs/operators.md` gets a figure and the trust card of each;
 `benchmarks/plan.py` tests what their first quarters foretell. FOLDER holds `medmnist/` and
-`mnist/`. About an hour of one core for each pair.
+`mnist/`. About twenty minutes of one core for each pair.
 """
 
 import argparse
