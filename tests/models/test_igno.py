@@ -10,8 +10,10 @@ from latens.data.field_families import TwoValuedFields, WaveSums
 from latens.distributions import NoiseStream, draw
 from latens.distributions.two_valued import TwoValued
 from latens.errors import ConfigError, DataError, ShapeError
+from latens.inference.fields import DecodedSensors
 from latens.models.igno import IGNO
 from latens.nets import AffineFlow, Conv
+from latens.nets.moving import interpolated
 from latens.objectives import reduce_terms
 from latens.objectives.equations import BurgersEquation, DarcyEquation, EITEquation
 from latens.problems.pde import EIT, Burgers, Darcy
@@ -82,6 +84,23 @@ def test_shapes_and_leading_axes(name):
     assert at.reshape(u.shape).shape == u.shape
     assert at.shape[:2] == (4, model.equation.patterns)
     assert bool((torch.tanh(w).abs() < 1).all())
+
+
+def test_solutions_at_rest_are_what_sensors_read_and_what_a_uniform_flow_shifts():
+    """u = c + v(x − c T, T) with c the mean of the decoded coefficient, at nodes and between."""
+    model = strengthened(made("burgers")).double()
+    w = model.push(NoiseStream(2).normal((4, 3), torch.float64))
+    u, v = model.solved(w)[:, 0], model.solution(w).value(model.outputs)[:, 0]
+    velocity = model.decode(w).mean.mean(-1)[:, 0]
+    torch.testing.assert_close(u.mean(-1), v.mean(-1) + velocity)
+    nodes = torch.arange(16, dtype=torch.float64) / 16
+    torch.testing.assert_close(DecodedSensors(model, nodes)(w), u)
+    for row in range(4):
+        back = interpolated(u[row], nodes + 0.1 * velocity[row]) - velocity[row]
+        torch.testing.assert_close(back, v[row])
+    between = DecodedSensors(model, nodes + 0.02)
+    torch.testing.assert_close(between(w), interpolated(u, (nodes + 0.02).expand(4, -1)))
+    assert between.linear is None
 
 
 def test_density_of_the_code_follows_from_that_of_z():

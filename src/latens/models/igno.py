@@ -47,6 +47,7 @@ from latens.nets import AffineFlow, Architecture, Conv, Flow
 from latens.nets.architecture import DenseGaussianVector
 from latens.nets.boundary import Free
 from latens.nets.decoded import DecodedField, affine_basis
+from latens.nets.moving import left
 from latens.nets.multionet import MultiONet
 from latens.nets.scale import SharedScale
 from latens.objectives import LossTerms, elbo_terms
@@ -167,7 +168,7 @@ class IGNO(Model):
         Raises:
             DataError: If a two-valued coefficient takes more or fewer values.
         """
-        super().fit_units(x, y)
+        super().fit_units(x, self.equation.entered(x, y))
         if isinstance(self.encoder_net, DenseGaussianVector):
             self.encoder_net.start_at_principal_scores(self.signal_units(x))
         if self.values == "two-valued":
@@ -237,10 +238,22 @@ class IGNO(Model):
         return self.solution_net.features(code)
 
     def solution(self, w: Tensor) -> DecodedField:
-        """g + m D_u of every pattern, data units, `(..., patterns, P)`."""
+        """g + m D_u of every pattern in the equation's frame, data units."""
         condition = self.equation.condition
         scale = self.measurement_units.scale
         return DecodedField(self.solution_net, self.solution_code(w), condition, scale, 0.0)
+
+    def velocity(self, w: Tensor) -> Tensor:
+        """Mean of the decoded coefficient over its nodes, `(...)` of w `(..., dim)`."""
+        return self.coefficient(w).value(self.nodes).mean(-1)
+
+    def solved(self, w: Tensor) -> Tensor:
+        """u on its nodes, `(B, *measurement_shape)` of w `(B, dim)`."""
+        at_nodes = self.solution(w).value(self.outputs)
+        if self.equation.moves:
+            time, nodes = self.equation.time, self.outputs[:, 0].to(w)
+            at_nodes = left(at_nodes, self.velocity(w)[:, None], time, nodes)
+        return at_nodes.reshape(len(w), *self.measurement_shape)
 
     def stage_event_size(self, stage: str) -> int:
         """Elements of the coefficient, or of the latents in stage `prior`."""
@@ -277,7 +290,7 @@ class IGNO(Model):
         if self.evidence != "residual":
             decoded = solution.value(self.outputs).reshape(y.shape)
             scale = self.measurement_units.scale * self.solution_scale.value
-            total = total + shared_scale_log_prob(y - decoded, scale)
+            total = total + shared_scale_log_prob(self.equation.entered(x, y) - decoded, scale)
         if self.evidence != "pairs":
             rows = noise.permutation(self.equation.discs)[: self.discs]
             r = self.equation.residual(self._known(x, w), solution, rows)  # (B, n)
@@ -305,7 +318,7 @@ class IGNO(Model):
             features = [self.coefficient_net.features(torch.tanh(w))[:, None] for w in codes]
             _solve(self.coefficient(codes[0]), self.nodes, features, fields)
         if self.evidence != "residual":
-            fields = [u.flatten(2) for _, u in (train, validation)]
+            fields = [self.equation.entered(x, u).flatten(2) for x, u in (train, validation)]
             features = [self.solution_features(w) for w in codes]
             _solve(self.solution(codes[0]), self.outputs, features, fields)
         self.fit_scale(*validation, noise)
@@ -323,7 +336,8 @@ class IGNO(Model):
             error = (self.decode(w).mean - x).square().mean().sqrt()
             self.coefficient_scale.set(error / self.signal_units.scale)
         if self.evidence != "residual":
-            error = (self.solution(w).value(self.outputs).reshape(y.shape) - y).square().mean()
+            decoded = self.solution(w).value(self.outputs).reshape(y.shape)
+            error = (decoded - self.equation.entered(x, y)).square().mean()
             self.solution_scale.set(error.sqrt() / self.measurement_units.scale)
 
 

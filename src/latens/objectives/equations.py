@@ -4,7 +4,7 @@
 |---|---|---|---|
 | `DarcyEquation` | permeability on the square | pressure | u = 0 on the boundary |
 | `EITEquation` | conductivity on the square | a potential per pattern | the patterns |
-| `BurgersEquation` | velocity at t = 0 on the ring | velocity on ring × [0, T] | period 1 |
+| `BurgersEquation` | velocity at t = 0 on the ring | velocity on ring × [0, T] | period, mean |
 
 Arrays of nodes are those of `latens.problems.pde`: rows along y, columns along x.
 """
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.nets.boundary import BoundaryCondition, Free, WaveBoundary, ZeroBoundary
 from latens.nets.jets import Jet
+from latens.nets.moving import entered
 from latens.objectives.residuals import burgers_residual, diffusion_residual, laplace_residual
 from latens.objectives.weak_form import WeakForm, lattice
 from latens.problems.pde.grid import Grid
@@ -78,12 +79,15 @@ class Equation(nn.Module, ABC):
         reads_nodes: Whether the residual needs no derivative of the coefficient, so that the data
             themselves can stand in it.
         discs: Number of test functions or points at which residuals may be asked for.
+        moves: Whether u is decoded in the frame that moves with the mean of a, up to `time`.
     """
 
     coefficient_axes: int = 2
     solution_axes: int = 2
     periodic: bool = False
     reads_nodes: bool = False
+    moves: bool = False
+    time: float = 0.0
     condition: BoundaryCondition
     discs: int
 
@@ -99,6 +103,15 @@ class Equation(nn.Module, ABC):
     @abstractmethod
     def solution_points(self, shape: Shape) -> Tensor:
         """Positions of the values of u for one pattern, `(P, solution_axes)`, float64."""
+
+    def entered(self, a: Tensor, u: Tensor) -> Tensor:
+        """Solutions as they are decoded, in the frame of the equation; here u itself.
+
+        Args:
+            a: Coefficients on their nodes, `(B, 1, *grid)`.
+            u: Solutions on theirs, `(B, patterns, *grid)`.
+        """
+        return u
 
     @abstractmethod
     def residual(self, coefficient: Field, solution: Field, rows: Tensor) -> Tensor:
@@ -211,6 +224,9 @@ class EITEquation(DiffusionEquation):
 class BurgersEquation(Equation):
     """∂u/∂t + u ∂u/∂x = ν ∂²u/∂x², u(x, 0) = a(x), period 1; nodes of u are those at time T.
 
+    Solutions are decoded in the frame that moves with the mean velocity (`latens.nets.moving`),
+    where the equation is the same and the initial state is a less its mean.
+
     Half of the residuals are those of the equation inside, half those of the initial condition.
 
     Args:
@@ -221,6 +237,7 @@ class BurgersEquation(Equation):
 
     coefficient_axes = 1
     periodic = True
+    moves = True
 
     def __init__(
         self, viscosity: float = 0.1 / math.pi, time: float = 1.0, count: int = 32
@@ -244,12 +261,18 @@ class BurgersEquation(Equation):
         x = self.coefficient_points(shape)
         return torch.cat([x, torch.full_like(x, self.time)], 1)
 
+    def entered(self, a: Tensor, u: Tensor) -> Tensor:
+        """See `Equation.entered`."""
+        return entered(u, a.mean(-1), self.time)
+
     def residual(self, coefficient: Field, solution: Field, rows: Tensor) -> Tensor:
-        """See `Equation.residual`, `(B, 2k)`."""
+        """See `Equation.residual`, `(B, 2k)`; u in the moving frame."""
         x = (rows % self.count).double() / self.count
         t = self.time * ((rows // self.count).double() + 0.5) / self.count
         inside = solution.jet(torch.stack([x, t], 1))
         start = solution.value(torch.stack([x, torch.zeros_like(x)], 1))
-        initial = start[:, 0] - coefficient.value(x[:, None])
+        ring = torch.arange(self.count, dtype=torch.float64)[:, None] / self.count
+        mean = coefficient.value(ring).mean(-1, keepdim=True)
+        initial = start[:, 0] - (coefficient.value(x[:, None]) - mean)
         equation = burgers_residual(inside, self.viscosity)[:, 0]
         return torch.cat([equation, initial], 1)

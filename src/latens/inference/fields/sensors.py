@@ -21,6 +21,7 @@ from torch import Tensor
 from latens.errors import ConfigError, ShapeError
 from latens.models.igno import IGNO
 from latens.nets.decoded import affine_basis
+from latens.nets.moving import left
 from latens.problems import Operator
 from latens.problems.pde.burgers import ring_points
 from latens.problems.pde.grid import sensor_points
@@ -68,7 +69,7 @@ class Predictor(Protocol):
 
 
 class DecodedSensors:
-    """Readings of the decoded solution.
+    """Readings of the decoded solution, at rest where it is decoded in a moving frame.
 
     Args:
         model: Trained model.
@@ -82,16 +83,15 @@ class DecodedSensors:
     def __init__(self, model: IGNO, sensors: Sequence[Sequence[float]] | Tensor) -> None:
         self.model = model
         self.points = solution_positions(model, sensors)
-        net, units = model.solution_net, model.measurement_units
+        net, units, equation = model.solution_net, model.measurement_units, model.equation
+        known = model.outputs if equation.moves else self.points
         with torch.no_grad():
-            offset, basis = affine_basis(
-                net, model.equation.condition, units.scale, 0.0, self.points
-            )
-            self.basis = net.mixing @ basis  # (features, m)
-        self.offset = offset.reshape(-1, len(self.points))  # (patterns, m)
-        self.size = model.equation.patterns * len(self.points)
+            offset, basis = affine_basis(net, equation.condition, units.scale, 0.0, known)
+            self.basis = net.mixing @ basis  # (features, P)
+        self.offset = offset.reshape(-1, len(known))  # (patterns, P)
+        self.size = equation.patterns * len(self.points)
         self.linear = None
-        if model.equation.patterns == 1:
+        if equation.patterns == 1 and not equation.moves:
             self.linear = Linear(self._features, self.basis, self.offset[0])
 
     def _features(self, w: Tensor) -> Tensor:
@@ -100,6 +100,10 @@ class DecodedSensors:
     def __call__(self, w: Tensor) -> Tensor:
         """Readings, pattern after pattern, `(C, patterns · m)`."""
         readings = self.offset + self.model.solution_features(w) @ self.basis
+        equation = self.model.equation
+        if equation.moves:
+            x = self.points[:, 0].to(w)
+            readings = left(readings, self.model.velocity(w)[..., None], equation.time, x)
         return readings.flatten(-2)
 
 
