@@ -1,7 +1,7 @@
 """What the readings of `burgers` and `piecewise` tell any model: the true prior, no surrogate.
 
     python benchmarks/pde_floor.py burgers [--fields 24]
-    python benchmarks/pde_floor.py piecewise [--fields 24] [--draws 200]
+    python benchmarks/pde_floor.py piecewise [--fields 24] [--draws 200] [--snr 50]
 
 `burgers`: linearised at the truth. In the coordinates ξ ~ N(0, I) of the family (31 functions),
 with F the solver and J its derivative at the true field,
@@ -160,7 +160,9 @@ def i_corr(chi: Tensor, guess: Tensor) -> Tensor:
 def piecewise(options: argparse.Namespace) -> dict[str, Any]:
     """I_corr of the maximum and of the posterior, and of fields of few modes."""
     begin = time.perf_counter()
-    case = TwoValued(study_of("piecewise"), options.fields)
+    study = study_of("piecewise")
+    study.snr = [options.snr]
+    case = TwoValued(study, options.fields)
     climb = 0.1 * torch.roll(case.xi, 1, 0)  # near 0, of no use to the field
     for width in WIDTHS:
         climb = maximise(case.log_density(width), climb, max_iterations=300).position
@@ -217,11 +219,13 @@ def main() -> None:
     parser.add_argument("preset", choices=["burgers", "piecewise"])
     parser.add_argument("--fields", type=int, default=24)
     parser.add_argument("--draws", type=int, default=200, help="of each chain, and of its warm-up")
+    parser.add_argument("--snr", type=float, default=50.0, help="decibel, of `piecewise`")
     options = parser.parse_args()
     with one_thread():
         found = {"burgers": burgers, "piecewise": piecewise}[options.preset](options)
     kept = json.loads(ROWS.read_text()) if ROWS.is_file() else {}
-    ROWS.write_text(json.dumps({**kept, options.preset: found}, indent=1) + "\n")
+    name = options.preset if options.snr == 50 else f"{options.preset} {options.snr:g} dB"
+    ROWS.write_text(json.dumps({**kept, name: found}, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

@@ -13,10 +13,10 @@ from latens.errors import ConfigError, DataError, ShapeError
 from latens.inference.fields import DecodedSensors
 from latens.models.igno import IGNO
 from latens.nets import AffineFlow, Conv
-from latens.nets.moving import interpolated
 from latens.objectives import reduce_terms
 from latens.objectives.equations import BurgersEquation, DarcyEquation, EITEquation
 from latens.problems.pde import EIT, Burgers, Darcy
+from latens.problems.pde.ring import interpolated
 from latens.training import Training, fit_model
 
 N = 9

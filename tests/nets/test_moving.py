@@ -5,8 +5,9 @@ import math
 import torch
 
 from latens.distributions import NoiseStream
-from latens.nets.moving import entered, interpolated, left
+from latens.nets.moving import entered, left
 from latens.problems.pde import Burgers
+from latens.problems.pde.ring import interpolated
 
 N = 64
 X = torch.arange(N, dtype=torch.float64) / N

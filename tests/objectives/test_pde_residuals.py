@@ -177,9 +177,14 @@ def test_burgers_residual():
     assert burgers_residual(jet, 0.25).abs().max() > 1e-3
     equation = BurgersEquation(viscosity=0.2, time=0.5, count=8)
     rows = torch.tensor([0, 9, 63])
+
     # In the moving frame the initial state is a less its mean over the ring.
-    wave = lambda x: 0.1 * torch.cos(2 * math.pi * x[:, 0])  # noqa: E731
-    at_start = lambda x: travelling(torch.cat([x, 0 * x], 1))  # noqa: E731
+    def wave(x: Tensor) -> Tensor:
+        return 0.1 * torch.cos(2 * math.pi * x[:, 0])
+
+    def at_start(x: Tensor) -> Tensor:
+        return travelling(torch.cat([x, 0 * x], 1))
+
     initial = Coefficient(lambda x: at_start(x) + wave(x) + 3.0)
     found = equation.residual(initial, Known(travelling), rows)
     ring = torch.arange(8, dtype=torch.float64)[:, None] / 8

@@ -243,16 +243,13 @@ class IGNO(Model):
         scale = self.measurement_units.scale
         return DecodedField(self.solution_net, self.solution_code(w), condition, scale, 0.0)
 
-    def velocity(self, w: Tensor) -> Tensor:
-        """Mean of the decoded coefficient over its nodes, `(...)` of w `(..., dim)`."""
-        return self.coefficient(w).value(self.nodes).mean(-1)
-
     def solved(self, w: Tensor) -> Tensor:
         """u on its nodes, `(B, *measurement_shape)` of w `(B, dim)`."""
         at_nodes = self.solution(w).value(self.outputs)
         if self.equation.moves:
-            time, nodes = self.equation.time, self.outputs[:, 0].to(w)
-            at_nodes = left(at_nodes, self.velocity(w)[:, None], time, nodes)
+            mean = self.coefficient(w).value(self.nodes).mean(-1)  # (B,)
+            nodes = self.outputs[:, 0].to(w)
+            at_nodes = left(at_nodes, mean[:, None], self.equation.time, nodes)
         return at_nodes.reshape(len(w), *self.measurement_shape)
 
     def stage_event_size(self, stage: str) -> int:

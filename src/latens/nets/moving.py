@@ -11,10 +11,10 @@ times; products of branch and trunk do not follow that.
 Fields on the n nodes j/n of a ring are their trigonometric interpolants.
 """
 
-import math
-
 import torch
 from torch import Tensor
+
+from latens.problems.pde.ring import interpolated
 
 
 def entered(u: Tensor, velocity: Tensor, time: float) -> Tensor:
@@ -45,14 +45,3 @@ def left(v: Tensor, velocity: Tensor, time: float, points: Tensor) -> Tensor:
         `(..., m)`.
     """
     return interpolated(v, points - (velocity * time)[..., None]) + velocity[..., None]
-
-
-def interpolated(field: Tensor, points: Tensor) -> Tensor:
-    """Trigonometric interpolant of nodal values, `(..., m)` at points `(..., m)` of `(..., n)`."""
-    count = field.shape[-1]
-    spectrum = torch.fft.rfft(field, norm="forward")  # (..., n // 2 + 1)
-    k = torch.arange(spectrum.shape[-1], dtype=field.dtype, device=field.device)
-    twice = torch.where((k == 0) | (2 * k == count), 1.0, 2.0).to(field)
-    angle = 2 * math.pi * points[..., None] * k  # (..., m, n // 2 + 1)
-    real, imaginary = (twice * spectrum.real)[..., None, :], (twice * spectrum.imag)[..., None, :]
-    return (real * angle.cos() - imaginary * angle.sin()).sum(-1)

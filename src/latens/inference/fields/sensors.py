@@ -88,6 +88,7 @@ class DecodedSensors:
         with torch.no_grad():
             offset, basis = affine_basis(net, equation.condition, units.scale, 0.0, known)
             self.basis = net.mixing @ basis  # (features, P)
+            self._mean = mean_of_coefficient(model) if equation.moves else None
         self.offset = offset.reshape(-1, len(known))  # (patterns, P)
         self.size = equation.patterns * len(self.points)
         self.linear = None
@@ -100,11 +101,18 @@ class DecodedSensors:
     def __call__(self, w: Tensor) -> Tensor:
         """Readings, pattern after pattern, `(C, patterns · m)`."""
         readings = self.offset + self.model.solution_features(w) @ self.basis
-        equation = self.model.equation
-        if equation.moves:
-            x = self.points[:, 0].to(w)
-            readings = left(readings, self.model.velocity(w)[..., None], equation.time, x)
+        if self._mean is not None:
+            time, x = self.model.equation.time, self.points[:, 0].to(w)
+            readings = left(readings, self._mean(w), time, x)
         return readings.flatten(-2)
+
+
+def mean_of_coefficient(model: IGNO) -> Linear:
+    """Mean of the decoded coefficient over its nodes, `(C, 1)`; the trunk is evaluated here."""
+    net, field = model.coefficient_net, model.coefficient(model.nodes.new_zeros(1, model.dim))
+    offset, basis = affine_basis(net, field.condition, field.scale, field.loc, model.nodes)
+    at_nodes = (net.mixing @ basis).mean(-1, keepdim=True)  # (features, 1)
+    return Linear(lambda w: net.features(torch.tanh(w)), at_nodes, offset.mean().reshape(1))
 
 
 class SolvedSensors:

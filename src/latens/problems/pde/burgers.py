@@ -12,6 +12,7 @@ from latens.problems.constants import Constants
 from latens.problems.operator import Operator, event_shape, require_event
 from latens.problems.pde.grid import require_distinct
 from latens.problems.pde.inspection import inspect, require_finite
+from latens.problems.pde.ring import interpolated
 from latens.types import Shape
 
 STABLE = 2.5
@@ -203,9 +204,5 @@ def ring_points(sensors: Sequence[float] | Tensor) -> Tensor:
 
 def _interpolation(points: Tensor, size: int) -> Tensor:
     """Matrix from n nodal values to the trigonometric interpolant at points, `(m, n)`."""
-    distance = points[:, None] - torch.arange(size, dtype=torch.float64) / size
-    waves = torch.arange(1, (size - 1) // 2 + 1, dtype=torch.float64)
-    kernel = 1 + 2 * torch.cos(2 * math.pi * waves * distance[..., None]).sum(-1)
-    if size % 2 == 0:
-        kernel = kernel + torch.cos(math.pi * size * distance)
-    return kernel / size
+    nodes = torch.eye(size, dtype=torch.float64)
+    return interpolated(nodes, points.expand(size, -1)).mT
