@@ -1,7 +1,5 @@
 """Report and figures of a `pde` run: accuracy, calibration and cost over fields, and pictures."""
 
-import base64
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from latens.reporting import facts
 from latens.reporting.page import security_policy, style_sheet, templates
 from latens.reporting.pde_figures import closer_figure, field_figure, rank_figure
 from latens.reporting.ranks import rank_curve
-from latens.reporting.rendering import drawing_style, figure_pdf
+from latens.reporting.rendering import figure_pdf, figure_uri
 from latens.reporting.results import select
 from latens.store import RunFolder, read_csv, read_json, write_bytes, write_text
 from latens.store.schemas import RANK_CURVES, TESTS
@@ -125,7 +123,7 @@ def write_pde_report(run: RunFolder) -> Path:
         for name, figure in cell_figures(folder).items():
             file = f"cell{number}_{name.replace(' ', '_')}.pdf"
             write_bytes(run.figures / file, figure_pdf(figure))
-            pictures.append(Picture(_uri(figure), f"{name}, {cell}"))
+            pictures.append(Picture(figure_uri(figure), f"{name}, {cell}"))
     description = run.description
     style = style_sheet()
     page = (
@@ -302,15 +300,6 @@ def calibration_tables(tests: pd.DataFrame, cell: str) -> list[CalibrationTable]
         if rows:
             made.append(CalibrationTable(f"{words}; {cell}", quantities, rows))
     return made
-
-
-def _uri(figure: "Figure") -> str:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    with drawing_style():
-        FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _markup(text: str) -> Any:

@@ -4,6 +4,7 @@ The bytes are a function of the figure: no dates, no random identifiers, one fon
 matplotlib brings along. Text stays text.
 """
 
+import base64
 import io
 import re
 from collections.abc import Iterator
@@ -60,6 +61,27 @@ def figure_pdf(figure: "Figure") -> bytes:
         nothing = {"CreationDate": None, "Creator": None, "Producer": None}
         FigureCanvasPdf(figure).print_pdf(buffer, metadata=nothing)
     return buffer.getvalue()
+
+
+def png_uri(buffer: io.BytesIO) -> str:
+    """Data URI of a PNG file."""
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def figure_uri(figure: "Figure", dpi: float | None = None) -> str:
+    """Data URI of a figure as PNG, free of dates and versions.
+
+    Args:
+        figure: The figure.
+        dpi: Pixels per inch; those of the figure where None.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    buffer = io.BytesIO()
+    with drawing_style():
+        FigureCanvasAgg(figure)
+        figure.savefig(buffer, format="png", dpi=dpi or figure.dpi, metadata={"Software": None})
+    return png_uri(buffer)
 
 
 def inline_svg(figure: "Figure", name: str, description: str) -> str:

@@ -1,6 +1,5 @@
 """Example reconstructions as small pictures inside the page."""
 
-import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
@@ -9,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from latens.reporting.gallery import COLOUR_MAPS, ROWS, Examples, error_scale, value_range
+from latens.reporting.rendering import png_uri
 
 BUDGET = 5_000_000
 """Characters that all pictures together may take."""
@@ -210,7 +210,7 @@ def coloured(picture: np.ndarray, colours: str, low: float, high: float) -> str:
         palette = colormaps[colours](np.arange(256), bytes=True)[:, :3]
         drawn.putpalette(palette.tobytes())
     drawn.save(buffer, "PNG", optimize=True)
-    return _uri(buffer)
+    return png_uri(buffer)
 
 
 def coded(codes: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> str:
@@ -226,11 +226,7 @@ def coded(codes: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> st
     drawn = Image.fromarray(codes.astype(np.uint8))
     drawn.putpalette([part for colour in palette for part in colour[:3]])
     drawn.save(buffer, "PNG", optimize=True, transparency=bytes(c[3] for c in palette))
-    return _uri(buffer)
-
-
-def _uri(buffer: io.BytesIO) -> str:
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_uri(buffer)
 
 
 def polyline(line: np.ndarray, low: float, high: float) -> str:

@@ -1,7 +1,5 @@
 """Report and figures of exp1, exp2 and exp3 of growth: what the latents of scans are worth."""
 
-import base64
-import io
 import itertools
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,18 +11,20 @@ import pandas as pd
 from latens.errors import DataError
 from latens.reporting import facts
 from latens.reporting.page import security_policy, style_sheet, templates
-from latens.reporting.palette import HUES, INK, MUTED
-from latens.reporting.rendering import drawing_style, figure_pdf, inline_svg
+from latens.reporting.rendering import figure_pdf, figure_uri, inline_svg
 from latens.reporting.tables import format_interval, format_value
+from latens.reporting.volume_pictures import (
+    dashboard,
+    slices,
+    traversal_video,
+    traversals,
+)
 from latens.store import RunFolder, read_json, write_bytes, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURES = "pictures.safetensors"
-SMALLEST_SLICE = 64
-"""Pixels of the longer edge of a slice in a video, at least."""
-FRAME_MS = 120
 
 GROUPS = {
     "latents in use": ("au_count", "kl", "ablation_z0", "ablation_permuted"),
@@ -39,14 +39,6 @@ GROUPS = {
     ),
 }
 """What the summary shows under which heading: metrics, and beginnings of their names."""
-WATCHED = (
-    ("loss, nats per element", ("train_epoch/loss", "val_epoch/loss")),
-    ("KL, nats", ("diag/kl_raw", "sched/expected_kl_floor")),
-    ("active units", ("diag/au_count",)),
-    ("mean square error", ("diag/recon_mu_mse", "diag/recon_sample_mse", "diag/recon_z0_mse")),
-    ("cost of covariance", ("train_epoch/cov_penalty",)),
-)
-"""Panels of the dashboard: title and quantities."""
 
 SINGLE = ("_ridge", "_kernel", "_within")
 """Ends of the names of single probes, which the summary leaves out."""
@@ -197,118 +189,6 @@ def answers(results: VolumeResults) -> list[str]:
     return found
 
 
-def dashboard(results: VolumeResults) -> "Figure":
-    """Training over steps: losses, KL against its floor, active units, errors, penalty."""
-    from matplotlib.figure import Figure
-
-    known = set(results.history["quantity"])
-    panels = [(title, [q for q in names if q in known]) for title, names in WATCHED]
-    panels = [(title, names) for title, names in panels if names]
-    if not panels:
-        return _nothing("the training ended before its first look at the validation scans")
-    hues = [HUES[name][0] for name in HUES]
-    with drawing_style():
-        figure = Figure(figsize=(2.6 * len(panels), 2.4), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, (title, names) in zip(axes, panels, strict=True):
-            for k, quantity in enumerate(names):
-                rows = results.history[results.history["quantity"] == quantity]
-                for number, (_, seed) in enumerate(rows.groupby("seed")):
-                    label = quantity.split("/")[1] if number == 0 and len(names) > 1 else None
-                    ax.plot(seed["step"], seed["value"], color=hues[k], linewidth=1, label=label)
-            ax.set_title(title, color=INK)
-            ax.set_xlabel("step", color=MUTED)
-            if len(names) > 1:
-                ax.legend(frameon=False, fontsize=6)
-    return figure
-
-
-def _nothing(words: str) -> "Figure":
-    """An empty figure that says why."""
-    from matplotlib.figure import Figure
-
-    with drawing_style():
-        figure = Figure(figsize=(5.0, 0.6))
-        figure.text(0.5, 0.5, words, ha="center", va="center", color=INK)
-    return figure
-
-
-def slices(arrays: dict[str, np.ndarray], channels: list[str]) -> "Figure":
-    """Central slices of the first held-out scan: truth, reconstruction, spread, by modality."""
-    from matplotlib.figure import Figure
-
-    kinds = ("truth", "mean", "std")
-    middle = arrays["truth"].shape[2] // 2
-    with drawing_style():
-        figure = Figure(figsize=(1.6 * len(channels), 1.7 * len(kinds)), layout="constrained")
-        axes = figure.subplots(len(kinds), len(channels), squeeze=False)
-        for row, kind in enumerate(kinds):
-            for c, channel in enumerate(channels):
-                picture = arrays[kind][0, c, middle]
-                truth = arrays["truth"][0, c, middle]
-                low, high = (0.0, None) if kind == "std" else (truth.min(), truth.max())
-                _show(axes[row][c], picture, low, high)
-                if row == 0:
-                    axes[row][c].set_title(channel, color=INK)
-            axes[row][0].set_ylabel(kind, color=INK)
-    return figure
-
-
-def traversals(arrays: dict[str, np.ndarray], channel: int, name: str) -> "Figure":
-    """Strips of the middle slice while one latent moves, at whole numbers from −2 to 2."""
-    from matplotlib.figure import Figure
-
-    shown = np.flatnonzero(arrays["positions"] == np.round(arrays["positions"]))
-    strips = arrays["traversal"][:, shown, channel]  # (latents, positions, H, W)
-    with drawing_style():
-        size = (1.1 * strips.shape[1] + 0.6, 1.15 * len(strips))
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(len(strips), strips.shape[1], squeeze=False)
-        low, high = float(strips.min()), float(strips.max())
-        for row, strip in enumerate(strips):
-            for column, picture in enumerate(strip):
-                _show(axes[row][column], picture, low, high)
-            latent = int(arrays["latents"][row])
-            nats = arrays["kl"][latent]
-            axes[row][0].set_ylabel(f"z{latent}\n{nats:.1f} nats", color=INK)
-        for column, place in enumerate(shown):
-            axes[0][column].set_title(f"{arrays['positions'][place]:g}", color=INK)
-        figure.suptitle(f"{name}, one latent from −2 to 2", color=INK)
-    return figure
-
-
-def traversal_video(arrays: dict[str, np.ndarray]) -> bytes:
-    """A GIF in which every shown latent moves from −2 to 2 and back: latents down, modalities
-    across, each modality on its own scale of grey, magnified to slices of 64 pixels or more.
-    """
-    from PIL import Image
-
-    strips = arrays["traversal"]  # (latents, positions, C, H, W)
-    low = strips.min(axis=(0, 1, 3, 4), keepdims=True)
-    high = strips.max(axis=(0, 1, 3, 4), keepdims=True)
-    grey = np.round(255 * (strips - low) / np.maximum(high - low, 1e-12)).astype(np.uint8)
-    grown = max(1, -(-SMALLEST_SLICE // max(strips.shape[3:])))
-    grey = grey.repeat(grown, axis=3).repeat(grown, axis=4)
-    frames = [Image.fromarray(np.block([list(row) for row in grey[:, k]])) for k in _swing(strips)]
-    buffer = io.BytesIO()
-    frames[0].save(
-        buffer, "GIF", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0
-    )
-    return buffer.getvalue()
-
-
-def _swing(strips: np.ndarray) -> list[int]:
-    """Positions there and back, ends once."""
-    last = strips.shape[1] - 1
-    return [*range(last), *range(last, 0, -1)]
-
-
-def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -> None:
-    ax.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
-    ax.set_xticks([])
-    ax.set_yticks([])
-
-
 def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
     """Arrays of pictures of every evaluation that left some, by its seed."""
     from safetensors.numpy import load_file
@@ -319,7 +199,7 @@ def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
 
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
-    drawn = {"dashboard": dashboard(results)}
+    drawn = {"dashboard": dashboard(results.history)}
     channels = list(results.run["data"]["channels"])
     for seed, arrays in _arrays(results).items():
         drawn[f"slices_{seed}"] = slices(arrays, channels)
@@ -379,7 +259,7 @@ def write_volume_report(run: RunFolder) -> Path:
             groups=groups,
             dashboard=Markup(inline_svg(drawn["dashboard"], "dashboard", words)),
             pictures=[
-                (_caption(name), _uri(figure))
+                (_caption(name), figure_uri(figure, 110))
                 for name, figure in drawn.items()
                 if name != "dashboard"
             ],
@@ -395,16 +275,6 @@ def _caption(name: str) -> str:
     """Words below a picture; those of a traversal say where its video is."""
     words = name.replace("_", ", seed ")
     return f"{words}; moving: figures/{name}.gif" if name.startswith("traversals") else words
-
-
-def _uri(figure: "Figure") -> str:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    buffer = io.BytesIO()
-    with drawing_style():
-        FigureCanvasAgg(figure)
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _cell(row: dict[str, Any] | None) -> dict[str, Any]:
