@@ -6,6 +6,7 @@ from scipy.special import logsumexp, xlogy
 from scipy.stats import rankdata
 
 from latens.errors import DataError, ShapeError
+from latens.metrics.spread_bins import ence
 
 Array = NDArray[np.float64]
 
@@ -230,7 +231,7 @@ def scale_reliability(scale: ArrayLike, squared_error: ArrayLike) -> Array:
 
 
 def scale_calibration_error(scale: ArrayLike, squared_error: ArrayLike) -> float:
-    """Expected normalised calibration error, Σ_j share_j |σ_j − RMSE_j| / σ_j.
+    """Expected normalised calibration error of σ per image, see `latens.metrics.ence`.
 
     The bins are those of `scale_reliability`. With n images it is above zero for an exact σ too.
 
@@ -240,13 +241,9 @@ def scale_calibration_error(scale: ArrayLike, squared_error: ArrayLike) -> float
 
     Returns:
         A number from 0, without a unit.
-
-    References:
-        Levi, Gispan, Giladi, Fetaya (2022), Evaluating and calibrating uncertainty prediction in
-        regression tasks, https://arxiv.org/abs/1905.11659
     """
     share, sigma, error = scale_reliability(scale, squared_error).T
-    return float((share * np.abs(sigma - error) / sigma).sum())
+    return float(ence(np.concatenate([share, share * sigma**2, share * error**2])[None])[0])
 
 
 def _rows(table: ArrayLike) -> Array:
