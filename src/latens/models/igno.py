@@ -43,10 +43,11 @@ from latens.distributions import NoiseStream, RefinedNormal, diagonal_normal, dr
 from latens.distributions.two_valued import TwoValued
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.base import Model
+from latens.models.last_layers import solve_by_energy, solve_by_fields
 from latens.nets import AffineFlow, Architecture, Conv, Flow
 from latens.nets.architecture import DenseGaussianVector
 from latens.nets.boundary import Free
-from latens.nets.decoded import DecodedField, affine_basis
+from latens.nets.decoded import DecodedField
 from latens.nets.moving import left
 from latens.nets.multionet import MultiONet
 from latens.nets.scale import SharedScale
@@ -56,8 +57,6 @@ from latens.problems import InverseProblem
 from latens.types import Shape
 
 Pair = tuple[Tensor, Tensor]
-RIDGES = (1e-9, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3)
-"""Candidates for the ridge of the last layers, in units of the mean square feature."""
 
 Values = Literal["continuous", "two-valued"]
 Evidence = Literal["pairs", "residual", "both"]
@@ -297,11 +296,11 @@ class IGNO(Model):
 
     @torch.no_grad()
     def solve_last_layers(self, train: Pair, validation: Pair, noise: NoiseStream) -> None:
-        """Solve for the mixing matrices of both decoders by least squares, in closed form.
+        """Solve for the mixing matrices of both decoders (`latens.models.last_layers`).
 
-        Codes are draws of q(w | a), so that the solution is as smooth in w as q is wide. The ridge
-        is the one with the smallest error on validation pairs. Logits, and a solution that was
-        trained without labels, are left as they are. Scales are set anew.
+        Codes are draws of q(w | a), so that the solution is as smooth in w as q is wide. Without
+        labels that of the solution has the least energy, where the equation has one. Logits, and
+        a solution without labels or energy, are left as they are. Scales are set anew.
 
         Args:
             train, validation: Coefficients and solutions.
@@ -313,11 +312,14 @@ class IGNO(Model):
         if self.values == "continuous":
             fields = [x.flatten(1)[:, None] for x, _ in (train, validation)]
             features = [self.coefficient_net.features(torch.tanh(w))[:, None] for w in codes]
-            _solve(self.coefficient(codes[0]), self.nodes, features, fields)
+            solve_by_fields(self.coefficient(codes[0]), self.nodes, features, fields)
+        features = [self.solution_features(w) for w in codes]
         if self.evidence != "residual":
             fields = [self.equation.entered(x, u).flatten(2) for x, u in (train, validation)]
-            features = [self.solution_features(w) for w in codes]
-            _solve(self.solution(codes[0]), self.outputs, features, fields)
+            solve_by_fields(self.solution(codes[0]), self.outputs, features, fields)
+        elif self.equation.has_energy:
+            energies = [self.equation.energy(x) for x, _ in (train, validation)]
+            solve_by_energy(self.solution(codes[0]), features, energies)
         self.fit_scale(*validation, noise)
 
     def _known(self, x: Tensor, w: Tensor) -> Field:
@@ -347,30 +349,3 @@ def shared_scale_log_prob(error: Tensor, scale: Tensor) -> Tensor:
     count = error[0].numel()
     squares = error.flatten(1).square().sum(1)
     return -0.5 * (squares / scale.square() + count * math.log(2 * math.pi)) - count * scale.log()
-
-
-def _solve(
-    field: DecodedField, points: Tensor, features: list[Tensor], fields: list[Tensor]
-) -> None:
-    """Set the mixing of a decoder to the ridge solution that fits validation fields best.
-
-    Args:
-        field: Any field of the decoder, for its units and conditions.
-        points: Where fields are known, `(P, axes)`.
-        features: k of training and validation fields, `(n, patterns, K_b)` each.
-        fields: The fields, `(n, patterns, P)` each.
-    """
-    net = field.net
-    offset, basis = affine_basis(net, field.condition, field.scale, field.loc, points)
-    known, asked = (f.double() - offset.double() for f in fields)
-    k = features[0].double()
-    normal = torch.einsum("npk,npl->kl", k, k)
-    right = torch.einsum("npk,npx->kx", k, known)
-    before = net.mixing.clone()
-    best = (features[1] @ (before @ basis) - asked).square().mean(), before
-    for ridge in RIDGES:
-        net.solve_mixing(normal, right, basis, ridge)
-        error = (features[1] @ (net.mixing @ basis) - asked).square().mean()
-        if error < best[0]:
-            best = error, net.mixing.clone()
-    net.set_mixing(best[1])

@@ -21,6 +21,7 @@ from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.nets.boundary import BoundaryCondition, Free, WaveBoundary, ZeroBoundary
 from latens.nets.jets import Jet
 from latens.nets.moving import entered
+from latens.objectives.energy import Energy, cell_quadrature
 from latens.objectives.residuals import burgers_residual, diffusion_residual, laplace_residual
 from latens.objectives.weak_form import WeakForm, lattice
 from latens.problems.pde.grid import Grid
@@ -80,6 +81,7 @@ class Equation(nn.Module, ABC):
             themselves can stand in it.
         discs: Number of test functions or points at which residuals may be asked for.
         moves: Whether u is decoded in the frame that moves with the mean of a, up to `time`.
+        has_energy: Whether solutions are the minimum of an energy.
     """
 
     coefficient_axes: int = 2
@@ -87,6 +89,7 @@ class Equation(nn.Module, ABC):
     periodic: bool = False
     reads_nodes: bool = False
     moves: bool = False
+    has_energy: bool = False
     time: float = 0.0
     condition: BoundaryCondition
     discs: int
@@ -113,6 +116,19 @@ class Equation(nn.Module, ABC):
         """
         return u
 
+    def energy(self, nodes: Tensor) -> Energy:
+        """Quadrature of the energy, float64, of coefficients on their nodes `(B, 1, *grid)`.
+
+        Raises:
+            UnsupportedError: If solutions are not the minimum of an energy.
+        """
+        raise UnsupportedError(
+            "equation",
+            "Darcy's or that of impedance tomography, whose solutions have the least energy",
+            type(self).__name__,
+            "Solve for the last layer with labelled pairs.",
+        )
+
     @abstractmethod
     def residual(self, coefficient: Field, solution: Field, rows: Tensor) -> Tensor:
         """Residuals in natural units, of order one for a wrong solution.
@@ -137,6 +153,9 @@ class DiffusionEquation(Equation):
         radius: Their radius.
     """
 
+    source: float = 0.0
+    has_energy = True
+
     def __init__(self, form: Form, count: int, radius: float) -> None:
         super().__init__()
         if form not in ("weak", "strong"):
@@ -155,6 +174,13 @@ class DiffusionEquation(Equation):
     def solution_points(self, shape: Shape) -> Tensor:
         """Nodes of the grid, row by row."""
         return self.coefficient_points(shape)
+
+    def energy(self, nodes: Tensor) -> Energy:
+        """See `Equation.energy`."""
+        points, weights = cell_quadrature(*nodes.shape[-2:])
+        values = NodalField(nodes.double()).value(points)  # (B, P)
+        share = weights / (values @ weights)[:, None]
+        return Energy(points, share * values, share * self.source)
 
 
 class DarcyEquation(DiffusionEquation):

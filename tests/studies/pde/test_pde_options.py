@@ -9,6 +9,7 @@ from latens.studies.configure import construct
 from latens.studies.pde.fit import trained
 from latens.studies.pde.run import fit_identity
 from latens.studies.pde.study import Pde
+from latens.studies.pde.systems import DarcySystem
 from studies.pde.tiny import SETTINGS
 
 
@@ -49,3 +50,18 @@ def test_a_residual_needs_derivatives_of_the_coefficient(tmp_path, capsys):
     assert "evidence" in error
     assert "form: weak" in error
     assert not out.exists()
+
+
+def test_the_equation_alone_needs_few_solutions(tmp_path, monkeypatch):
+    solved, solutions = [], DarcySystem.solutions
+    monkeypatch.setattr(
+        DarcySystem,
+        "solutions",
+        lambda self, fine: solved.append(len(fine)) or solutions(self, fine),
+    )
+    out = tmp_path / "run"
+    settings = ["--network.evidence=residual", "--pairs=80", "--inversion.solvers=[draw,map]"]
+    assert main(["run", "pde", "--out", str(out), *SETTINGS, *settings]) == 0
+    assert solved[0] == 32
+    table = pd.read_csv(out / "tables" / "pde.csv").set_index(["solver", "metric"])
+    assert 0 < table.loc[("map", "relative_l2"), "mean"] < 1

@@ -18,7 +18,8 @@ from latens.distributions import NoiseStream, Purpose, draw
 from latens.errors import DataError
 from latens.inference.fields.fitting import descend, layers
 from latens.inference.fields.sensors import Linear
-from latens.models.igno import IGNO, RIDGES
+from latens.models.igno import IGNO
+from latens.models.last_layers import RIDGES
 
 SCORES = 96
 """Largest number of principal scores that k is trained on."""
