@@ -124,6 +124,15 @@ def test_a_resumed_fit_ends_with_the_same_diary_and_buffer(tmp_path):
     assert state["dip.buffer.weight"] > 0
 
 
+def test_every_look_is_told_in_one_line():
+    lines: list[str] = []
+    told = LatentDiary(X[16:], 3, CHANNELS, 6.0, tell=lines.append)
+    fit(told, None)
+    assert [line.split(":")[0] for line in lines] == [f"step {k} of 6" for k in (2, 4, 6)]
+    last = {name: value for step, name, value in told.rows if step == 6}
+    assert f"error {last['diag/recon_mu_mse']:.4f}, {last['diag/recon_z0_mse']:.4f}" in lines[-1]
+
+
 def test_accumulated_parts_have_noise_of_their_own():
     """Two parts of four rows train with other draws than one batch of eight, but as many steps."""
     whole, halves = diary(), diary()

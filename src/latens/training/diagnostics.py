@@ -18,7 +18,7 @@ subject has more than half of the volumes, so that none of another one could sta
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,6 +184,7 @@ class LatentDiary(Callback):
         channels: Names of the channels.
         data_range: L of PSNR and SSIM.
         groups: Subject of each volume; every volume is its own by default.
+        tell: Told of every look in one line; null for none.
 
     Attributes:
         rows: `(step, quantity, value)` in the order of the looks.
@@ -196,8 +197,9 @@ class LatentDiary(Callback):
         channels: Sequence[str],
         data_range: float,
         groups: Sequence[object] | None = None,
+        tell: Callable[[str], None] | None = None,
     ) -> None:
-        self.x, self.seed, self.groups = x, seed, groups
+        self.x, self.seed, self.groups, self.tell = x, seed, groups, tell
         self.channels, self.data_range = list(channels), data_range
         self.rows: list[tuple[int, str, float]] = []
 
@@ -214,6 +216,12 @@ class LatentDiary(Callback):
         }
         found = {**use.numbers, **model.schedule(max(step - 1, 0)), **means}
         self.rows += [(step, name, value) for name, value in found.items()]
+        if self.tell is not None:
+            error, without = found["diag/recon_mu_mse"], found["diag/recon_z0_mse"]
+            self.tell(
+                f"step {step} of {pl_module.settings.max_steps}: mean square error {error:.4f}, "
+                f"{without:.4f} with z = 0, KL {found['diag/kl_raw']:.0f} nats"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, for a run that is resumed."""

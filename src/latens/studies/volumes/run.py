@@ -169,13 +169,18 @@ def _identities(study: VolumeStudy, config: dict[str, Any], seed: int) -> tuple[
 
 
 def _train(
-    study: VolumeStudy, model: VolumeVAE, resume: Path, seed: int
+    study: VolumeStudy,
+    model: VolumeVAE,
+    resume: Path,
+    seed: int,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[FitResult, LatentDiary, Tensor]:
     """Train a model: result, diary, and the validation scans it looked at."""
+    tell = None if say is None else lambda look: say(f"seed {seed}, {look}")
     train, validation = study.pair("train"), study.pair("validation")
     watched = validation[0][slice(0, WATCHED)]
     groups = study.groups("validation")[:WATCHED]
-    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups)
+    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups, tell)
     result = fit_model(
         model,
         train,
@@ -246,7 +251,7 @@ def _fit(
     model = study.build(seed)  # a setting at fault ends the run, and is no failure of a fit
 
     def train(resume: Path) -> tuple[VolumeVAE, FitResult]:
-        result, diary, watched = _train(study, model, resume, seed)
+        result, diary, watched = _train(study, model, resume, seed, say)
         noise = NoiseStream(seed, Purpose.LATENT)
         groups = study.groups("validation")[:WATCHED]
         use = latent_use(model, watched, noise, study.subjects.channels, study.data_range, groups)
