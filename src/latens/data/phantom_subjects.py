@@ -221,9 +221,8 @@ class _Painter:
 
     def __call__(self, rows: Sequence[int]) -> Scans:
         step = max(1, VOXELS_PER_BLOCK // int(np.prod(self.size)))
-        return Scans.joined(
-            [self._block(list(rows[k : k + step])) for k in range(0, len(rows), step)]
-        )
+        blocks = (self._block(list(rows[k : k + step])) for k in range(0, len(rows), step))
+        return Scans.joined(blocks, len(rows))
 
     def _block(self, rows: list[int]) -> Scans:
         values = {name: column[rows] for name, column in self.values.items()}

@@ -187,7 +187,7 @@ class _HeldScans:
         self.scans = [_as_scans(scan.images, scan.brain, scan.lesion) for scan in prepared]
 
     def __call__(self, rows: Sequence[int]) -> Scans:
-        return Scans.joined([self.scans[row] for row in rows])
+        return Scans.joined((self.scans[row] for row in rows), len(rows))
 
 
 class _CachedScans:
@@ -197,18 +197,18 @@ class _CachedScans:
         self.entries, self.shape = entries, shape
 
     def __call__(self, rows: Sequence[int]) -> Scans:
-        parts = []
-        for row in rows:
-            images, brain, lesion = read_entry(self.entries[row])
-            if images.shape != self.shape:
-                raise DataError(
-                    str(self.entries[row]),
-                    f"images of shape {self.shape}",
-                    images.shape,
-                    "Delete this folder: it is made again.",
-                )
-            parts.append(_as_scans(images, brain, lesion))
-        return Scans.joined(parts)
+        return Scans.joined((self._scan(self.entries[row]) for row in rows), len(rows))
+
+    def _scan(self, entry: Path) -> Scans:
+        images, brain, lesion = read_entry(entry)
+        if images.shape != self.shape:
+            raise DataError(
+                str(entry),
+                f"images of shape {self.shape}",
+                images.shape,
+                "Delete this folder: it is made again.",
+            )
+        return _as_scans(images, brain, lesion)
 
 
 def _as_scans(images: np.ndarray, brain: np.ndarray, lesion: np.ndarray) -> Scans:

@@ -6,7 +6,7 @@ the lesion. Collections may be larger than memory, so scans are read by position
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -65,13 +65,31 @@ class Scans:
         return Scans(self.images[rows], self.brain[rows], self.lesion[rows])
 
     @staticmethod
-    def joined(parts: "Sequence[Scans]") -> "Scans":
-        """One after another."""
-        return Scans(
-            torch.cat([part.images for part in parts]),
-            torch.cat([part.brain for part in parts]),
-            torch.cat([part.lesion for part in parts]),
-        )
+    def joined(parts: "Iterable[Scans]", count: int) -> "Scans":
+        """One after another, each held no longer than it takes to copy it.
+
+        Args:
+            parts: Blocks, one or more.
+            count: Scans of all blocks together.
+        """
+        whole: Scans | None = None
+        start = 0
+        for part in parts:
+            if whole is None:
+                whole = Scans(
+                    *(
+                        block.new_empty(count, *block.shape[1:])
+                        for block in (part.images, part.brain, part.lesion)
+                    )
+                )
+            rows = slice(start, start + len(part))
+            whole.images[rows] = part.images
+            whole.brain[rows] = part.brain
+            whole.lesion[rows] = part.lesion
+            start = rows.stop
+        assert whole is not None
+        assert start == count
+        return whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +189,7 @@ class Subjects:
 
     def held(self, block: int = 16) -> "Subjects":
         """The same collection with all scans in memory."""
-        scans = Scans.joined(list(self.blocks(block)))
+        scans = Scans.joined(self.blocks(block), len(self))
         return replace(self, read=lambda rows: scans[list(rows)])
 
     def select(self, rows: Sequence[int] | np.ndarray | Tensor) -> "Subjects":
