@@ -6,8 +6,12 @@
     μ_rest(x) = m + P (h_rest(x) − m),   P Cov(h_rest, t) = 0          h: head of the encoder
 
     objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))                              over D
-                + w E_q[Σ_j log N(t_j; z_j, s_j²)]
+                + w E_q[Σ_j log N(t_j; z_j, s_j²)] − u [mask term]
                 − v Σ_parts dCor²(μ_rest, μ_part)  −  DIP                       after the division
+
+The aligned latents are read from a mask that the model makes itself and is taught, since the known
+quantities are those of a mask (`latens.nets.lesion_reader`). With u = 0 there is no such reader,
+and they are outputs of the encoder as the rest is.
 
 P is a projection of rank k − T: it takes from the k latents of the rest the T directions in which
 a linear probe reads the known quantities. The decoder loses nothing by it that the aligned latents
@@ -24,7 +28,8 @@ Quantities that are not known (NaN, or −∞ for the volume of no lesion) are l
 
 | symbol | attribute | shape |
 |---|---|---|
-| t | `measurement_shape`, standardised by `target_loc`, `target_scale` | (B, T) |
+| t | first columns of y, standardised by `target_loc`, `target_scale` | (B, T) |
+| mask | further columns of y, flat, where there is a reader; NaN where unknown | (B, D·H·W) |
 | z_part | `part` | (…, dim) → (…, size of the part) |
 | s | `target_spread` | (T,) |
 | m, P | `erasure` | (k,), (k, k) |
@@ -35,23 +40,24 @@ References:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import log, pi
+from math import log, pi, prod
 
 import torch
 from torch import Tensor
-from torch.distributions import Independent
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.errors import ConfigError, DataError
-from latens.models.volume_vae import VolumeVAE
+from latens.models.volume_vae import UNIT_VOLUMES, Encoded, VolumeVAE
 from latens.nets import Architecture, PerChannelScale
 from latens.nets.erasure import LinearErasure
+from latens.nets.lesion_reader import LesionReader
 from latens.nets.scale import Scale
 from latens.objectives import LossTerms
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.distributed import gathered
 from latens.objectives.kl_control import KLControl, Ramp
+from latens.objectives.segmentation import mask_loss
 from latens.problems import InverseProblem
 from latens.types import Shape
 
@@ -69,6 +75,8 @@ class Partition:
             likelihood in nats per element is w D: at .1 or more it holds the encoder for a
             hundred steps and more in which nothing is learned of the volumes.
         independent: v, of the squared distance correlation between `rest` and each part.
+        mask: u, of the mask that aligned latents are read from, nats per voxel and Dice; 0 for
+            aligned latents that the encoder gives, without a mask.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
         alone: Steps at the beginning in which the encoder learns the known quantities and nothing
@@ -78,12 +86,13 @@ class Partition:
 
     supervised: float = 0.01
     independent: float = 0.01
+    mask: float = 0.0
     start: int = 0
     ramp: int = 0
     alone: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("supervised", "independent", "alone"):
+        for name in ("supervised", "independent", "mask", "alone"):
             if getattr(self, name) < 0:
                 value = getattr(self, name)
                 raise ConfigError(f"partition.{name}", "0 or more", value, "Raise it.")
@@ -95,11 +104,12 @@ class Partition:
         return max(self.start + self.ramp, self.alone)
 
     def weights(self, step: int) -> dict[str, float]:
-        """w and v at an optimiser step."""
+        """w, v and u at an optimiser step."""
         share = Ramp(self.start, self.ramp)(step)
         return {
             "supervised": share * self.supervised,
             "dependence": share * self.independent,
+            "mask": share * self.mask,
         }
 
 
@@ -112,6 +122,7 @@ class PartitionedVAE(VolumeVAE):
         dim: Number of latents in all; more than twice as many as known quantities, of which each
             takes a direction away from the rest.
         partition: Weights of supervision and independence.
+        voxel: Edges of a voxel, mm: shapes are those of the body, whatever the grid.
         scale, architecture, control, dip: See `VolumeVAE`.
     """
 
@@ -125,6 +136,7 @@ class PartitionedVAE(VolumeVAE):
         *,
         dim: int = 128,
         partition: Partition = Partition(),
+        voxel: tuple[float, float, float] = (1.0, 1.0, 1.0),
         scale: Scale = "shared",
         architecture: Architecture | None = None,
         control: KLControl = KLControl(),  # noqa: B008
@@ -146,9 +158,11 @@ class PartitionedVAE(VolumeVAE):
             architecture=architecture,
             control=control,
             dip=dip,
-            targets=count,
+            told=count + (prod(signal_shape[1:]) if partition.mask else 0),
+            read=count if partition.mask else 0,
         )
         self.partition = partition
+        self.reader = LesionReader(signal_shape, count, voxel) if partition.mask else None
         self.parts: dict[str, slice] = {}
         first = 0
         for name, size in (*parts.items(), (REST, self.dim - count)):
@@ -176,7 +190,11 @@ class PartitionedVAE(VolumeVAE):
             DataError: If fewer than two values of a quantity are known, or all are the same.
         """
         super().fit_units(x, y)
-        for j, column in enumerate(y.unbind(1)):
+        count = len(self.target_loc)
+        if self.reader is not None:
+            masks = self._mask(y[:UNIT_VOLUMES])
+            self.reader.fit_units(masks[masks.flatten(1).sum(1) > 0])  # none where NaN
+        for j, column in enumerate(y[:, :count].unbind(1)):
             known = column[torch.isfinite(column)]
             if len(known) < 2 or not bool(known.std() > 0):
                 raise DataError(
@@ -188,8 +206,8 @@ class PartitionedVAE(VolumeVAE):
             self.target_loc[j], self.target_scale[j] = known.mean(), known.std()
 
     def standard_targets(self, y: Tensor) -> Tensor:
-        """Known quantities in standard units, `(B, T)`; NaN where unknown."""
-        standard = (y - self.target_loc) / self.target_scale
+        """Known quantities in standard units, `(B, T)` of y; NaN where unknown."""
+        standard = (y[:, : len(self.target_loc)] - self.target_loc) / self.target_scale
         return torch.where(torch.isfinite(standard), standard, torch.nan)
 
     def predicted_targets(self, z: Tensor) -> Tensor:
@@ -208,24 +226,42 @@ class PartitionedVAE(VolumeVAE):
         """See `VolumeVAE.training_terms`; at first the known quantities alone."""
         if step >= self.partition.alone:
             return super().training_terms(stage, x, y, noise, problem, step)
-        q = self._posterior(self.signal_units(x), y)
+        encoded = self._encoded(self.signal_units(x), y)
+        q = encoded.q
         z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
         # All parameters belong to the sum, with gradients of 0, as distributed training asks.
         idle = sum(parameter.sum() for parameter in self.decoder_net.parameters())
         nothing = 0.0 * (idle + q.mean.sum(1) + q.stddev.sum(1))  # (B,)
-        return LossTerms(nothing, None, {"supervised": self.supervised(z, y)})
+        told = {"supervised": self.supervised(z, y)}
+        if encoded.mask is not None:
+            told["mask"] = self.partition.mask * mask_loss(encoded.mask, self._mask(y))
+        return LossTerms(nothing, None, told)
 
-    def _posterior(self, standard: Tensor, y: Tensor | None = None) -> Independent:
-        """See `VolumeVAE._posterior`; the mean of the rest is projected.
+    def _encoded(self, standard: Tensor, y: Tensor | None = None) -> Encoded:
+        """See `VolumeVAE._encoded`; the mean of the rest is projected.
 
         A training batch whose quantities are known moves the projection before it is applied.
         """
-        q = super()._posterior(standard, y)
+        q, mask = self._head(standard)
         if self.training and y is not None:
             self.erasure.learn(*(gathered(part) for part in self._pairs(q.mean, y)))
         aligned = q.mean[:, : len(self.target_loc)]
         rest = self.erasure(self.part(REST, q.mean))
-        return diagonal_normal(torch.cat([aligned, rest], 1), q.stddev, 1)
+        return Encoded(diagonal_normal(torch.cat([aligned, rest], 1), q.stddev, 1), mask)
+
+    def _head(self, standard: Tensor) -> Encoded:
+        """What reader and encoder give, the rest not yet projected."""
+        encoded = super()._encoded(standard)
+        if self.reader is None:
+            return encoded
+        mask, read = self.reader(standard)
+        parts = ((p.mean, p.stddev) for p in (read, encoded.q))
+        loc, scale = (torch.cat(part, 1) for part in zip(*parts, strict=True))
+        return Encoded(diagonal_normal(loc, scale, 1), mask)
+
+    def _mask(self, y: Tensor) -> Tensor:
+        """Known masks, `(B, D, H, W)`, NaN where unknown."""
+        return y[:, len(self.target_loc) :].unflatten(1, self.signal_shape[1:])
 
     def _pairs(self, head: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """What is erased from, and what is erased: h_rest and t, `(B, k)`, `(B, T)`."""
@@ -240,7 +276,7 @@ class PartitionedVAE(VolumeVAE):
         for start in range(0, len(x), BLOCK):
             rows = slice(start, start + BLOCK)
             standard = self.signal_units(x[rows].to(device))
-            head = super()._posterior(standard).mean
+            head = self._head(standard).q.mean
             pairs.append(self._pairs(head, y[rows].to(device)))
         rest, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         self.erasure.fit(rest, t)
@@ -250,7 +286,7 @@ class PartitionedVAE(VolumeVAE):
 
         Args:
             z: Latents, `(B, dim)`.
-            y: Quantities in data units, `(B, T)`; not finite where unknown.
+            y: Quantities in data units, the first T columns; not finite where unknown.
         """
         t = self.standard_targets(y)  # (B, T)
         known = torch.isfinite(t)
@@ -259,12 +295,17 @@ class PartitionedVAE(VolumeVAE):
         nats = 0.5 * error.square() + s.log() + 0.5 * log(2 * pi)
         return torch.where(known, nats, 0.0).sum(1)
 
-    def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), and `dependence`."""
-        found = super().penalties(q, z, y)
+    def penalties(self, encoded: Encoded, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), `mask` and
+        `dependence`.
+        """
+        found = super().penalties(encoded, z, y)
         found["supervised"] = self.supervised(z, y)
+        if encoded.mask is not None:
+            found["mask"] = mask_loss(encoded.mask, self._mask(y))
         if self.partition.independent:
-            loc = gathered(q.mean) if self.training else q.mean
+            loc = encoded.q.mean
+            loc = gathered(loc) if self.training else loc
             rest, total = self.part(REST, loc), loc.new_zeros(())
             for name in self.parts:
                 if name != REST:

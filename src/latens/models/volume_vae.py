@@ -26,6 +26,7 @@ References:
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,6 +47,13 @@ UNIT_VOLUMES = 64
 """Training volumes from which units are set."""
 
 
+class Encoded(NamedTuple):
+    """q(z | x), and the logits of a mask `(B, D, H, W)` where the model reads one."""
+
+    q: Independent
+    mask: Tensor | None = None
+
+
 class VolumeVAE(Model):
     """VAE of volumes.
 
@@ -57,7 +65,8 @@ class VolumeVAE(Model):
         architecture: Family of networks; default `Volumetric()`.
         control: What is done to the KL in training.
         dip: Penalty of DIP-VAE-II; null for none.
-        targets: Known quantities per volume that the model is told; none here.
+        told: Length of what is known of each volume; nothing here.
+        read: Latents, the first ones, that the encoder leaves to others; none here.
     """
 
     stages = ("elbo",)
@@ -71,16 +80,17 @@ class VolumeVAE(Model):
         architecture: Architecture | None = None,
         control: KLControl = KLControl(),  # noqa: B008
         dip: Dip | None = None,
-        targets: int = 0,
+        told: int = 0,
+        read: int = 0,
     ) -> None:
         nets = Volumetric() if architecture is None else architecture
         dim = nets.latents(dim, signal_shape)
-        super().__init__(signal_shape, (targets,))
+        super().__init__(signal_shape, (told,))
         if dim < 1:
             raise ConfigError("dim", "1 latent or more", dim, "128 are usual.")
         self.dim = dim
         self.control = control
-        self.encoder_net = nets.posterior([self.signal_shape], dim, signal_shape)
+        self.encoder_net = nets.posterior([self.signal_shape], dim - read, signal_shape)
         self.decoder_net = nets.decoder(dim, self.signal_shape, scale)
         self.dip = None if dip is None else DipPenalty(dim, dip)
 
@@ -90,14 +100,14 @@ class VolumeVAE(Model):
 
     def encode(self, x: Tensor) -> Independent:
         """q(z | x) in float32 at least, whatever the autocast."""
-        return self._posterior(self.signal_units(x))
+        return self._encoded(self.signal_units(x)).q
 
-    def _posterior(self, standard: Tensor, y: Tensor | None = None) -> Independent:
+    def _encoded(self, standard: Tensor, y: Tensor | None = None) -> Encoded:
         """q(z | x) of standardised volumes; of y a model may keep statistics, and no more."""
         q = self.encoder_net(standard)
         if q.mean.dtype in (torch.bfloat16, torch.float16):
-            return diagonal_normal(q.mean.float(), q.stddev.float(), 1)
-        return q
+            q = diagonal_normal(q.mean.float(), q.stddev.float(), 1)
+        return Encoded(q)
 
     def decode(self, z: Tensor) -> Independent:
         """p(x | z) in data units."""
@@ -110,21 +120,22 @@ class VolumeVAE(Model):
 
     def bound(
         self, x: Tensor, noise: NoiseStream, y: Tensor | None = None
-    ) -> tuple[Independent, Tensor, LossTerms]:
+    ) -> tuple[Encoded, Tensor, LossTerms]:
         """q(z | x), a draw of it, and the terms of the evidence bound.
 
         Args:
             x: Volumes, `(B, *signal_shape)`.
             noise: Source of the draw.
-            y: Known quantities, `(B, T)`, where the model may keep statistics of the batch.
+            y: What is known, `(B, told)`, where the model may keep statistics of the batch.
         """
         standard = self.signal_units(x)
-        q = self._posterior(standard, y)
+        encoded = self._encoded(standard, y)
+        q = encoded.q
         z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
         with torch.autocast(x.device.type, enabled=False):
             # The net may run in bf16; the sum over millions of voxels may not.
             kl = kl_divergence(q, self.prior(q.mean))
-        return q, z, LossTerms(self._log_likelihood(standard, z), kl)
+        return encoded, z, LossTerms(self._log_likelihood(standard, z), kl)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) in data units, nats per row, `(B,)`.
@@ -139,14 +150,14 @@ class VolumeVAE(Model):
         change = self.event_size * self.signal_units.scale.log()  # of variables, to data units
         return self.decoder_net.log_prob(z, standard) - change
 
-    def penalties(self, q: Independent, z: Tensor, y: Tensor) -> dict[str, Tensor]:
+    def penalties(self, encoded: Encoded, z: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Named task terms of a batch, `(B,)` each; functions of the batch repeat their value.
 
         Fewer validation rows than a covariance needs have none: the bound alone judges them.
         """
         if self.dip is None or not (self.training or len(z) >= self.dip.settings.rows):
             return {}
-        found = self.dip(q)
+        found = self.dip(encoded.q)
         return {
             "dip_off": found.off_diagonal.expand(len(z)),
             "dip_diagonal": found.diagonal.expand(len(z)),
@@ -183,9 +194,9 @@ class VolumeVAE(Model):
         self, stage: str, x: Tensor, y: Tensor, noise: NoiseStream, problem: InverseProblem | None
     ) -> LossTerms:
         """Evidence bound with β = 1, and the task terms with their final weights."""
-        q, z, terms = self.bound(x, noise, y)
+        encoded, z, terms = self.bound(x, noise, y)
         weights = self.weights(self.schedule_steps)
-        return replace(terms, extras=self.penalties(q, z, y), weights=weights)
+        return replace(terms, extras=self.penalties(encoded, z, y), weights=weights)
 
     def training_terms(
         self,
@@ -197,8 +208,8 @@ class VolumeVAE(Model):
         step: int,
     ) -> LossTerms:
         """The same with what `control` and the ramps make of it at a step."""
-        q, z, terms = self.bound(x, noise, y)
-        extras = self.penalties(q, z, y)
+        encoded, z, terms = self.bound(x, noise, y)
+        q, extras = encoded.q, self.penalties(encoded, z, y)
         extras["kl_raw"] = terms.kl  # pyright: ignore[reportArgumentType]
         kl = self.control.controlled(kl_per_latent(q), step)
         weights = {**self.weights(step), "kl": self.control.beta(step), "kl_raw": 0.0}

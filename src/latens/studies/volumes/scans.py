@@ -1,6 +1,7 @@
 """Scans as training takes them: as they are, or changed anew at every pass."""
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from latens.data import Augmentation, Scans, Subjects
@@ -30,6 +31,31 @@ class Images:
         return (len(self.subjects), *self.subjects.shape)
 
 
+class Known:
+    """What is known of scans as training indexes it: quantities, then the mask of each, flat.
+
+    Args:
+        targets: Quantities, `(n, T)`.
+        scans: The scans: in memory, or a collection.
+        certain: Whether the mask of each is known, `(n,)`; the others are NaN.
+    """
+
+    def __init__(self, targets: Tensor, scans: Scans | Subjects, certain: Tensor) -> None:
+        self.targets, self.scans, self.certain = targets, scans, certain
+
+    def __getitem__(self, rows: "slice | Tensor | tuple[slice, slice]") -> Tensor:
+        """Some rows; of some columns too, which must be those of quantities."""
+        if isinstance(rows, tuple):
+            return self.targets[rows]
+        return with_masks(self.targets[rows], self.scans[rows].lesion, self.certain[rows])
+
+
+def with_masks(targets: Tensor, lesion: Tensor, certain: Tensor) -> Tensor:
+    """Quantities and flat masks, `(B, T + D·H·W)`; NaN where no mask is known."""
+    masks = lesion.flatten(1).float()
+    return torch.cat([targets, torch.where(certain[:, None], masks, torch.nan)], 1)
+
+
 class ChangedScans:
     """Scans of a collection, augmented; a function of seed, pass and row.
 
@@ -39,6 +65,7 @@ class ChangedScans:
         scans: Its scans: in memory, or the collection itself.
         parts: Known quantities that are returned, by name or part.
         seed: Key of the training.
+        certain: Whether the mask of each is known, `(n,)`; null where no mask is asked for.
     """
 
     def __init__(
@@ -48,8 +75,10 @@ class ChangedScans:
         scans: Scans | Subjects,
         parts: list[str],
         seed: int,
+        certain: Tensor | None = None,
     ) -> None:
         self.augmentation, self.scans, self.seed = augmentation, scans, seed
+        self.certain = certain
         self.targets = subjects.targets
         self.columns = subjects.columns(*parts)
         self.spacing = np.linalg.norm(subjects.affines[:, :3, :3], axis=1)  # (n, 3)
@@ -64,4 +93,7 @@ class ChangedScans:
             passes=passes.tolist(),
             rows=rows.tolist(),
         )
-        return scans.images, targets[:, self.columns]
+        known = targets[:, self.columns]
+        if self.certain is not None:
+            known = with_masks(known, scans.lesion, self.certain[rows])
+        return scans.images, known

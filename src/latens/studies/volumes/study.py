@@ -26,7 +26,7 @@ from latens.nets.scale import Scale
 from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
-from latens.studies.volumes.scans import ChangedScans, Images
+from latens.studies.volumes.scans import ChangedScans, Images, Known
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -180,7 +180,7 @@ class VolumeStudy:
         self.seeds, self.data_range, self.shown = seeds, data_range, shown
         self.augmentation = augmentation
         self.training, self.hardware = training, hardware
-        self._images: dict[str, Tensor | Images] = {}
+        self._held: dict[str, Scans | Subjects] = {}
 
     @cached_property
     def subjects(self) -> Subjects:
@@ -258,21 +258,25 @@ class VolumeStudy:
 
     def images(self, role: str) -> Tensor | Images:
         """Images of a role: in memory, and made once, where they are few."""
-        if role not in self._images:
-            with_masks = role == "train" and self.augmentation is not None
-            scans = self._training_scans if with_masks else self._scans(role)
-            self._images[role] = scans.images if isinstance(scans, Scans) else Images(scans)
-        return self._images[role]
+        scans = self._scans(role)
+        return scans.images if isinstance(scans, Scans) else Images(scans)
 
     def _scans(self, role: str) -> Scans | Subjects:
         """Scans of a role with their masks, in memory where they are few."""
-        own = self.subjects.select(self.roles[role])
-        few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
-        return own[:] if few else own
+        if role not in self._held:
+            own = self.subjects.select(self.roles[role])
+            few = 4 * len(own) * int(np.prod(own.shape)) < HELD_BYTES
+            self._held[role] = own[:] if few else own
+        return self._held[role]
 
-    @cached_property
-    def _training_scans(self) -> Scans | Subjects:
-        return self._scans("train")
+    @property
+    def reads_masks(self) -> bool:
+        """Whether the model is told where the lesion is."""
+        return self.stage == "exp3" and self.partition.mask > 0
+
+    def _certain(self, role: str) -> Tensor:
+        """Whether the mask of each scan is known: its volume is, if only as 0."""
+        return ~self.subjects.target("volume")[self.roles[role], 0].isnan()
 
     def changed(self, seed: int) -> ChangedScans | None:
         """Training scans as the augmentation changes them; null without one."""
@@ -280,17 +284,21 @@ class VolumeStudy:
             return None
         own = self.subjects.select(self.roles["train"])
         parts: list[str] = [*self.parts]
-        return ChangedScans(self.augmentation, own, self._training_scans, parts, seed)
+        certain = self._certain("train") if self.reads_masks else None
+        return ChangedScans(self.augmentation, own, self._scans("train"), parts, seed, certain)
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
         return self.subjects.target(*(parts or self.parts))[self.roles[role]]
 
     def pair(self, role: str) -> Pair:
-        """Images and known quantities, as training takes them; images that are read when asked
-        for are indexed like a tensor.
+        """Images and what is known of them, as training takes them; what is read when asked for
+        is indexed like a tensor.
         """
-        return self.images(role), self.targets(role)  # pyright: ignore[reportReturnType]
+        known: Tensor | Known = self.targets(role)
+        if self.reads_masks:
+            known = Known(known, self._scans(role), self._certain(role))
+        return self.images(role), known  # pyright: ignore[reportReturnType]
 
     def sample(self) -> Sample:
         """What every model is assessed on: probes are fitted on training subjects."""
@@ -322,11 +330,17 @@ class VolumeStudy:
             "architecture": self.model.architecture(),
             "control": self.control,
         }
-        shape = tuple(self.subjects.shape if shape is None else shape)
+        voxel = (1.0, 1.0, 1.0)  # that of a trained model comes with its weights
+        if shape is None:
+            shape = self.subjects.shape
+            edges = np.linalg.norm(self.subjects.affines[0, :3, :3], axis=0)
+            voxel = (float(edges[0]), float(edges[1]), float(edges[2]))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if self.stage == "exp3":
                 sizes = {name: len(PARTS[name]) for name in self.parts}
-                return PartitionedVAE(shape, sizes, partition=self.partition, **common)
+                return PartitionedVAE(
+                    shape, sizes, partition=self.partition, voxel=voxel, **common
+                )
             dip = self.dip if self.stage == "exp2" else None
             return VolumeVAE(shape, dip=dip, **common)
