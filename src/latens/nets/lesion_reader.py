@@ -141,7 +141,7 @@ class LesionReader(nn.Module):
                     plane = share.sum(1 + left)  # (B, n_i, n_j)
                     value = torch.einsum("bi,bij,bj->b", apart[i], plane, apart[j])
                 covariance[:, i, j] = covariance[:, j, i] = value / total[:, 0]
-        floor = self.edges.square().mean() / 12  # of one voxel
+        floor = 0.01 * self.edges.square().mean()  # where no more than a voxel is left
         spread = torch.linalg.eigvalsh(covariance + floor * torch.eye(3).to(covariance))
         volume = total.log() + self.edges.log().sum()
         area = (self._area(share) + SMALLEST * self.edges.prod() ** (2 / 3)).log()[:, None]
