@@ -8,7 +8,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from latens.distributions import NoiseStream, draw
-from latens.errors import ConfigError, DataError
+from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.partitioned import Partition, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.nets import Linear, Volumetric
@@ -18,6 +18,7 @@ from latens.objectives.covariance import covariance, squares
 from latens.objectives.dependence import distance_correlation
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
+from latens.objectives.segmentation import mask_loss
 
 SHAPE = (2, 6, 8, 6)
 NETS = Volumetric(4, features=8, coarse=4)
@@ -321,3 +322,76 @@ def test_other_networks_work_too():
 
 def test_settings_are_plain_data():
     assert replace(Dip(), ramp=7).steps == 7
+
+
+def told(count: int = 6) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scans with a mask, and what is known of them; of one no mask."""
+    x = NoiseStream(5, 0).normal((count, 1, 6, 8, 8))
+    mask = NoiseStream(5, 1).uniform((count, 6, 8, 8)) < 0.3
+    y = torch.cat([NoiseStream(5, 2).normal((count, 3)), mask.flatten(1).float()], 1)
+    y[1, 3:] = torch.nan
+    return x + mask[:, None], y
+
+
+def reading(**settings) -> PartitionedVAE:
+    x, y = told()
+    partition = Partition(2.0, 3.0, mask=0.7, **settings)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = PartitionedVAE(x[0].shape, PARTS, dim=8, partition=partition, architecture=NETS)
+    model.fit_units(x, y)
+    return model
+
+
+def test_aligned_latents_are_read_from_the_mask():
+    model, (x, y) = reading().eval(), told()
+    assert model.measurement_shape == (3 + 6 * 8 * 8,)
+    assert model.reader is not None
+    terms = model.terms("elbo", x, y, noise(), None)
+    read = model.reader(model.signal_units(x))
+    q = model.encode(x)
+    torch.testing.assert_close(q.mean[:, :3], read.quantities.mean)
+    torch.testing.assert_close(q.stddev[:, :3], read.quantities.stddev)
+    assert q.mean.shape == (6, 8)
+    expected = mask_loss(read.mask, y[:, 3:].unflatten(1, (6, 8, 8)))
+    torch.testing.assert_close(terms.extras["mask"], expected)
+    assert expected[1] == 0
+    assert terms.weights["mask"] == pytest.approx(0.7)
+    assert (expected[[0, 2, 3, 4, 5]] > 0).all()
+
+
+def test_alone_the_reader_learns_mask_and_quantities():
+    model, (x, y) = reading(alone=2).train(), told()
+    loss = reduce_terms(model.training_terms("elbo", x, y, noise(), None, 0), 384)
+    read = model.reader(model.signal_units(x))  # pyright: ignore[reportOptionalCall]
+    z = draw(model.encode(x), noise().normal((6, 8)))
+    nats = -Normal(z[:, :3], model.target_spread.value).log_prob(model.standard_targets(y))
+    masks = mask_loss(read.mask, y[:, 3:].unflatten(1, (6, 8, 8)))
+    torch.testing.assert_close(loss, nats.sum(1).mean() + 0.7 * masks.mean())
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters())
+    assert not any(p.grad.any() for p in model.encoder_net.parameters())  # pyright: ignore
+    assert model.reader.last[-1].weight.grad.any()  # pyright: ignore
+
+
+def test_a_saved_reader_knows_its_voxels():
+    x, y = told()
+    made_for = PartitionedVAE(
+        x[0].shape,
+        PARTS,
+        dim=8,
+        partition=Partition(mask=1.0),
+        voxel=(1.0, 2.0, 3.0),
+        architecture=NETS,
+    )
+    made_for.fit_units(x, y)
+    other = PartitionedVAE(
+        x[0].shape, PARTS, dim=8, partition=Partition(mask=1.0), architecture=NETS
+    )
+    other.load_state_dict(made_for.state_dict())
+    assert torch.equal(made_for.eval().encode(x).mean, other.eval().encode(x).mean)
+
+
+def test_a_mask_needs_three_axes():
+    with pytest.raises(ShapeError, match="three spatial axes"):
+        PartitionedVAE((1, 8, 8), PARTS, dim=8, partition=Partition(mask=1.0))

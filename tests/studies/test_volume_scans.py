@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from latens.cli import main
 from latens.data import Augmentation, PhantomSubjects
 from latens.data.lesion_shape import lesion_targets
+from latens.models.partitioned import Partition
 from latens.store import read_csv
 from latens.studies.volumes import study as module
 from latens.studies.volumes.study import VolumeStudy
@@ -66,6 +68,40 @@ def test_held_and_read_scans_are_changed_alike(monkeypatch: pytest.MonkeyPatch) 
     # Images are in memory once, and nothing but images without an augmentation.
     assert held.images("train").data_ptr() == first.scans.images.data_ptr()  # pyright: ignore
     assert made().changed(1) is None
+
+
+def test_masks_come_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same in memory and read; an augmented mask is the one that its quantities are of."""
+    settings = {"partition": Partition(mask=1.0), "parts": ["volume", "location"]}
+    held = made(**settings)
+    x, y = held.pair("train")
+    rows = y[ROWS]
+    assert rows.shape == (4, 4 + 24**3)
+    assert torch.equal(y[:, :4], held.targets("train"))
+    for row in rows:
+        measured = lesion_targets(row[4:].reshape(SIZE).bool().numpy(), np.full(3, 176 / 24))
+        assert abs(measured[0] - float(row[0])) < 0.35
+        assert abs(torch.from_numpy(measured[1:4]) - row[1:4]).max() < 0.06
+    changed = made(**settings, augmentation=Augmentation(turn=30.0)).changed(1)
+    assert changed is not None
+    _, known = changed(ROWS, PASSES)
+    for row in known:
+        measured = lesion_targets(row[4:].reshape(SIZE).bool().numpy(), np.full(3, 176 / 24))
+        assert abs(torch.from_numpy(measured[1:4]) - row[1:4]).max() < 0.06
+    monkeypatch.setattr(module, "HELD_BYTES", 0)
+    read = made(**settings).pair("train")
+    assert not isinstance(read[0], torch.Tensor)
+    assert torch.equal(read[1][ROWS], rows)
+    assert torch.equal(read[0][ROWS], x[ROWS])
+    assert made().pair("train")[1].shape == (24, 7)  # no masks where nobody asks for them
+
+
+def test_unknown_masks_are_nan() -> None:
+    study = made(partition=Partition(mask=1.0))
+    study.subjects.targets[study.roles["train"][0]] = torch.nan
+    known = study.pair("train")[1][torch.arange(2)]
+    assert known[0].isnan().all()
+    assert known[1].isfinite().all()
 
 
 def test_a_run_trains_on_changed_scans(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
-from latens.errors import ConfigError, DataError
+from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.volume_vae import UNIT_VOLUMES, Encoded, VolumeVAE
 from latens.nets import Architecture, PerChannelScale
 from latens.nets.erasure import LinearErasure
@@ -150,6 +150,13 @@ class PartitionedVAE(VolumeVAE):
                 "for each quantity",
                 (dict(parts), dim),
                 "Raise `dim`.",
+            )
+        if partition.mask and len(signal_shape) != 4:
+            raise ShapeError(
+                "signal_shape",
+                "(C, D, H, W): three spatial axes, for a mask to be read",
+                tuple(signal_shape),
+                "Set `partition.mask: 0`.",
             )
         super().__init__(
             signal_shape,
