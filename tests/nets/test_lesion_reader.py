@@ -107,11 +107,11 @@ def test_a_reader_learns_balls_from_their_masks():
         rows = torch.arange(8 * step, 8 * step + 8) % 128
         read = reader(x[rows])
         loss = mask_loss(read.mask, masks[rows]).mean()
-        loss = loss - 0.1 * read.quantities.log_prob(t[rows]).mean()
+        loss = loss - 0.1 * read.q.log_prob(t[rows]).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        found = reader(x[128:]).quantities.mean
+        found = reader(x[128:]).q.mean
     missed = (found - t[128:]).square().sum(0) / (t[128:] - t[128:].mean(0)).square().sum(0)
     assert (missed < 0.25).all(), 1 - missed

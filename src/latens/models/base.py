@@ -215,6 +215,15 @@ class Model(nn.Module, ABC):
         """Parameters that a stage trains."""
         return self.parameters()
 
+    @property
+    def waiting_steps(self) -> int:
+        """Optimiser steps of which the first ones leave some parameters as they are."""
+        return 0
+
+    def waiting_parameters(self) -> Iterable[nn.Parameter]:
+        """Those parameters; their warm-up, and that of the KL, begins when they do."""
+        return ()
+
 
 class LatentModel(Model):
     """A model with latents z, a prior, and an amortised posterior given a measurement.

@@ -38,12 +38,12 @@ References:
     Székely, Rizzo (2013), https://doi.org/10.1016/j.jmva.2013.02.012.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import log, pi, prod
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.errors import ConfigError, DataError, ShapeError
@@ -79,9 +79,10 @@ class Partition:
             aligned latents that the encoder gives, without a mask.
         start: Optimiser step from which both count.
         ramp: Steps over which they rise linearly to their weights.
-        alone: Steps at the beginning in which the encoder learns the known quantities and nothing
-            else is trained. They cost a fraction of the others, since nothing is decoded, and they
-            leave an encoder that a large w no longer holds back.
+        alone: Steps at the beginning in which reader or encoder learn the known quantities and
+            nothing else is trained. They cost a fraction of the others, since nothing is decoded;
+            what they leave is told to the decoder from its first step, and to the rest of the
+            latents, which then have no reason to say it again.
     """
 
     supervised: float = 0.01
@@ -233,16 +234,28 @@ class PartitionedVAE(VolumeVAE):
         """See `VolumeVAE.training_terms`; at first the known quantities alone."""
         if step >= self.partition.alone:
             return super().training_terms(stage, x, y, noise, problem, step)
-        encoded = self._encoded(self.signal_units(x), y)
+        standard = self.signal_units(x)
+        encoded = self._encoded(standard, y) if self.reader is None else self.reader(standard)
         q = encoded.q
-        z = draw(q, noise.normal(q.mean.shape))  # (B, dim)
+        z = draw(q, noise.normal(q.mean.shape))  # (B, dim), or (B, T)
         # All parameters belong to the sum, with gradients of 0, as distributed training asks.
-        idle = sum(parameter.sum() for parameter in self.decoder_net.parameters())
+        idle = sum(parameter.sum() for parameter in self.waiting_parameters())
         nothing = 0.0 * (idle + q.mean.sum(1) + q.stddev.sum(1))  # (B,)
         told = {"supervised": self.supervised(z, y)}
         if encoded.mask is not None:
             told["mask"] = self.partition.mask * mask_loss(encoded.mask, self._mask(y))
         return LossTerms(nothing, None, told)
+
+    @property
+    def waiting_steps(self) -> int:
+        """See `Model.waiting_steps`."""
+        return self.partition.alone
+
+    def waiting_parameters(self) -> Iterable[nn.Parameter]:
+        """The decoder; the encoder too where a reader learns the known quantities."""
+        yield from self.decoder_net.parameters()
+        if self.reader is not None:
+            yield from self.encoder_net.parameters()
 
     def _encoded(self, standard: Tensor, y: Tensor | None = None) -> Encoded:
         """See `VolumeVAE._encoded`; the mean of the rest is projected.
@@ -261,10 +274,10 @@ class PartitionedVAE(VolumeVAE):
         encoded = super()._encoded(standard)
         if self.reader is None:
             return encoded
-        mask, read = self.reader(standard)
-        parts = ((p.mean, p.stddev) for p in (read, encoded.q))
+        read = self.reader(standard)
+        parts = ((q.mean, q.stddev) for q in (read.q, encoded.q))
         loc, scale = (torch.cat(part, 1) for part in zip(*parts, strict=True))
-        return Encoded(diagonal_normal(loc, scale, 1), mask)
+        return Encoded(diagonal_normal(loc, scale, 1), read.mask)
 
     def _mask(self, y: Tensor) -> Tensor:
         """Known masks, `(B, D, H, W)`, NaN where unknown."""

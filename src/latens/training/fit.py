@@ -128,7 +128,6 @@ def _fit_stage(
         trainer = Trainer(
             max_steps=settings.max_steps,
             max_epochs=-1,
-            gradient_clip_val=settings.gradient_clip,
             callbacks=callbacks,
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,

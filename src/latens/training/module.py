@@ -2,10 +2,11 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
 from latens.distributions import NoiseStream
 from latens.models import Model
@@ -69,7 +70,8 @@ class StageModule(LightningModule):
         step = self.global_step
         terms = self.model.training_terms(self.stage, *batch, noise, self.problem, step)
         if terms.kl is not None:
-            beta = min(1.0, (step + 1) / max(self.settings.kl_warmup_steps, 1))
+            begun = step + 1 - self.model.waiting_steps
+            beta = min(1.0, max(begun, 1) / max(self.settings.kl_warmup_steps, 1))
             beta *= terms.weights.get("kl", 1.0)
             terms = replace(terms, weights={**terms.weights, "kl": beta})
         loss = reduce_terms(terms, self.event_size)
@@ -107,22 +109,49 @@ class StageModule(LightningModule):
         return found
 
     def configure_optimizers(self):
-        """Adam with linear warm-up and a cosine to zero."""
-        settings = self.settings
-        parameters = list(self.model.stage_parameters(self.stage))
-        optimiser = torch.optim.Adam(parameters, lr=settings.learning_rate, fused=True)
+        """Adam with linear warm-up and a cosine to zero; what waits warms up when it begins."""
+        settings, wait = self.settings, self.model.waiting_steps
+        late = {id(parameter) for parameter in self.model.waiting_parameters()}
+        groups: list[list[nn.Parameter]] = [[], []]
+        for parameter in self.model.stage_parameters(self.stage):
+            groups[id(parameter) in late].append(parameter)
+        optimiser = torch.optim.Adam(
+            [{"params": group} for group in groups if group],
+            lr=settings.learning_rate,
+            fused=True,
+        )
 
-        def factor(step: int) -> float:
-            if step < settings.warmup_steps:
-                return (step + 1) / (settings.warmup_steps + 1)
+        def factor(step: int, start: int) -> float:
+            if step < start + settings.warmup_steps:
+                return max(step + 1 - start, 0) / (settings.warmup_steps + 1)
             rest = max(settings.max_steps - settings.warmup_steps, 1)
             return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup_steps) / rest))
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        starts = [start for start, group in zip((0, wait), groups, strict=True) if group]
+        factors = [partial(factor, start=start) for start in starts]
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factors)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """What waits has no gradient, not one of zeros: Adam would count those."""
+        if self.global_step < self.model.waiting_steps:
+            for parameter in self.model.waiting_parameters():
+                parameter.grad = None
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm of all gradients; Lightning refuses to in mixed precision with fused Adam,
+        though gradients in bfloat16 are not scaled.
+        """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
 
 
 class PairData(LightningDataModule):
