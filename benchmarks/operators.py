@@ -40,22 +40,25 @@ Deep checks: first seeds, three N. Written by
 
 ## What they say
 
-- **No learned posterior is shown to be calibrated**, and `latent` looks as if it were: at the largest N its
-  intervals cover .94 to .96 of the region means, and tests of ranks on 24 test images reject in all six pairs. `cvae` is
-  rejected in four (on ultrasound by coverage already) and open in two, `wiener` calibrated in one, inpainting of digits.
-  Ensembles are not tested: their coverage is within the bar and the verdict open.
-- **Which solver is best depends on N.** With 20 pairs of ultrasound the Wiener filter leads in inpainting and blur and
-  ties in MRI; the U-Net passes it between 80 and 160 pairs (blur, MRI) or ties at 600 (inpainting). On digits `cvae` and
-  `latent` pass it at once in MRI and blur, the U-Net with 64 pairs; in inpainting U-Net and `cvae` need 256 and `latent` never
-  does.
-- **`latent` gains little from pairs**: .3 to 1.0 dB from the smallest N to the largest. Knowing the operator it begins
-  well, and ends behind the U-Net by .3 to 3.8 dB, with this budget. `cvae` gains 1.4 to 3.2 dB.
-- **Consistency must be built in**: `latent`, `tikhonov` and `wiener` agree with the data at every N but one; `cvae` fails in
-  MRI and inpainting at every N, the U-Net at most.
-- **Shifts are noticed in MRI alone**, by the residuals of `latent`, `tikhonov` and the U-Net (AUROC ≥ .9 for every shift tried).
-  Under blur and inpainting the residual of no solver sees the least noticed one: refuse by other means there.
-- **Little is unstable**: where attacked, the worst disturbance of the size of the noise harms no learned solver more than
-  half as much again as Tikhonov; `cvae` of MRI with 20 pairs is open.
+- **No learned posterior is shown to be calibrated**, and `latent` looks as if it were: at the
+  largest N its intervals cover .94 to .96 of the region means, and tests of ranks on 24 test
+  images reject in all six pairs. `cvae` is rejected in four (on ultrasound by coverage already)
+  and open in two, `wiener` calibrated in one, inpainting of digits. Ensembles are not tested:
+  their coverage is within the bar and the verdict open.
+- **Which solver is best depends on N.** With 20 pairs of ultrasound the Wiener filter leads in
+  inpainting and blur and ties in MRI; the U-Net passes it between 80 and 160 pairs (blur, MRI)
+  or ties at 600 (inpainting). On digits `cvae` and `latent` pass it at once in MRI and blur, the
+  U-Net with 64 pairs; in inpainting U-Net and `cvae` need 256 and `latent` never does.
+- **`latent` gains little from pairs**: .3 to 1.0 dB from the smallest N to the largest. Knowing
+  the operator it begins well, and ends behind the U-Net by .3 to 3.8 dB, with this budget.
+  `cvae` gains 1.4 to 3.2 dB.
+- **Consistency must be built in**: `latent`, `tikhonov` and `wiener` agree with the data at
+  every N but one; `cvae` fails in MRI and inpainting at every N, the U-Net at most.
+- **Shifts are noticed in MRI alone**, by the residuals of `latent`, `tikhonov` and the U-Net
+  (AUROC ≥ .9 for every shift tried). Under blur and inpainting the residual of no solver sees
+  the least noticed one: refuse by other means there.
+- **Little is unstable**: where attacked, the worst disturbance of the size of the noise harms no
+  learned solver more than half as much again as Tikhonov; `cvae` of MRI with 20 pairs is open.
 """
 
 

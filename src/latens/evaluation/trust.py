@@ -4,15 +4,15 @@
 |---|---|---|
 | accurate | NMSE | at most 1.1 times the best solver's at its largest N |
 | stable | worst-case error over that of Tikhonov, attacked alike | at most 1.5 |
-| calibrated | coverage of region means at 95 %, and no test of ranks on test images rejects | .92 to .98 |
+| calibrated | coverage of region means at 95 %; no test of ranks of test images rejects | .92 to .98 |
 | consistent | data residual χ²/m | at most 1.2 |
 | aware | smallest AUROC of the data residual over the shifts | at least .9 |
 
 A verdict is *yes* where the whole interval lies within the bar, *no* where it lies outside, and
 *open* where the data cannot say. The worst case of a solver without derivative is not known; what
 the worst disturbance of another solver does to it is a lower bound, which can only say *no*. A
-solver whose cells are all excluded is not to be trusted in any respect. One number does not make
-a posterior calibrated: coverage within the bar is *open* where ranks on test images were not tested
+solver whose cells are all excluded is not to be trusted in any respect. One number does not make a
+posterior calibrated: coverage within the bar is *open* where ranks on test images were not tested
 (the deep check `calibration`, at some N and of no ensemble), and *no* where a test of them rejects
 at 5 % after Holm's rule.
 """
