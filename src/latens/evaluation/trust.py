@@ -4,7 +4,7 @@
 |---|---|---|
 | accurate | NMSE | at most 1.1 times the best solver's at its largest N |
 | stable | worst-case error over that of Tikhonov, attacked alike | at most 1.5 |
-| calibrated | coverage of region means at 95 %; no test of ranks of test images rejects | .92 to .98 |
+| calibrated | coverage of region means at 95 %; no test of ranks rejects | .92 to .98 |
 | consistent | data residual χ²/m | at most 1.2 |
 | aware | smallest AUROC of the data residual over the shifts | at least .9 |
 
