@@ -16,13 +16,23 @@ SMALLEST_SLICE = 64
 """Pixels of the longer edge of a slice in a video, at least."""
 FRAME_MS = 120
 WATCHED = (
-    ("loss, nats per element", ("train_epoch/loss", "val_epoch/loss")),
-    ("KL, nats", ("diag/kl_raw", "sched/expected_kl_floor")),
-    ("active units", ("diag/au_count",)),
-    ("mean square error", ("diag/recon_mu_mse", "diag/recon_sample_mse", "diag/recon_z0_mse")),
-    ("cost of covariance", ("train_epoch/cov_penalty",)),
+    (
+        "loss, nats per element",
+        {"train_epoch/loss": "training", "val_epoch/loss": "validation"},
+    ),
+    ("KL, nats", {"diag/kl_raw": "KL", "sched/expected_kl_floor": "floor of free bits"}),
+    ("active units", {"diag/au_count": ""}),
+    (
+        "mean square error",
+        {
+            "diag/recon_mu_mse": "mean of q",
+            "diag/recon_sample_mse": "draw of q",
+            "diag/recon_z0_mse": "z = 0",
+        },
+    ),
+    ("cost of covariance", {"train_epoch/cov_penalty": ""}),
 )
-"""Panels of the dashboard: title and quantities."""
+"""Panels of the dashboard: title, and the name of each quantity in it."""
 
 
 def dashboard(history: pd.DataFrame) -> "Figure":
@@ -34,7 +44,9 @@ def dashboard(history: pd.DataFrame) -> "Figure":
     from matplotlib.figure import Figure
 
     known = set(history["quantity"])
-    panels = [(title, [q for q in names if q in known]) for title, names in WATCHED]
+    panels = [
+        (title, {q: name for q, name in names.items() if q in known}) for title, names in WATCHED
+    ]
     panels = [(title, names) for title, names in panels if names]
     if not panels:
         return _nothing("the training ended before its first look at the validation scans")
@@ -43,10 +55,10 @@ def dashboard(history: pd.DataFrame) -> "Figure":
         figure = Figure(figsize=(2.6 * len(panels), 2.4), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, names) in zip(axes, panels, strict=True):
-            for k, quantity in enumerate(names):
+            for k, (quantity, name) in enumerate(names.items()):
                 rows = history[history["quantity"] == quantity]
                 for number, (_, seed) in enumerate(rows.groupby("seed")):
-                    label = quantity.split("/")[1] if number == 0 and len(names) > 1 else None
+                    label = name if number == 0 and len(names) > 1 else None
                     ax.plot(seed["step"], seed["value"], color=hues[k], linewidth=1, label=label)
             ax.set_title(title, color=INK)
             ax.set_xlabel("step", color=MUTED)

@@ -175,7 +175,8 @@ def answers(results: VolumeResults) -> list[str]:
         worst = max(values)
         verdict = "no more than the bar of 0.05" if worst <= 0.05 else "more than the bar of 0.05"
         part = metric.removeprefix("leak_")
-        found.append(f"The rest tells {worst:.3f} of the variance of {part} at most: {verdict}.")
+        share = f"{worst:.3f}".replace("-", "−")
+        found.append(f"The rest tells {share} of the variance of {part} at most: {verdict}.")
     for reason, names in missing(results.metrics).items():
         found.append(f"Not measured ({reason}): {', '.join(_words(name) for name in names)}.")
     if not results.run["data"]["validation"]:
