@@ -117,13 +117,14 @@ def test_report_and_pictures(run: Path) -> None:
     arrays = load_file(folder / "pictures.safetensors")
     assert arrays["truth"].shape == arrays["std"].shape == (2, 4, 16, 16, 16)
     assert (arrays["std"] > 0).all()
-    assert arrays["traversal"].shape == (6, 17, 4, 16, 16)
+    assert arrays["traversal"].shape == (7 + 3, 17, 4, 16, 16)
+    assert arrays["latents"][:7].tolist() == list(range(7))  # volume, place and shape first
     assert np.isfinite(arrays["traversal"]).all()
     assert {path.suffix for path in (run / "figures").iterdir()} == {".pdf", ".gif"}
     assert "figures/traversals_0.gif" in page
     with Image.open(run / "figures" / "traversals_0.gif") as video:
         assert video.format == "GIF"
-        assert video.size == (4 * 64, 6 * 64)  # modalities across, latents down
+        assert video.size == (4 * 64, 10 * 64)  # modalities across, latents down
         assert video.n_frames == 32  # there and back
         assert video.info["duration"] == 120
 

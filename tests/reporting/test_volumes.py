@@ -32,7 +32,7 @@ def run(tmp_path: Path) -> RunFolder:
         "validation": 20,
         "test": 30,
     }
-    config = {"stage": "exp3", "model": {"dim": 64}}
+    config = {"stage": "exp3", "model": {"dim": 64}, "parts": ["volume", "shape"]}
     folder = RunFolder.create(
         tmp_path / "run",
         {"study": "growth", "name": "a & b", "config": config, "data": data, "result_version": 1},

@@ -1,6 +1,7 @@
 """Figures of scans: training over steps, slices, traversals of latents and their videos."""
 
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,8 +99,17 @@ def slices(arrays: dict[str, np.ndarray], channels: list[str]) -> "Figure":
     return figure
 
 
-def traversals(arrays: dict[str, np.ndarray], channel: int, name: str) -> "Figure":
-    """Strips of the middle slice while one latent moves, at whole numbers from −2 to 2."""
+def traversals(
+    arrays: dict[str, np.ndarray], channel: int, name: str, aligned: Sequence[str] = ()
+) -> "Figure":
+    """Strips of the middle slice while one latent moves, at whole numbers from −2 to 2.
+
+    Args:
+        arrays: Those of `latens.studies.volumes.pictures`.
+        channel: Modality that is shown.
+        name: Its name.
+        aligned: What the first latents mean, where they mean something.
+    """
     from matplotlib.figure import Figure
 
     shown = np.flatnonzero(arrays["positions"] == np.round(arrays["positions"]))
@@ -114,7 +124,8 @@ def traversals(arrays: dict[str, np.ndarray], channel: int, name: str) -> "Figur
                 _show(axes[row][column], picture, low, high)
             latent = int(arrays["latents"][row])
             nats = arrays["kl"][latent]
-            axes[row][0].set_ylabel(f"z{latent}\n{nats:.1f} nats", color=INK)
+            called = aligned[latent] if latent < len(aligned) else f"z{latent}"
+            axes[row][0].set_ylabel(f"{called}\n{nats:.1f} nats", color=INK)
         for column, place in enumerate(shown):
             axes[0][column].set_title(f"{arrays['positions'][place]:g}", color=INK)
         figure.suptitle(f"{name}, one latent from −2 to 2", color=INK)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from latens.data.subjects import PARTS
 from latens.errors import DataError
 from latens.reporting import facts
 from latens.reporting.page import security_policy, style_sheet, templates
@@ -201,10 +202,12 @@ def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
     drawn = {"dashboard": dashboard(results.history)}
-    channels = list(results.run["data"]["channels"])
+    channels, config = list(results.run["data"]["channels"]), results.run["config"]
+    parts = config["parts"] if config["stage"] == "exp3" else []
+    aligned = [name.replace("_", " ") for part in parts for name in PARTS[part]]
     for seed, arrays in _arrays(results).items():
         drawn[f"slices_{seed}"] = slices(arrays, channels)
-        drawn[f"traversals_{seed}"] = traversals(arrays, 0, channels[0])
+        drawn[f"traversals_{seed}"] = traversals(arrays, 0, channels[0], aligned)
     return drawn
 
 

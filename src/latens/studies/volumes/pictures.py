@@ -4,12 +4,14 @@ import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
+from latens.models.partitioned import PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.objectives.kl_control import kl_per_latent
 from latens.training.diagnostics import LatentUse
 
 DRAWS = 16
-TRAVERSED = 6
+TRAVERSED, BESIDE = 6, 3
+"""Latents that are moved: those with the largest KL, fewer of them beside aligned ones."""
 POSITIONS = tuple(k / 4 for k in range(-8, 9))
 """Values of a latent along its traversal, in standard deviations of the prior."""
 
@@ -26,8 +28,8 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
     Returns:
         `truth`, `mean` and `std`, `(k, C, D, H, W)`, the last of draws of z and of the decoder's
         own σ together; `traversal`, `(latents, positions, C, H, W)`, middle slices around the
-        first scan; `positions`, `(positions,)`; `latents`, their numbers; `kl`, nats of every
-        latent.
+        first scan, of aligned latents first where the model has some; `positions`,
+        `(positions,)`; `latents`, their numbers; `kl`, nats of every latent.
     """
     loc, scale = use.loc[: len(x)], use.scale[: len(x)]
     noise = NoiseStream(0, Purpose.SIGNAL)
@@ -40,9 +42,11 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
         own += decoded.variance.cpu() / DRAWS
     spread = (second - first.square()).clamp(min=0) * DRAWS / (DRAWS - 1)
     kl = kl_per_latent(_posterior(use)).mean(0)
-    strongest = kl.argsort(descending=True)[:TRAVERSED]
+    aligned = len(model.target_loc) if isinstance(model, PartitionedVAE) else 0
+    rest = aligned + kl[aligned:].argsort(descending=True)[: BESIDE if aligned else TRAVERSED]
+    chosen = torch.cat([torch.arange(aligned).to(rest), rest])
     strips = []
-    for latent in strongest.tolist():
+    for latent in chosen.tolist():
         codes = loc[:1].repeat(len(POSITIONS), 1)
         codes[:, latent] = torch.tensor(POSITIONS).to(codes)
         moved = [model.decode(part).mean[:, :, x.shape[2] // 2].cpu() for part in codes.split(4)]
@@ -53,7 +57,7 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
         "std": (spread + own).sqrt(),
         "traversal": torch.stack(strips),
         "positions": torch.tensor(POSITIONS),
-        "latents": strongest,
+        "latents": chosen,
         "kl": kl,
     }
     return {name: value.detach().cpu().contiguous() for name, value in found.items()}
