@@ -5,14 +5,13 @@
 Both have 128 latents and see 4 modalities; the widths of ours are chosen so that both make the
 same number of multiply-adds in a forward and backward pass (printed, within a few per cent). A
 step is loss, gradients and Adam. Every measurement has a process of its own: time is the median
-of the steps after the first, memory the largest resident set (`ru_maxrss`), less that of a
+of the steps after the first, memory the largest resident set (`VmHWM`), less that of a
 process that has only imported the same modules and made the batch. Results are added to
 `benchmarks/data/volumes.json`.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -80,15 +79,14 @@ class Ours(nn.Module):
 
 
 def operations(name: str, options: argparse.Namespace, width: int = 0) -> float:
-    """Multiply-adds of a forward and backward pass per volume, counted without computing."""
-    with torch.device("meta"):
-        x = torch.empty(1, CHANNELS, *[options.size] * 3)
-        if name == "peer":
-            model: nn.Module = Peer(options.size, options.units)
-        else:
-            model = Ours(options.size, width, options.patch, False)
-        with FlopCounterMode(display=False) as counter:
-            model(x).backward()
+    """Multiply-adds of a forward and backward pass per volume."""
+    x = batch(options.size, 1)
+    if name == "peer":
+        model: nn.Module = Peer(options.size, options.units)
+    else:
+        model = Ours(options.size, width, options.patch, False)
+    with FlopCounterMode(display=False) as counter:
+        model(x).backward()
     return counter.get_total_flops() / 2
 
 
@@ -121,8 +119,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def peak() -> float:
-    """Largest resident set of this process, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest resident set of this process, MiB; `ru_maxrss` would begin at that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def matched_width(options: argparse.Namespace, target: float) -> int:

@@ -63,8 +63,8 @@ class ScaleHead(nn.Module):
         if bound == "clamp":
             self._offset = math.log(math.expm1(start - lower))
             return
-        bounds = torch.log(torch.tensor([lower, start, upper], dtype=torch.float64))
-        self._offset = float(torch.logit((bounds[1] - bounds[0]) / (bounds[2] - bounds[0])))
+        share = math.log(start / lower) / math.log(upper / lower)
+        self._offset = math.log(share / (1 - share))
 
     def bounded(self, free: Tensor) -> Tensor:
         """σ of free numbers; 0 maps to `start`."""
