@@ -392,6 +392,13 @@ def test_a_saved_reader_knows_its_voxels():
     assert torch.equal(made_for.eval().encode(x).mean, other.eval().encode(x).mean)
 
 
+def test_masks_must_be_known_of_two_lesions():
+    x, y = told()
+    y[1:, 3:] = torch.nan
+    with pytest.raises(DataError, match="two lesions"):
+        reading().fit_units(x, y)
+
+
 def test_a_mask_needs_three_axes():
     with pytest.raises(ShapeError, match="three spatial axes"):
         PartitionedVAE((1, 8, 8), PARTS, dim=8, partition=Partition(mask=1.0))

@@ -201,7 +201,15 @@ class PartitionedVAE(VolumeVAE):
         count = len(self.target_loc)
         if self.reader is not None:
             masks = self._mask(y[:UNIT_VOLUMES])
-            self.reader.fit_units(masks[masks.flatten(1).sum(1) > 0])  # none where NaN
+            masks = masks[masks.flatten(1).sum(1) > 0]  # false where NaN
+            if len(masks) < 2:
+                raise DataError(
+                    "masks",
+                    f"two lesions or more among the first {UNIT_VOLUMES} training scans",
+                    len(masks),
+                    "Add scans with a lesion, or set `partition.mask: 0`.",
+                )
+            self.reader.fit_units(masks)
         for j, column in enumerate(y[:, :count].unbind(1)):
             known = column[torch.isfinite(column)]
             if len(known) < 2 or not bool(known.std() > 0):
