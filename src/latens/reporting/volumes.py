@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from latens.data.subjects import PARTS
 from latens.errors import DataError
 from latens.reporting import facts
 from latens.reporting.page import security_policy, style_sheet, templates
@@ -201,6 +200,8 @@ def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
 
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
+    from latens.data.subjects import PARTS  # not above: it imports torch
+
     drawn = {"dashboard": dashboard(results.history)}
     channels, config = list(results.run["data"]["channels"]), results.run["config"]
     parts = config["parts"] if config["stage"] == "exp3" else []
