@@ -87,7 +87,7 @@ def run(name: str, arguments: argparse.Namespace) -> None:
     operator, data = name.split("-")
     command = ["latens", "run", "scarcity", "--preset", f"{operator},{data}"]
     command += ["--config", str(ROOT / "benchmarks" / "operators.yaml"), "--sizes", SIZES[data]]
-    command += [*options(data, arguments.data)[:2], "--jobs", arguments.jobs]
+    command += [*options(data, arguments.data), "--jobs", arguments.jobs]
     arguments.runs.mkdir(parents=True, exist_ok=True)
     with open(arguments.runs / f"{name}.log", "a") as log:
         code = subprocess.call(

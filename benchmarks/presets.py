@@ -31,14 +31,15 @@ CALIBRATED = (0.92, 0.98)
 DOCS = ROOT / "docs"
 
 FILES = {
-    "breastmnist": ["--data.path", "medmnist/BreastMNIST.npz"],
-    "mnist": ["--data.images", "mnist", "--data.limit", "1000"],
-    "brain": ["--data.path", "brain_mri"],
-    "slices": ["--data.path", "slices"],
-    "adrenal": ["--data.path", "medmnist/adrenalmnist3d_64.npz"],
+    "breastmnist": [("--data.path", "medmnist/BreastMNIST.npz")],
+    "mnist": [("--data.images", "mnist")],
+    "brain": [("--data.path", "brain_mri")],
+    "slices": [("--data.path", "slices")],
+    "adrenal": [("--data.path", "medmnist/adrenalmnist3d_64.npz")],
 }
 SLICES = ["--data.files", "[CT0.npy,CT1.npy,MR2.npy,example_mri_ref_image_2d.npy]"]
 CT = ["--data.files", "[CT0.npy,CT1.npy]", "--data.stride", "8", "--data.region", "40"]
+DIGITS = ["--data.limit", "1000"]
 TV = ["--baselines", "[tikhonov,wiener,tv]"]
 PAIRS: list[tuple[str, str, list[str]]] = [
     ("deblurring", "phantoms", TV),
@@ -50,7 +51,7 @@ PAIRS: list[tuple[str, str, list[str]]] = [
     ("ct", "phantoms", []),
     ("ct", "slices", CT),
     ("inpainting", "phantoms", []),
-    ("inpainting", "mnist", []),
+    ("inpainting", "mnist", DIGITS),
     ("super-resolution", "phantoms-3d", []),
     ("super-resolution", "adrenal", []),
 ]
@@ -155,8 +156,7 @@ def names_of(operator: str, data: str) -> tuple[str, str]:
 
 def options(data: str, folder: Path) -> list[str]:
     """Options that say where the files of a data set are."""
-    found = FILES.get(data, [])
-    return [*found[:1], *(str(folder / word) for word in found[1:2]), *found[2:]]
+    return [option for flag, file in FILES.get(data, []) for option in (flag, str(folder / file))]
 
 
 def write_page(runs: Path, minutes: dict[str, float]) -> None:

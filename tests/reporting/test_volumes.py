@@ -28,11 +28,12 @@ def run(tmp_path: Path) -> RunFolder:
     data = {
         "name": "heads & <b>tails</b>",
         "channels": ["t1c"],
+        "aligned": ["log_volume"],
         "train": 100,
         "validation": 20,
         "test": 30,
     }
-    config = {"stage": "exp3", "model": {"dim": 64}, "parts": ["volume", "shape"]}
+    config = {"stage": "exp3", "model": {"dim": 64}}
     folder = RunFolder.create(
         tmp_path / "run",
         {"study": "growth", "name": "a & b", "config": config, "data": data, "result_version": 1},

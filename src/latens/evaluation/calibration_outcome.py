@@ -16,7 +16,7 @@ from latens.metrics import (
     holm_adjusted,
     rank_counts,
 )
-from latens.store.schemas import RANK_CURVES, TESTS
+from latens.store.schemas import RANK_CURVES, REJECTS, TESTS
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class CalibrationTests:
 
     @property
     def rejected(self) -> tuple[PopulationTest, ...]:
-        """Tests with an adjusted p-value of 0.05 or less, smallest first."""
+        """Tests with an adjusted p-value of `REJECTS` or less, smallest first."""
         order = np.argsort(self.p_adjusted, kind="stable")
-        return tuple(self.tests[i] for i in order if self.p_adjusted[i] <= LEVEL)
+        return tuple(self.tests[i] for i in order if self.p_adjusted[i] <= REJECTS)
 
     @property
     def areas(self) -> dict[str, float]:
@@ -163,7 +163,7 @@ class CalibrationTests:
     def __str__(self) -> str:
         lines = [self.verdict, *([self.note] if self.note else [])]
         for test, adjusted in zip(self.tests, self.p_adjusted, strict=True):
-            mark = "*" if adjusted <= LEVEL else " "
+            mark = "*" if adjusted <= REJECTS else " "
             lines.append(
                 f" {mark} {test.quantity:<26} {test.test:<16} p {test.p_value:<8.3g} "
                 f"after Holm {adjusted:.3g}"

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from latens.store.schemas import TRUST
+from latens.store.schemas import REJECTS, TRUST
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -61,9 +61,8 @@ QUESTIONS = (
 )
 AWARE = Question("aware", "auroc", lower=0.9)
 AWARE_SCORE = "residual"
-TESTED, SIGNIFICANT = "data:", 0.05
-"""How the tests on test images begin, and the adjusted p-value below which one rejects. Some tests
-count 1000 simulations: a smaller level than .018 no p-value of theirs passes, times eighteen."""
+TESTED = "data:"
+"""How the tests on test images begin."""
 
 
 def trust_card(
@@ -154,7 +153,7 @@ def _tested(tests: "pd.DataFrame", solver: str, n: int) -> dict[str, str]:
     ]
     if mine.empty:
         return {"verdict": OPEN, "reason": "coverage is within the bar; ranks were not tested"}
-    rejected = mine[mine["p_adjusted"] < SIGNIFICANT]
+    rejected = mine[mine["p_adjusted"] <= REJECTS]
     if rejected.empty:
         return {}
     worst = rejected.loc[rejected["p_adjusted"].idxmin()]

@@ -317,9 +317,11 @@ class IGNO(Model):
         if self.evidence != "residual":
             fields = [self.equation.entered(x, u).flatten(2) for x, u in (train, validation)]
             solve_by_fields(self.solution(codes[0]), self.outputs, features, fields)
-        elif self.equation.has_energy:
+        else:
             energies = [self.equation.energy(x) for x, _ in (train, validation)]
-            solve_by_energy(self.solution(codes[0]), features, energies)
+            known = [energy for energy in energies if energy is not None]
+            if known:
+                solve_by_energy(self.solution(codes[0]), features, known)
         self.fit_scale(*validation, noise)
 
     def _known(self, x: Tensor, w: Tensor) -> Field:

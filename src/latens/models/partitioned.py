@@ -305,7 +305,8 @@ class PartitionedVAE(VolumeVAE):
             rows = slice(start, start + BLOCK)
             standard = self.signal_units(x[rows].to(device))
             head = self._head(standard).q.mean
-            pairs.append(self._pairs(head, y[rows].to(device)))
+            known = y[rows, : len(self.target_loc)].to(device)  # no masks
+            pairs.append(self._pairs(head, known))
         rest, t = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         self.erasure.fit(rest, t)
 

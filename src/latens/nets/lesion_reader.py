@@ -156,5 +156,5 @@ class LesionReader(nn.Module):
             (share[:, :-1, 1:, :-1] - here) / self.edges[1],
             (share[:, :-1, :-1, 1:] - here) / self.edges[2],
         )
-        slope = (torch.stack(steps).square().sum(0) + 1e-8).sqrt() - 1e-4
+        slope = torch.stack(steps).square().sum(0).sqrt()
         return slope.flatten(1).sum(1) * self.edges.prod()

@@ -81,7 +81,6 @@ class Equation(nn.Module, ABC):
             themselves can stand in it.
         discs: Number of test functions or points at which residuals may be asked for.
         moves: Whether u is decoded in the frame that moves with the mean of a, up to `time`.
-        has_energy: Whether solutions are the minimum of an energy.
     """
 
     coefficient_axes: int = 2
@@ -89,7 +88,6 @@ class Equation(nn.Module, ABC):
     periodic: bool = False
     reads_nodes: bool = False
     moves: bool = False
-    has_energy: bool = False
     time: float = 0.0
     condition: BoundaryCondition
     discs: int
@@ -116,18 +114,16 @@ class Equation(nn.Module, ABC):
         """
         return u
 
-    def energy(self, nodes: Tensor) -> Energy:
-        """Quadrature of the energy, float64, of coefficients on their nodes `(B, 1, *grid)`.
+    def energy(self, nodes: Tensor) -> Energy | None:
+        """Quadrature of the energy of which solutions are the minimum; null where there is none.
 
-        Raises:
-            UnsupportedError: If solutions are not the minimum of an energy.
+        Args:
+            nodes: Coefficients on their nodes, `(B, 1, *grid)`.
+
+        Returns:
+            Sums of float64.
         """
-        raise UnsupportedError(
-            "equation",
-            "Darcy's or that of impedance tomography, whose solutions have the least energy",
-            type(self).__name__,
-            "Solve for the last layer with labelled pairs.",
-        )
+        return None
 
     @abstractmethod
     def residual(self, coefficient: Field, solution: Field, rows: Tensor) -> Tensor:
@@ -154,7 +150,6 @@ class DiffusionEquation(Equation):
     """
 
     source: float = 0.0
-    has_energy = True
 
     def __init__(self, form: Form, count: int, radius: float) -> None:
         super().__init__()

@@ -21,12 +21,11 @@ from latens.reporting.palette import MUTED, ordered, solver_style
 from latens.reporting.panels import Drawing, Panel, Point, draw_line, say
 from latens.reporting.rendering import SERIES_ID
 from latens.reporting.results import Results, records, select
+from latens.store.schemas import REJECTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-REJECTS = 0.05
-"""Adjusted p-values of at most this reject."""
 
 SOURCES = {"data": "held-out pairs", "model": "pairs of the solver's own model"}
 

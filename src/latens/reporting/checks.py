@@ -6,9 +6,7 @@ from typing import Any
 
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import Cell, format_interval, format_value
-
-LEVEL = 0.05
-"""Adjusted p-values of at most this reject."""
+from latens.store.schemas import REJECTS
 
 SOURCES = {"data": "held-out pairs", "model": "pairs of its own model"}
 
@@ -117,7 +115,7 @@ def _tests_row(
         words,
         max(int(row["images"]) for row in found),
         len(found),
-        sum(float(row["p_adjusted"]) <= LEVEL for row in found),
+        sum(float(row["p_adjusted"]) <= REJECTS for row in found),
         float(worst["p_adjusted"]),
         f"{worst['quantity']}, {test}",
     )

@@ -15,7 +15,7 @@ from latens.reporting.ranks import rank_curve
 from latens.reporting.rendering import figure_pdf, figure_uri
 from latens.reporting.results import select
 from latens.store import RunFolder, read_csv, read_json, write_bytes, write_text
-from latens.store.schemas import RANK_CURVES, TESTS
+from latens.store.schemas import RANK_CURVES, REJECTS, TESTS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +39,6 @@ TESTS_FILE = "tests.csv"
 CURVES_FILE = "rank_curves.csv"
 PLACE = ["population", "sensors", "snr"]
 """Columns that name a cell."""
-REJECTS = 0.05
-"""Adjusted p-values of at most this reject."""
 SOURCES = {
     "data": "test fields, solved by finite elements (model and way together)",
     "model": "fields simulated from the model's own prior (the way alone)",

@@ -200,12 +200,9 @@ def _arrays(results: VolumeResults) -> dict[int, dict[str, np.ndarray]]:
 
 def figures(results: VolumeResults) -> dict[str, "Figure"]:
     """Every figure that the run allows, by name."""
-    from latens.data.subjects import PARTS  # not above: it imports torch
-
     drawn = {"dashboard": dashboard(results.history)}
-    channels, config = list(results.run["data"]["channels"]), results.run["config"]
-    parts = config["parts"] if config["stage"] == "exp3" else []
-    aligned = [name.replace("_", " ") for part in parts for name in PARTS[part]]
+    data = results.run["data"]
+    channels, aligned = data["channels"], [name.replace("_", " ") for name in data["aligned"]]
     for seed, arrays in _arrays(results).items():
         drawn[f"slices_{seed}"] = slices(arrays, channels)
         drawn[f"traversals_{seed}"] = traversals(arrays, 0, channels[0], aligned)

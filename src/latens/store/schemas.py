@@ -98,6 +98,10 @@ SCALING_BAND = Schema(
     {"solver": "str", "metric": "str", "n": "float64", **_BAND},
     ("solver", "metric", "n"),
 )
+REJECTS = 0.05
+"""A p-value of at most this, after Holm's rule, rejects. Some tests count 1000 simulations, so
+that no smaller p-value than .018 is left of them after eighteen tests."""
+
 TESTS = Schema(
     "tests",
     {

@@ -120,6 +120,7 @@ def run_volumes(
                 "fingerprint": study.subjects.identity,
                 "shape": list(study.subjects.shape),
                 "channels": list(study.subjects.channels),
+                "aligned": study.aligned,
                 **roles,
             },
             "result_version": RESULT_VERSION,

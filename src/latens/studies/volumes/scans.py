@@ -57,10 +57,10 @@ def with_masks(targets: Tensor, lesion: Tensor, certain: Tensor) -> Tensor:
 
 
 class ChangedScans:
-    """Scans of a collection, augmented; a function of seed, pass and row.
+    """Scans of a collection, read once for a batch, augmented; of seed, pass and row.
 
     Args:
-        augmentation: What is done to them.
+        augmentation: What is done to them; null for nothing.
         subjects: The collection, for targets and spacing.
         scans: Its scans: in memory, or the collection itself.
         parts: Known quantities that are returned, by name or part.
@@ -70,7 +70,7 @@ class ChangedScans:
 
     def __init__(
         self,
-        augmentation: Augmentation,
+        augmentation: Augmentation | None,
         subjects: Subjects,
         scans: Scans | Subjects,
         parts: list[str],
@@ -85,14 +85,16 @@ class ChangedScans:
 
     def __call__(self, rows: Tensor, passes: Tensor) -> Pair:
         """Images `(B, C, D, H, W)` and known quantities `(B, T)` of some rows."""
-        scans, targets = self.augmentation(
-            self.scans[rows],
-            self.targets[rows],
-            self.spacing[rows.numpy()],
-            seed=self.seed,
-            passes=passes.tolist(),
-            rows=rows.tolist(),
-        )
+        scans, targets = self.scans[rows], self.targets[rows]
+        if self.augmentation is not None:
+            scans, targets = self.augmentation(
+                scans,
+                targets,
+                self.spacing[rows.numpy()],
+                seed=self.seed,
+                passes=passes.tolist(),
+                rows=rows.tolist(),
+            )
         known = targets[:, self.columns]
         if self.certain is not None:
             known = with_masks(known, scans.lesion, self.certain[rows])

@@ -270,6 +270,12 @@ class VolumeStudy:
         return self._held[role]
 
     @property
+    def aligned(self) -> list[str]:
+        """What the first latents mean, one name each."""
+        parts = self.parts if self.stage == "exp3" else []
+        return [name for part in parts for name in PARTS[part]]
+
+    @property
     def reads_masks(self) -> bool:
         """Whether the model is told where the lesion is."""
         return self.stage == "exp3" and self.partition.mask > 0
@@ -279,13 +285,15 @@ class VolumeStudy:
         return ~self.subjects.target("volume")[self.roles[role], 0].isnan()
 
     def changed(self, seed: int) -> ChangedScans | None:
-        """Training scans as the augmentation changes them; null without one."""
-        if self.augmentation is None:
+        """Training scans as the augmentation changes them, or with their masks, where images and
+        masks would be read one after the other; null where neither is asked for.
+        """
+        scans = self._scans("train")
+        if self.augmentation is None and (isinstance(scans, Scans) or not self.reads_masks):
             return None
         own = self.subjects.select(self.roles["train"])
-        parts: list[str] = [*self.parts]
         certain = self._certain("train") if self.reads_masks else None
-        return ChangedScans(self.augmentation, own, self._scans("train"), parts, seed, certain)
+        return ChangedScans(self.augmentation, own, scans, [*self.parts], seed, certain)
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
