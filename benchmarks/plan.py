@@ -3,9 +3,20 @@
     python benchmarks/plan.py [RUN ...] [--sensitivity]
 
 simulates sweeps with known laws, repeats the back-test on finished sweeps (run folders, or folders
-with a metrics.csv; by default the two of `benchmarks/data` with five sizes), prints one row per
-group and writes `benchmarks/data/plan.json`. Five minutes of one core, and two more with
-`--sensitivity`, which repeats the finished sweeps with other priors.
+with a metrics.csv; by default those of `benchmarks/data`) and on classical estimators with forty
+data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Ten minutes of one
+core, and five more with `--sensitivity`, which repeats the finished sweeps with other priors.
+
+The classical estimators cost nothing to train, so that their sweep can be repeated: forty data
+seeds are thirteen sweeps of three, or four of ten. Their law is known, α = 1, and the back-test is
+also that of somebody who knows it. `benchmarks/data/classical` is made by
+
+    latens run scarcity --preset deblurring,DATA --models "{}" --ensembles "[]" --checks "[]" \\
+        --baselines "[tikhonov,wiener]" --data_seeds 40 --init_seeds 1 --test_images 100 \\
+        --sizes "[20,40,80,160,320,600]"    # mnist: 32, 64, …, 1024
+
+and sweeps whose trainings end by validation and not with their budget, `benchmarks/data/trained`,
+by `benchmarks/trained.yaml`.
 
 Bar: 90 % intervals contain the N later found in ≥ 80 % of the targets, median |log₂ ratio| ≤ 0.5.
 An interval without an upper end cannot miss above, so that `bounded` states how many have one and
@@ -18,6 +29,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf, isfinite
 from pathlib import Path
 
@@ -39,7 +51,15 @@ Row = dict[str, object]
 
 DATA = Path(__file__).parent / "data"
 FINISHED = [DATA / "breastmnist", DATA / "mnist", *sorted((DATA / "operators").glob("*"))]
-"""Folders of finished sweeps."""
+"""Folders of finished sweeps, most of whose trainings 250 to 400 steps ended."""
+TRAINED = sorted((DATA / "trained").glob("*"))
+"""Folders of sweeps with up to 1500 steps, ended by validation."""
+CLASSICAL = sorted((DATA / "classical").glob("*"))
+"""Folders of Tikhonov and Wiener with forty data seeds."""
+GROUPS = (3, 5, 10, 20)
+"""Data seeds of each sweep that forty are divided into."""
+KNOWN = (1.0, 0.01)
+"""Median and log-spread of somebody who knows that α = 1."""
 RUNS = 150
 """Simulated sweeps of each design."""
 
@@ -50,7 +70,7 @@ NOISE, DECAY, CORRELATION = 0.03, 0.35, 0.6
 the correlation of neighbouring octaves: the median of the finished sweeps is .03 at the smallest
 size and .01 four octaves later."""
 
-PRIORS = ((0.6, 0.6), (0.35, 0.6), (1.0, 0.6), (0.6, 1.0))
+PRIORS = ((1.0, 0.8), (1.0, 0.6), (0.6, 0.6), (0.35, 0.6))
 """Median and log-spread of the prior of exponents; the first is that of the library."""
 
 
@@ -63,7 +83,10 @@ def main() -> None:
     started = time.perf_counter()
     rows = [_shown(row) for row in simulated()]
     folders = options.runs or FINISHED
-    rows += [_shown(row) for row in finished(folders)]
+    rows += [_shown(row) for row in finished(folders, "finished")]
+    if not options.runs:
+        rows += [_shown(row) for row in finished(TRAINED, "trained")]
+    rows += [_shown(row) for row in classical()]
     if options.sensitivity:
         rows += [_shown(row) for row in sensitivity(folders)]
     minutes = round((time.perf_counter() - started) / 60, 1)
@@ -125,8 +148,8 @@ def noisy(rng: np.random.Generator, n: Array, law: Array, seeds: int) -> Array:
     return law * (1 + NOISE * (n / n[0]) ** -DECAY * errors)
 
 
-def finished(folders: list[Path]) -> Iterator[Row]:
-    """Finished sweeps, together, by folder and by solver."""
+def finished(folders: list[Path], word: str) -> Iterator[Row]:
+    """Finished sweeps, together, by folder, by solver and by metric."""
     found: list[tuple[str, str, str, BackTest]] = []
     for folder in folders:
         metrics, definitions = _tables(folder)
@@ -135,23 +158,51 @@ def finished(folders: list[Path]) -> Iterator[Row]:
             if curve.followed and quarter_of(curve.sizes).sum() >= 3:
                 tests = back_test(curve.sizes, curve.table, curve.scale.floor_minimum)
                 found += [(folder.name, curve.solver, curve.metric, test) for test in tests]
-    yield _row("finished, all", [test for *_, test in found])
-    for column, word in ((0, "sweep"), (1, "solver"), (2, "metric")):
+    yield _row(f"{word}, all", [test for *_, test in found])
+    for column, kind in ((0, "sweep"), (1, "solver"), (2, "metric")):
         for name in sorted({entry[column] for entry in found}):
             tests = [entry[3] for entry in found if entry[column] == name]
-            yield _row(f"finished, {word} {name}", tests)
+            yield _row(f"{word}, {kind} {name}", tests)
+
+
+def classical() -> Iterator[Row]:
+    """Classical estimators, in disjoint groups of data seeds; with the prior, and α known."""
+    for folder in CLASSICAL:
+        metrics, definitions = _tables(folder)
+        curves = list(learning_curves(metrics, definitions, list(definitions["metric"])))
+        for count in GROUPS:
+            for words, prior in (("", None), (", α = 1 known", KNOWN)):
+                with under(prior):
+                    tests = [
+                        test
+                        for curve in curves
+                        for start in range(0, len(curve.table) - count + 1, count)
+                        for test in back_test(
+                            curve.sizes,
+                            curve.table[start : start + count],
+                            curve.scale.floor_minimum,
+                        )
+                    ]
+                yield _row(f"classical, {folder.name}, {count} data seeds{words}", tests)
+
+
+@contextmanager
+def under(prior: tuple[float, float] | None) -> Iterator[None]:
+    """Another prior of the exponent, its median and log-spread; null for that of the library."""
+    kept = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
+    try:
+        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = prior or kept
+        yield
+    finally:
+        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = kept
 
 
 def sensitivity(folders: list[Path]) -> Iterator[Row]:
     """The finished sweeps under other priors of the exponent."""
-    kept = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
-    try:
-        for median, spread in PRIORS:
-            priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = median, spread
-            row = next(finished(folders))
-            yield {**row, "experiment": f"finished, all, prior median {median}, spread {spread}"}
-    finally:
-        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = kept
+    for median, spread in PRIORS:
+        with under((median, spread)):
+            row = next(finished(folders, "finished"))
+        yield {**row, "experiment": f"finished, all, prior median {median}, spread {spread}"}
 
 
 def _tables(folder: Path):

@@ -59,6 +59,26 @@ def test_words(verdict, n, lower, upper, words, interval, tmp_path: Path):
     assert "No N beyond 4096" in text
 
 
+def test_solvers_whose_budget_ended_training_are_named(tmp_path: Path):
+    """From the smallest N from which on more than half of the cells stopped, at every size."""
+    run = _write(tmp_path / "run", [_row(s, "reached", 150.0, 100.0, 200.0) for s in SOLVERS[1:3]])
+    assert "budget" not in plan_text(run)
+    first, second = SOLVERS[1:3]
+    stopped = {(first, 32): 3, (first, 64): 1, (first, 128): 2, (first, 256): 3, (second, 64): 3}
+    cells = [
+        {"solver": solver, "n": n, "data_seed": seed, "init_seed": 0, "metric": "nmse"}
+        | {"value": 0.1, "lower": 0.05, "upper": 0.2, "level": 0.95, "images": 10, "groups": 10}
+        | {"status": "stopped" if seed < stopped.get((solver, n), 0) else "converged"}
+        | {"evaluation": f"{solver}{n}{seed}"}
+        for solver in (first, second)
+        for n in (32, 64, 128, 256)
+        for seed in range(3)
+    ]
+    store.write_table(run.tables, store.METRICS, store.from_rows(cells, store.METRICS))
+    assert read_plan(run, read_results(run)).stopped == {first: 128}
+    assert f"{first} from N = 128 on." in plan_text(run).replace("\n", " ")
+
+
 def test_sizes():
     assert [format_size(n) for n in (31.6, 95.51, 310.4, 4096.0, inf)] == [
         "32", "96", "310", "4100", "∞",

@@ -9,7 +9,7 @@ from latens.errors import DataError
 from latens.scaling import forecasts as module
 from latens.scaling.forecasts import HORIZON, Forecast, forecast
 from latens.scaling.seed_noise import CORRELATIONS, POWERS
-from latens.scaling.shapes import grid_of_powers
+from latens.scaling.shapes import LOG_SPREAD, MEDIAN_EXPONENT, grid_of_powers
 
 SIZES = 32.0 * 2 ** np.arange(5)
 
@@ -161,6 +161,12 @@ def test_more_seeds_narrow_the_interval():
     assert log(many[2] / many[0]) < 0.7 * log(few[2] / few[0])
 
 
+def test_a_floor_that_data_exclude_is_never_drawn():
+    """Its weight is zero in floating point, so that there is nothing to draw from."""
+    curve = forecast(SIZES, _noisy(0.95 + 1.6 / SIZES, 40, 0.001))
+    assert (curve.floor > 0.9).all()
+
+
 def test_equal_values_everywhere():
     curve = forecast(SIZES, np.full((3, 5), 0.3))
     assert np.isfinite(curve.curves()).all()
@@ -175,7 +181,8 @@ def test_the_interval_of_n_covers():
     root = np.linalg.cholesky(0.7 ** np.abs(octave[:, None] - octave))
     for run in range(runs):
         rng = np.random.default_rng([11, run])
-        exponent, floor = np.exp(log(0.6) + 0.6 * rng.standard_normal()), rng.uniform(0, 0.8)
+        exponent = MEDIAN_EXPONENT * np.exp(LOG_SPREAD * rng.standard_normal())
+        floor = rng.uniform(0, 0.8)
         law = floor + (1 - floor) * (sizes / 32) ** -exponent
         errors = rng.standard_normal((4, 4)) @ root.T
         curve = forecast(sizes, law * (1 + 0.02 * errors), draws=1000)

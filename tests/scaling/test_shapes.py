@@ -28,7 +28,9 @@ def _one(before: float, after: float, place: float) -> Shapes:
 
 def test_weights_are_anchored_and_fall():
     w = EVERY.weights(np.geomspace(32, 1e6, 40), 32.0, 512.0)
-    assert (np.diff(w, axis=1) < 0).all()
+    assert (np.diff(w, axis=1) <= 0).all()
+    inside = EVERY.weights(np.geomspace(32, 4096, 40), 32.0, 512.0)
+    assert (np.diff(inside, axis=1) < 0).all()  # further out the steepest laws round to constants
     ends = EVERY.weights([32.0, 512.0], 32.0, 512.0)
     np.testing.assert_allclose(ends, np.tile([1.0, 0.0], (len(w), 1)), atol=1e-12)
 
@@ -66,7 +68,7 @@ def test_the_prior_is_the_stated_one():
     exponents = power_shapes(400).before
     expected = stats.lognorm(LOG_SPREAD, scale=MEDIAN_EXPONENT)
     assert stats.kstest(exponents, expected.cdf).statistic < 0.01
-    assert expected.ppf([0.05, 0.95]) == pytest.approx([0.22, 1.6], rel=0.02)
+    assert expected.ppf([0.05, 0.95]) == pytest.approx([0.27, 3.7], rel=0.02)
     assert EVERY.prior.sum() == pytest.approx(1)
     assert EVERY.prior[EVERY.before != EVERY.after].sum() == pytest.approx(0.4)
 

@@ -3,7 +3,7 @@
 import io
 import math
 
-from latens.reporting.plan import PlanRow, Verdict, read_plan
+from latens.reporting.plan import PlanRow, Verdict, read_plan, stopped_words
 from latens.reporting.results import read_results
 from latens.store import RunFolder
 
@@ -49,6 +49,8 @@ def plan_text(run: RunFolder, width: int = WIDTH) -> str:
             "named: what lies further is not said.",
             markup=False,
         )
+    if plan.stopped:
+        console.print(stopped_words(plan), markup=False)
     return buffer.getvalue()
 
 

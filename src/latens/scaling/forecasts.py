@@ -169,6 +169,8 @@ def forecast(
     counts = generator.multinomial(draws, [float(weight.sum()) / total for weight in weights])
     drawn = []
     for part, weight, count in zip(parts, weights, counts, strict=True):
+        if count == 0:  # its weight may be no number but zero
+            continue
         chosen = generator.choice(weight.size, size=count, p=weight.ravel() / weight.sum())
         drawn.append(part.draw(generator, *np.unravel_index(chosen, weight.shape)))
     shape, start, end, floor = (np.concatenate(column) for column in zip(*drawn, strict=True))

@@ -6,11 +6,12 @@
 A curve is f(N) = E_∞ + a g(N). The broken law has exponent α₁ well below N = d and α₂ well
 above; it is the form of Caballero et al. with one break.
 
-Every exponent has the prior log α ~ N(log 0.6, 0.6²), 90 % in [.22, 1.6]. Errors of large networks
-fall with .07 to .35 (Hestness et al.), variance-limited learning has α = 1 (Bahri et al.); 0.6 is
-halfway between .35 and 1 on a log scale. Three sizes of three data seeds hardly determine an
-exponent, so what is said beyond them leans on this prior, and a law that may break keeps the
-answer from being too sure.
+Every exponent has the prior log α ~ N(0, 0.8²), 90 % in [.27, 3.7]. What a finite number of
+samples adds to the error of a regular estimator is of the order 1/N (variance-limited learning,
+Bahri et al.): α = 1 above a floor. Errors of large networks, far above their floor, fall with .07
+to .35 (Hestness et al.), for which the spread leaves room. Three sizes of three data seeds hardly
+determine an exponent, so what is said beyond them leans on this prior, and a law that may break
+keeps the answer from being too sure.
 
 References:
     Hestness et al. (2017), Deep learning scaling is predictable, empirically,
@@ -29,10 +30,10 @@ from latens.errors import ConfigError
 
 Array = NDArray[np.float64]
 
-MEDIAN_EXPONENT = 0.6
+MEDIAN_EXPONENT = 1.0
 """Prior median of an exponent."""
 
-LOG_SPREAD = 0.6
+LOG_SPREAD = 0.8
 """Prior standard deviation of the logarithm of an exponent."""
 
 SHARPNESS = 0.3
