@@ -167,13 +167,14 @@ def stopped_words(plan: Plan) -> str:
 
 
 def _stopped(table: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, int]:
-    found = {}
+    found: dict[str, int] = {}
     for solver in ordered(dict.fromkeys(str(solver) for solver in table["solver"])):
         cells = select(metrics, "solver", solver)
-        share = (cells["status"] == store.Status.STOPPED).groupby(cells["n"]).mean()
-        tail = (share > 0.5)[::-1].cumprod()  # from the largest size down
-        if tail.any():
-            found[solver] = int(tail[tail == 1].index.min())
+        for n in sorted({int(n) for n in cells["n"]}, reverse=True):
+            share = (select(cells, "n", n)["status"] == store.Status.STOPPED).to_numpy().mean()
+            if share <= 0.5:
+                break
+            found[solver] = n
     return found
 
 
