@@ -15,9 +15,6 @@ also that of somebody who knows it. `benchmarks/data/classical` is made by
         --baselines "[tikhonov,wiener]" --data_seeds 40 --init_seeds 1 --test_images 100 \\
         --sizes "[20,40,80,160,320,600]"    # mnist: 32, 64, …, 1024
 
-and sweeps whose trainings end by validation and not with their budget, `benchmarks/data/trained`,
-by `benchmarks/trained.yaml`.
-
 Bar: 90 % intervals contain the N later found in ≥ 80 % of the targets, median |log₂ ratio| ≤ 0.5.
 An interval without an upper end cannot miss above, so that `bounded` states how many have one and
 `contains_bounded` how many of those contain it. `truth` is the share of intervals that contain the
@@ -51,9 +48,7 @@ Row = dict[str, object]
 
 DATA = Path(__file__).parent / "data"
 FINISHED = [DATA / "breastmnist", DATA / "mnist", *sorted((DATA / "operators").glob("*"))]
-"""Folders of finished sweeps, most of whose trainings 250 to 400 steps ended."""
-TRAINED = sorted((DATA / "trained").glob("*"))
-"""Folders of sweeps with up to 1500 steps, ended by validation."""
+"""Folders of finished sweeps."""
 CLASSICAL = sorted((DATA / "classical").glob("*"))
 """Folders of Tikhonov and Wiener with forty data seeds."""
 GROUPS = (3, 5, 10, 20)
@@ -83,9 +78,7 @@ def main() -> None:
     started = time.perf_counter()
     rows = [_shown(row) for row in simulated()]
     folders = options.runs or FINISHED
-    rows += [_shown(row) for row in finished(folders, "finished")]
-    if not options.runs:
-        rows += [_shown(row) for row in finished(TRAINED, "trained")]
+    rows += [_shown(row) for row in finished(folders)]
     rows += [_shown(row) for row in classical()]
     if options.sensitivity:
         rows += [_shown(row) for row in sensitivity(folders)]
@@ -148,7 +141,7 @@ def noisy(rng: np.random.Generator, n: Array, law: Array, seeds: int) -> Array:
     return law * (1 + NOISE * (n / n[0]) ** -DECAY * errors)
 
 
-def finished(folders: list[Path], word: str) -> Iterator[Row]:
+def finished(folders: list[Path]) -> Iterator[Row]:
     """Finished sweeps, together, by folder, by solver and by metric."""
     found: list[tuple[str, str, str, BackTest]] = []
     for folder in folders:
@@ -158,11 +151,11 @@ def finished(folders: list[Path], word: str) -> Iterator[Row]:
             if curve.followed and quarter_of(curve.sizes).sum() >= 3:
                 tests = back_test(curve.sizes, curve.table, curve.scale.floor_minimum)
                 found += [(folder.name, curve.solver, curve.metric, test) for test in tests]
-    yield _row(f"{word}, all", [test for *_, test in found])
+    yield _row("finished, all", [test for *_, test in found])
     for column, kind in ((0, "sweep"), (1, "solver"), (2, "metric")):
         for name in sorted({entry[column] for entry in found}):
             tests = [entry[3] for entry in found if entry[column] == name]
-            yield _row(f"{word}, {kind} {name}", tests)
+            yield _row(f"finished, {kind} {name}", tests)
 
 
 def classical() -> Iterator[Row]:
@@ -201,7 +194,7 @@ def sensitivity(folders: list[Path]) -> Iterator[Row]:
     """The finished sweeps under other priors of the exponent."""
     for median, spread in PRIORS:
         with under((median, spread)):
-            row = next(finished(folders, "finished"))
+            row = next(finished(folders))
         yield {**row, "experiment": f"finished, all, prior median {median}, spread {spread}"}
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from latens import store
 from latens.reporting import back_test_text, plan_text, read_plan, read_results, write_report
+from latens.reporting.facts import stopped_from, stopped_words
+from latens.reporting.headlines import caveats
 from latens.reporting.plan import format_size
 from latens.reporting.plan_figure import plan_panel
 from reporting.synthetic_run import IDENTITY, SOLVERS, curves
@@ -75,8 +77,9 @@ def test_solvers_whose_budget_ended_training_are_named(tmp_path: Path):
         for seed in range(3)
     ]
     store.write_table(run.tables, store.METRICS, store.from_rows(cells, store.METRICS))
-    assert read_plan(run, read_results(run)).stopped == {first: 128}
+    assert stopped_from(read_results(run)) == {first: 128}
     assert f"{first} from N = 128 on." in plan_text(run).replace("\n", " ")
+    assert stopped_words(read_results(run)) in caveats(read_results(run))
 
 
 def test_sizes():

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from latens.reporting.palette import ordered
-from latens.reporting.results import Results, fit_cells
+from latens.reporting.results import Results, fit_cells, select
 from latens.store import Status
 
 Fact = tuple[str, str]
@@ -61,6 +61,29 @@ def status_counts(results: Results) -> dict[str, dict[str, int]]:
 def status_words(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     """Status words that occur, the good ones first."""
     return [word.value for word in Status if any(word in c for c in counts.values())]
+
+
+def stopped_from(results: Results) -> dict[str, int]:
+    """Solver → smallest N from which on the budget ended most of its trainings."""
+    found: dict[str, int] = {}
+    for solver in results.solvers:
+        cells = select(results.metrics, "solver", solver)
+        for n in sorted({int(n) for n in cells["n"]}, reverse=True):
+            share = (select(cells, "n", n)["status"] == Status.STOPPED).to_numpy().mean()
+            if share <= 0.5:
+                break
+            found[solver] = n
+    return found
+
+
+def stopped_words(results: Results) -> str:
+    """Whose curves are also those of the training budget; empty if nobody's."""
+    sizes = ", ".join(f"{name} from N = {n} on" for name, n in stopped_from(results).items())
+    return sizes and (
+        f"The budget ended most trainings while validation still improved: {sizes}. There a curve "
+        "is that of the budget too, and no smaller N foretells where the budget begins to bind. "
+        "Raise training.max_steps."
+    )
 
 
 def describe(value: Any) -> str:

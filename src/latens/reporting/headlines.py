@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from latens.reporting.facts import stopped_words
 from latens.reporting.figures import SAMPLES
 from latens.reporting.results import Definition, Results, records, select
 from latens.reporting.tables import format_interval, format_value, left_out, meets_target
@@ -113,6 +114,8 @@ def caveats(results: Results) -> list[str]:
             f"{len(bad)} of {_plural(len(results.fits), 'fit')} {verb} left out of every mean "
             f"({words}); see “Status and failures”."
         )
+    if stopped := stopped_words(results):
+        notes.append(stopped)
     notes += [f"{solver}: {note}." for solver, note in results.notes.items()]
     if fewer := on_fewer_images(results):
         counts = images_of(results)

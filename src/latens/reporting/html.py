@@ -14,7 +14,7 @@ from latens.reporting.page import TEMPLATES, security_policy, style_sheet, templ
 from latens.reporting.palette import MARKER_PATHS, SolverStyle, solver_style
 from latens.reporting.panels import panel_figure, paper_figure
 from latens.reporting.pictures import PictureSet, picture_figure, strips
-from latens.reporting.plan import Plan, read_plan, stopped_words
+from latens.reporting.plan import Plan, read_plan
 from latens.reporting.plan_figure import plan_panel
 from latens.reporting.plan_text import back_test_words
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
@@ -185,7 +185,6 @@ def render(results: Results) -> str:
         plan=plan,
         plan_panels=_plan_panels(results, plan),
         back_test=back_test_words(plan.verdict) if plan.verdict else "",
-        stopped=stopped_words(plan),
         series={s.name: s for s in series},
         style=Markup(style),
         script=Markup(script),

@@ -101,7 +101,6 @@ class Plan:
     Args:
         table, band, tests: Tables PLAN, PLAN_BAND and BACK_TEST, empty where there are none.
         outdated: Whether evaluations have changed since it was made.
-        stopped: Solver → smallest N from which on the budget ended most of its trainings.
         bars: The bars with their answers.
         verdict: Of the back-test; None without one, or if no target counts.
     """
@@ -110,7 +109,6 @@ class Plan:
     band: pd.DataFrame
     tests: pd.DataFrame
     outdated: bool
-    stopped: dict[str, int]
     bars: list[PlanBar]
     verdict: Verdict | None
 
@@ -143,8 +141,7 @@ def read_plan(run: store.RunFolder, results: Results) -> Plan:
     said = store.read_json(file) if file.is_file() else {}
     mark = said.get("metrics") if isinstance(said, Mapping) else None
     outdated = bool(len(table)) and mark != metrics_mark(results.metrics)
-    bars, verdict = _bars(table, band, results), _verdict(tests)
-    return Plan(table, band, tests, outdated, _stopped(table, results.metrics), bars, verdict)
+    return Plan(table, band, tests, outdated, _bars(table, band, results), _verdict(tests))
 
 
 def format_size(n: float) -> str:
@@ -152,30 +149,6 @@ def format_size(n: float) -> str:
     if math.isinf(n):
         return "∞"
     return f"{int(float(f'{n:.3g}'))}" if n >= 100 else f"{n:.2g}"
-
-
-def stopped_words(plan: Plan) -> str:
-    """Whose curves are also those of the training budget; empty if nobody's."""
-    if not plan.stopped:
-        return ""
-    sizes = ", ".join(f"{solver} from N = {n} on" for solver, n in plan.stopped.items())
-    return (
-        f"The budget ended most trainings while validation still improved: {sizes}. There a curve "
-        "is that of the budget too; where the budget begins to bind it bends, and no smaller size "
-        "foretells that. Raise training.max_steps."
-    )
-
-
-def _stopped(table: pd.DataFrame, metrics: pd.DataFrame) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for solver in ordered(dict.fromkeys(str(solver) for solver in table["solver"])):
-        cells = select(metrics, "solver", solver)
-        for n in sorted({int(n) for n in cells["n"]}, reverse=True):
-            share = (select(cells, "n", n)["status"] == store.Status.STOPPED).to_numpy().mean()
-            if share <= 0.5:
-                break
-            found[solver] = n
-    return found
 
 
 def _bars(table: pd.DataFrame, band: pd.DataFrame, results: Results) -> list[PlanBar]:

@@ -3,7 +3,8 @@
 import io
 import math
 
-from latens.reporting.plan import PlanRow, Verdict, read_plan, stopped_words
+from latens.reporting.facts import stopped_words
+from latens.reporting.plan import PlanRow, Verdict, read_plan
 from latens.reporting.results import read_results
 from latens.store import RunFolder
 
@@ -25,7 +26,8 @@ def plan_text(run: RunFolder, width: int = WIDTH) -> str:
     from rich.table import Table
     from rich.text import Text
 
-    plan, buffer = read_plan(run, read_results(run)), io.StringIO()
+    results, buffer = read_results(run), io.StringIO()
+    plan = read_plan(run, results)
     if not plan.bars:
         return "There is no plan yet.\n"
     console = Console(file=buffer, width=width, color_system=None, highlight=False)
@@ -49,8 +51,8 @@ def plan_text(run: RunFolder, width: int = WIDTH) -> str:
             "named: what lies further is not said.",
             markup=False,
         )
-    if plan.stopped:
-        console.print(stopped_words(plan), markup=False)
+    if stopped := stopped_words(results):
+        console.print(stopped, markup=False)
     return buffer.getvalue()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from latens.reporting.facts import stopped_words
 from latens.reporting.palette import ordered
 from latens.reporting.results import Definition, Results, fit_cells, read_results, records, select
 from latens.store import USABLE, RunFolder, Status
@@ -280,6 +281,8 @@ def summary_text(run: RunFolder, width: int = 110) -> str:
     else:
         text = "One data seed: there is no interval over seeds."
     console.print(text, markup=False)
+    if stopped := stopped_words(results):
+        console.print(stopped, markup=False)
     for solver in results.solvers:
         if results.note(solver):
             console.print(Text(f"{solver}: {results.note(solver)}"))
