@@ -140,6 +140,8 @@ def test_latents_are_exchanged_between_subjects():
     sample = Sample(x[60:], {}, x[:60], {}, groups[:60], ("only",), 6.0)
     assessed = assess_volumes(model, sample)
     found, numbers = assessed.values, assessed.use.numbers
+    apart = (x[:60] - x[60:].mean(0)).square().mean()
+    assert found["ablation_mean"].value == pytest.approx(float(apart) / found["mse"].value)
     assert found["ablation_permuted"].value > 1.5 * found["ablation_z0"].value
     assert numbers["diag/recon_permuted_mse"] > 1.5 * numbers["diag/recon_z0_mse"]
 

@@ -83,9 +83,9 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
     Metrics: `neg_elbo` (nats per element, one draw of q per volume; at least the negative
     log-likelihood), `nll` (the same by importance sampling, of the first `WEIGHED` volumes),
     `nll_gain` (nats per volume by which it is below `neg_elbo` of the same volumes),
-    `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_z0`
-    and `ablation_permuted` (error with no latents, or with those of another subject, over the
-    error with its own), with parts
+    `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_mean`,
+    `ablation_z0` and `ablation_permuted` (error of the mean training volume, with no latents, or
+    with those of another subject, over the error with its own), with parts
     `permuted_rest` (the same for `rest` alone), and for each known part `r2` (probes of all
     latents), `aligned` (the part of that name itself), `leak` (probes of `rest`), `dependence`.
     Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
@@ -109,7 +109,7 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
         "kl": bootstrap_interval(rows["kl"], groups, _first),
         "mse": bootstrap_interval(rows["mu"], groups, _first),
     }
-    for name in ("ablation_z0", "ablation_permuted", "permuted_rest"):
+    for name in ("ablation_mean", "ablation_z0", "ablation_permuted", "permuted_rest"):
         if name in rows:
             both = np.concatenate([rows[name], rows["mu"]], 1)
             values[name] = bootstrap_interval(both, groups, _ratio)
@@ -225,7 +225,10 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
         if isinstance(model, PartitionedVAE):
             own = model.parts[REST]
             codes["permuted_rest"] = torch.cat([loc[:, : own.start], others[:, own]], 1)
-    found: dict[str, list[Tensor]] = {name: [] for name in ("neg_elbo", "kl", *codes)}
+    found: dict[str, list[Tensor]] = {
+        name: [] for name in ("neg_elbo", "kl", "ablation_mean", *codes)
+    }
+    mean = _mean(sample.fitting).to(loc.device)
     for number, start in enumerate(range(0, len(loc), BLOCK)):
         block = slice(start, start + BLOCK)
         x = sample.test[block].to(loc.device)
@@ -233,12 +236,20 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
         _, _, terms = model.bound(x, noise)
         found["neg_elbo"].append(-terms.elbo / model.event_size)
         found["kl"].append(terms.log_likelihood - terms.elbo)
+        found["ablation_mean"].append((mean - x).square().flatten(1).mean(1))
         for name, code in codes.items():
             error = (model.decode(code[block]).mean - x).square().flatten(1).mean(1)
             found[name].append(error)
     return {
         name: torch.cat(parts)[:, None].double().numpy(force=True) for name, parts in found.items()
     }
+
+
+def _mean(volumes: Tensor) -> Tensor:
+    """Mean volume `(*signal)`, float32, of volumes that may lie on a disk."""
+    starts = range(0, len(volumes), BLOCK)
+    sums = [volumes[slice(start, start + BLOCK)].double().sum(0) for start in starts]
+    return (torch.stack(sums).sum(0) / len(volumes)).float()
 
 
 def _read(

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PICTURES = "pictures.safetensors"
 
 GROUPS = {
-    "latents in use": ("au_count", "kl", "ablation_z0", "ablation_permuted"),
+    "latents in use": ("au_count", "kl", "ablation_mean", "ablation_z0", "ablation_permuted"),
     "quality": ("neg_elbo", "nll", "nll_gain", "nll_unreliable", "mse", "psnr_", "ssim_"),
     "disentanglement": (
         "aligned_",

@@ -33,6 +33,7 @@ DEFINITIONS = {
     "nll_gain": "nats per scan by which nll lies below neg_elbo on the same scans",
     "nll_unreliable": "share of scans with a Pareto k̂ of 0.7 or more: their nll is but a bound",
     "mse": "mean square error of decoder(μ), squared standard deviations of the brain",
+    "ablation_mean": "error of the mean training scan over that of decoder(μ)",
     "ablation_z0": "error of decoder(0) over that of decoder(μ); 1 if latents are ignored",
     "ablation_permuted": "error of decoder(μ of another subject) over that of decoder(μ)",
     "r2": "R² on held-out subjects of the best of four probes of all latents: ridge and kernel, "
