@@ -47,7 +47,7 @@ Array = NDArray[np.float64]
 Row = dict[str, object]
 
 DATA = Path(__file__).parent / "data"
-FINISHED = [DATA / "breastmnist", DATA / "mnist", *sorted((DATA / "operators").glob("*"))]
+FINISHED = sorted((DATA / "operators").glob("*"))
 """Folders of finished sweeps."""
 CLASSICAL = sorted((DATA / "classical").glob("*"))
 """Folders of Tikhonov and Wiener with forty data seeds."""
