@@ -76,7 +76,7 @@ def test_draws_agree_with_quadrature(monkeypatch: pytest.MonkeyPatch):
     table = _noisy(0.05 + 5.0 * sizes**-0.5, seeds=3, noise=0.05)
     exponents = [0.45, 0.8]
     monkeypatch.setattr(module, "_plausible_powers", lambda *_: grid_of_powers(exponents))
-    curve = forecast(sizes, table, broken_share=0.0, power_share=0.0, draws=60_000)
+    curve = forecast(sizes, table, broken_share=0.0, late_share=0.0, power_share=0.0, draws=60_000)
     expected = _quadrature(sizes, table, exponents)
     assert 0.1 < expected["share"] < 0.9  # otherwise the weights would not be tested
     # a draw follows the first exponent where its floor does
@@ -100,7 +100,7 @@ def test_an_almost_noiseless_curve_is_continued(floor: float, amplitude: float, 
     def law(n):
         return floor + amplitude * np.asarray(n) ** -exponent
 
-    curve = forecast(SIZES, _noisy(law(SIZES), 3, 1e-4), broken_share=0.0)
+    curve = forecast(SIZES, _noisy(law(SIZES), 3, 1e-4), broken_share=0.0, late_share=0.0)
     low, n, high = _arrival(curve, float(law(1024.0)))
     assert low < 1024 * 1.001  # paths are tabulated, 12 points per octave
     assert high > 1024 / 1.001
@@ -165,6 +165,18 @@ def test_a_floor_that_data_exclude_is_never_drawn():
     """Its weight is zero in floating point, so that there is nothing to draw from."""
     curve = forecast(SIZES, _noisy(0.95 + 1.6 / SIZES, 40, 0.001))
     assert (curve.floor > 0.9).all()
+
+
+def test_a_late_fall_is_possible_and_nothing_more():
+    """Of a curve that is flat so far no N is named, and none of those beyond the data excluded."""
+    late = 0.5 / (1 + (SIZES / 512) ** 2)
+    low, _, high = _arrival(forecast(SIZES[:3], _noisy(late[:3], 3, 0.005)), float(late[-1]))
+    assert low < SIZES[-1]
+    assert high == inf
+    sure, _, _ = _arrival(
+        forecast(SIZES[:3], _noisy(late[:3], 3, 0.005), late_share=0.0), float(late[-1])
+    )
+    assert sure > low
 
 
 def test_equal_values_everywhere():

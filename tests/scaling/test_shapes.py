@@ -14,12 +14,13 @@ from latens.scaling.shapes import (
     Shapes,
     broken_shapes,
     grid_of_powers,
+    late_shapes,
     mixed,
     power_shapes,
     powers_between,
 )
 
-EVERY = mixed([power_shapes(), broken_shapes(32, 4096)], [0.6, 0.4])
+EVERY = mixed([power_shapes(), broken_shapes(32, 4096), late_shapes(32, 4096)], [0.5, 0.4, 0.1])
 
 
 def _one(before: float, after: float, place: float) -> Shapes:
@@ -35,7 +36,9 @@ def test_weights_are_anchored_and_fall():
     np.testing.assert_allclose(ends, np.tile([1.0, 0.0], (len(w), 1)), atol=1e-12)
 
 
-@pytest.mark.parametrize(("before", "after", "place"), [(0.5, 0.5, 1.0), (0.3, 1.2, 200.0)])
+@pytest.mark.parametrize(
+    ("before", "after", "place"), [(0.5, 0.5, 1.0), (0.3, 1.2, 200.0), (0.0, 1.2, 200.0)]
+)
 def test_a_curve_from_its_weights_is_the_curve_of_the_law(
     before: float, after: float, place: float
 ):
@@ -70,7 +73,7 @@ def test_the_prior_is_the_stated_one():
     assert stats.kstest(exponents, expected.cdf).statistic < 0.01
     assert expected.ppf([0.05, 0.95]) == pytest.approx([0.27, 3.7], rel=0.02)
     assert EVERY.prior.sum() == pytest.approx(1)
-    assert EVERY.prior[EVERY.before != EVERY.after].sum() == pytest.approx(0.4)
+    assert EVERY.prior[EVERY.before != EVERY.after].sum() == pytest.approx(0.5)
 
 
 def test_a_finer_grid_has_the_mass_of_its_range():

@@ -23,6 +23,7 @@ from latens.scaling.curve_posterior import FixedFloor, FreeFloor
 from latens.scaling.shapes import (
     Shapes,
     broken_shapes,
+    late_shapes,
     mixed,
     power_shapes,
     powers_between,
@@ -32,6 +33,9 @@ Array = NDArray[np.float64]
 
 BROKEN_SHARE = 0.3
 """Prior probability that the law breaks between the smallest size and the end of the horizon."""
+
+LATE_SHARE = 0.1
+"""Prior probability that the law is flat at first and falls from somewhere in that range on."""
 
 POWER_SHARE = 0.2
 """Prior probability that an error vanishes with enough data: a floor of exactly zero."""
@@ -59,7 +63,7 @@ class Forecast:
         start, end: f at the smallest and at the largest size of the data, `(S,)`.
         paths: w on the grid, `(S, G)`: f = end + (start − end) · w.
         floor: f at N = ∞, `(S,)`.
-        broken: Posterior probability of a broken law.
+        broken: Posterior probability of a broken or a late law.
     """
 
     sizes: Array
@@ -123,6 +127,7 @@ def forecast(
     table: Array,
     floor_minimum: float = 0.0,
     broken_share: float = BROKEN_SHARE,
+    late_share: float = LATE_SHARE,
     power_share: float = POWER_SHARE,
     draws: int = DRAWS,
     seed: int = 0,
@@ -135,6 +140,7 @@ def forecast(
             where a data seed has no usable cell.
         floor_minimum: Smallest possible value of E_∞: 0 for errors, −∞ for signed distances.
         broken_share: Prior probability of a broken law.
+        late_share: Prior probability of a late one.
         power_share: Prior probability that the floor is the smallest possible value exactly;
             without effect on signed distances, which have none.
         draws: Number of draws.
@@ -156,9 +162,10 @@ def forecast(
     if not (np.diff(sizes) > 0).all() or not sizes[0] > 0:
         raise DataError("sizes", "positive and ascending", sizes.tolist(), "Sort the sizes.")
     first, last = float(sizes[0]), float(sizes[-1])
-    shares = [1 - broken_share, broken_share]
+    shares = [1 - broken_share - late_share, broken_share, late_share]
     powers = _plausible_powers(sizes, table, floor_minimum)
-    shapes = mixed([powers, broken_shapes(first, HORIZON * last)], shares)
+    bent = broken_shapes(first, HORIZON * last), late_shapes(first, HORIZON * last)
+    shapes = mixed([powers, *bent], shares)
     parts = _parts(sizes, table, shapes, floor_minimum, power_share)
     shares = [1 - power_share, power_share] if len(parts) == 2 else [1.0]
     logs = [part.log_weights + np.log(share) for part, share in zip(parts, shares, strict=True)]

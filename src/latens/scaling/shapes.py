@@ -2,9 +2,11 @@
 
     power     g(N) = N^−α
     broken    g(N) = N^−α₁ (1 + (N/d)^(1/s))^(−(α₂ − α₁) s)
+    late      the same with α₁ = 0
 
 A curve is f(N) = E_∞ + a g(N). The broken law has exponent α₁ well below N = d and α₂ well
-above; it is the form of Caballero et al. with one break.
+above; it is the form of Caballero et al. with one break. A late law is flat at first, the
+small-data region of Hestness et al.: calibration errors of networks often begin so.
 
 Every exponent has the prior log α ~ N(0, 0.8²), 90 % in [.27, 3.7]. What a finite number of
 samples adds to the error of a regular estimator is of the order 1/N (variance-limited learning,
@@ -127,6 +129,19 @@ def broken_shapes(first: float, last: float, count: int = 10, places: int = 6) -
     keep = before != after
     kept = int(keep.sum())
     return Shapes(before[keep], after[keep], place[keep], np.full(kept, 1 / kept))
+
+
+def late_shapes(first: float, last: float, count: int = 10, places: int = 8) -> Shapes:
+    """Laws that are flat up to a place between two sizes and fall from there on.
+
+    Args:
+        first, last: Smallest and largest N at which the fall begins, uniform in log N.
+        count: Quantiles of the prior of the exponent.
+        places: Positions.
+    """
+    at = np.geomspace(first, last, 2 * places + 1)[1::2]
+    after, place = (a.ravel() for a in np.meshgrid(_quantiles(count), at, indexing="ij"))
+    return Shapes(np.zeros(len(after)), after, place, np.full(len(after), 1 / len(after)))
 
 
 def grid_of_powers(exponents: ArrayLike) -> Shapes:
