@@ -51,6 +51,17 @@ FINISHED = sorted((DATA / "operators").glob("*"))
 """Folders of finished sweeps."""
 CLASSICAL = sorted((DATA / "classical").glob("*"))
 """Folders of Tikhonov and Wiener with forty data seeds."""
+ACCURACY = (
+    "mse",
+    "nmse",
+    "psnr",
+    "ssim",
+    "crps",
+    "energy_score",
+    "interval_score",
+    "variogram_score",
+)
+"""Metrics that fall with the error; the others are of the uncertainty."""
 GROUPS = (3, 5, 10, 20)
 """Data seeds of each sweep that forty are divided into."""
 KNOWN = (1.0, 0.01)
@@ -142,7 +153,7 @@ def noisy(rng: np.random.Generator, n: Array, law: Array, seeds: int) -> Array:
 
 
 def finished(folders: list[Path]) -> Iterator[Row]:
-    """Finished sweeps, together, by folder, by solver and by metric."""
+    """Finished sweeps, together, by folder, solver, metric and what is measured."""
     found: list[tuple[str, str, str, BackTest]] = []
     for folder in folders:
         metrics, definitions = _tables(folder)
@@ -156,6 +167,10 @@ def finished(folders: list[Path]) -> Iterator[Row]:
         for name in sorted({entry[column] for entry in found}):
             tests = [entry[3] for entry in found if entry[column] == name]
             yield _row(f"finished, {kind} {name}", tests)
+    for name in sorted({entry[1] for entry in found}):
+        for word, wanted in (("accuracy", True), ("uncertainty", False)):
+            mine = [test for _, s, m, test in found if s == name and (m in ACCURACY) == wanted]
+            yield _row(f"finished, {word} of {name}", mine)
 
 
 def classical() -> Iterator[Row]:
