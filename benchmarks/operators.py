@@ -117,15 +117,16 @@ def write_page(runs: Path) -> None:
             file = Path(folder.description["config"]["data"]["init_args"]["path"])
             report = page.replace(str(file), file.name)
             (DOCS / "report-breastmnist.html").write_text(report)
-        images = folder.description["config"]["checked_images"]
+        config = folder.description["config"]
+        images, steps = config["checked_images"], config["training"]["max_steps"]
         minutes = pd.read_csv(folder.path / "cost.csv")["seconds"].sum() / 60
         parts += [
             f"## {name.replace('-', ': ')}",
             table(results),
             f"![Learning curves](operators/{picture.name})",
             trust(folder),
-            f"*{minutes:.0f} minutes of the clock, summed over jobs; "
-            f"deep checks on {images} images.*",
+            f"*Up to {steps} steps per stage; {minutes:.0f} minutes of the clock, summed over "
+            f"jobs; deep checks on {images} images.*",
         ]
     (DOCS / "operators.md").write_text("\n\n".join([INTRODUCTION.rstrip(), *parts]) + "\n")
 
