@@ -104,7 +104,7 @@ def correlation(loc: torch.Tensor) -> float:
 
 def main() -> None:
     """Train every arm, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--only", default="", help="part of the names of the arms")
