@@ -5,7 +5,8 @@
 Two traps and four recipes on 4 × 16³ scans of 320 phantom subjects with more than 50 factors, 64
 latents, the same network, budget and seeds. `mean` is the loss "mean squared error + KL": a
 Gaussian decoder of variance D/2. `learned` is the evidence bound with a learned scale of each
-modality. For DIP-VAE-II three estimates of the penalty meet at batches of 4. Writes
+modality. For DIP-VAE-II three estimates of the penalty meet at batches of 4 and 16, with weights
+in nats and after the division by D. Writes
 `benchmarks/data/collapse.json` and prints a table.
 """
 
@@ -34,6 +35,8 @@ from latens.training.volumes import VolumeData
 
 RESULTS = Path(__file__).parent / "data" / "collapse.json"
 DIM, SIZE, COUNT, HELD_OUT = 64, 16, 400, 80
+AFTER = {"": 1.0, ", λ after the division by D": float(4 * SIZE**3)}
+KINDS = {"plain squares": "plain", "U-statistic": "squares", "buffered": "buffered"}
 MODALITIES = ("t1c", "t1n", "t2f", "t2w")
 
 
@@ -61,9 +64,12 @@ def mean_squares(control: KLControl = KLControl()) -> VolumeVAE:  # noqa: B008
     return model
 
 
-def dip_vae(kind: str) -> VolumeVAE:
-    """DIP-VAE-II with one of the three estimates."""
-    settings = Dip(10.0, 5.0, estimator="squares" if kind == "plain" else kind)  # pyright: ignore
+def dip_vae(kind: str, start: int, times: float) -> VolumeVAE:
+    """DIP-VAE-II with one of the three estimates, λ = 10 and 5 nats times a factor, from a step on
+    that the ramp doubles.
+    """
+    estimator = "squares" if kind == "plain" else kind
+    settings = Dip(10 * times, 5 * times, start, start, estimator)  # pyright: ignore
     model = vae(dip=settings)
     if kind == "plain":
         model.dip = PlainSquares(DIM, settings)
@@ -86,9 +92,13 @@ def arms(steps: int) -> dict[str, tuple[Callable[[], VolumeVAE], int]]:
         "learned, 4 cycles": (partial(vae, cycles), 16),
         "learned, capacity 40": (partial(vae, capacity), 16),
         "learned, batches of 4": (vae, 4),
-        "learned, DIP, plain squares, batches of 4": (partial(dip_vae, "plain"), 4),
-        "learned, DIP, U-statistic, batches of 4": (partial(dip_vae, "squares"), 4),
-        "learned, DIP, buffered, batches of 4": (partial(dip_vae, "buffered"), 4),
+        **{
+            f"learned, DIP, {word}, batches of {rows}{after}": (make, rows)
+            for after, times in AFTER.items()
+            for rows in (4, 16)
+            for word, kind in KINDS.items()
+            for make in [partial(dip_vae, kind, steps // 4, times)]
+        },
     }
 
 

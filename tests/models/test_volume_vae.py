@@ -63,19 +63,19 @@ def test_the_bound_of_a_plain_vae():
 def test_dip_is_the_penalty_of_the_encoder_and_ramps():
     dip = Dip(3.0, 2.0, start=10, ramp=4, estimator="squares")
     model = made(VolumeVAE(SHAPE, dim=5, architecture=NETS, dip=dip))
-    plain = -model.terms("elbo", X, Y, noise(), None).elbo.mean() / 288
+    plain = -model.terms("elbo", X, Y, noise(), None).elbo.mean() / 576
     q = model.encode(X)
     found = squares(q.mean, q.variance)
     for step, share in ((0, 0.0), (9, 0.0), (10, 0.25), (13, 1.0), (99, 1.0)):
         terms = model.training_terms("elbo", X, Y, noise(), None, step)
-        expected = plain + share * (3 * found.off_diagonal + 2 * found.diagonal)
-        torch.testing.assert_close(reduce_terms(terms, 288), expected)
+        cost = share * (3 * found.off_diagonal + 2 * found.diagonal) / 576
+        expected = plain + cost
+        torch.testing.assert_close(reduce_terms(terms, 576), expected)
         assert model.schedule(step)["sched/lambda_od"] == pytest.approx(3 * share)
         assert model.schedule(step)["sched/lambda_d"] == pytest.approx(2 * share)
-        cost = share * (3 * found.off_diagonal + 2 * found.diagonal)
         assert model.watched(terms)["cov_penalty"] == pytest.approx(float(cost.detach()), abs=1e-6)
     final = model.terms("elbo", X, Y, noise(), None)
-    torch.testing.assert_close(reduce_terms(final, 288), expected)
+    torch.testing.assert_close(reduce_terms(final, 576), expected)
 
 
 def test_the_buffer_belongs_to_the_weights_and_rests_outside_training():

@@ -5,11 +5,12 @@
     q(z | x) = N(μ(x), diag σ(x)²)
 
     objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))   over D elements, β = 1
-                − λ_od ‖offdiag Cov z‖² − λ_d ‖diag Cov z − 1‖²        with `dip`, after the
-                                                                       division by D
+                − λ_od ‖offdiag Cov z‖² − λ_d ‖diag Cov z − 1‖²        with `dip`
 
 With the scale learned, log p(x | z) weighs D log σ against the KL, and no latent that explains
-the volume is given up. What `control` does to the KL is for training alone.
+the volume is given up. What `control` does to the KL is for training alone. All of it is divided
+by D, the penalty as well: λ weighs squares of covariances against nats, as Kumar et al. have it.
+Added after the division, the same λ would weigh D times as much, and leave the decoder no code.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -168,7 +169,8 @@ class VolumeVAE(Model):
         """Weights of the task terms at an optimiser step; the noise floor is only watched."""
         if self.dip is None:
             return {}
-        return {**self.dip.settings.weights(step), "dip_floor": 0.0}
+        weights = self.dip.settings.weights(step)
+        return {**{name: w / self.event_size for name, w in weights.items()}, "dip_floor": 0.0}
 
     @property
     def schedule_steps(self) -> int:

@@ -16,7 +16,7 @@ Estimator = Literal["squares", "buffered"]
 
 @dataclass(frozen=True)
 class Dip:
-    """Weights of λ_od ‖offdiag Cov z‖²_F + λ_d ‖diag Cov z − 1‖², added after the division by D.
+    """Weights of λ_od ‖offdiag Cov z‖²_F + λ_d ‖diag Cov z − 1‖², nats of a whole volume.
 
     Args:
         off_diagonal: λ_od.
