@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from matplotlib import rc_context
 
 from latens.reporting.figures import learning_curves
 from latens.reporting.results import read_results
@@ -117,7 +118,8 @@ def write_page(runs: Path) -> None:
         learning_curves(*drawn, shown, results.notes).savefig(picture, dpi=130)
         if name == EXAMPLE:
             figure = learning_curves(*drawn, SHOWN_FIRST, results.notes)
-            figure.savefig(DOCS / "learning-curves.svg")
+            with rc_context({"svg.hashsalt": "latens"}):  # the same file at every drawing
+                figure.savefig(DOCS / "learning-curves.svg", metadata={"Date": None})
             page = folder.report_file.read_text()
             file = Path(folder.description["config"]["data"]["init_args"]["path"])
             report = page.replace(str(file), file.name)
