@@ -4,8 +4,8 @@
         --checks "[calibration,stability,null_space,ambiguity,reliability]"
     python benchmarks/checks.py RUN
 
-Prints for every check and solver of a finished run the seconds it took, median over N, and the
-seconds that `latens.studies.expected` foresees on this machine. Rows go to
+Prints for every check and solver of a finished run, this or another, the seconds it took, median
+over N, and the seconds that `latens.studies.expected` foresees on this machine. Rows go to
 `benchmarks/data/checks.json`.
 """
 

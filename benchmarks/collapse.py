@@ -93,11 +93,13 @@ def arms(steps: int) -> dict[str, tuple[Callable[[], VolumeVAE], int]]:
         "learned, capacity 40": (partial(vae, capacity), 16),
         "learned, batches of 4": (vae, 4),
         **{
-            f"learned, DIP, {word}, batches of {rows}{after}": (make, rows)
+            f"learned, DIP, {word}, batches of {rows}{after}": (
+                partial(dip_vae, kind, steps // 4, times),
+                rows,
+            )
             for after, times in AFTER.items()
             for rows in (4, 16)
             for word, kind in KINDS.items()
-            for make in [partial(dip_vae, kind, steps // 4, times)]
         },
     }
 

@@ -46,7 +46,8 @@ FORECASTERS: dict[str, tuple[str, Target]] = {
 """Forecaster of the study and the visit that it forecasts, by the name of its row."""
 
 STUDY = Growth(min_visits=MIN_VISITS)
-ONE = Growth(min_visits=MIN_VISITS, members=1)
+OTHERS = {"latent ODE, one member": Growth(min_visits=MIN_VISITS, members=1)}
+"""Studies of the rows that are not of the first one."""
 
 
 def lesions(folder: Path, limit: float | None = None) -> VolumeSeries:
@@ -97,7 +98,7 @@ def main() -> None:
         reference = reference or cross_validate(
             STUDY.maker(*FORECASTERS["last value"]), series, min_visits=MIN_VISITS
         )
-        begin, study = time.perf_counter(), ONE if name.endswith("one member") else STUDY
+        begin, study = time.perf_counter(), OTHERS.get(name, STUDY)
         scores = (
             reference
             if name == "last value"

@@ -5,7 +5,8 @@
 simulates sweeps with known laws, repeats the back-test on finished sweeps (run folders, or folders
 with a metrics.csv; by default those of `benchmarks/data`) and on classical estimators with forty
 data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Ten minutes of one
-core, and five more with `--sensitivity`, which repeats the finished sweeps with other priors.
+core, and ten more with `--sensitivity`, which repeats finished and classical sweeps with other
+priors, with and without laws that fall late.
 
 The classical estimators cost nothing to train, so that their sweep can be repeated: forty data
 seeds are thirteen sweeps of three, or four of ten. Their law is known, α = 1, and the back-test is
@@ -27,6 +28,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from math import inf, isfinite
 from pathlib import Path
 
@@ -35,7 +37,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from numpy.typing import NDArray
 
-from latens.scaling import BackTest, back_test
+from latens.scaling import BackTest, back_test, back_tests, forecasts
 from latens.scaling import shapes as priors
 from latens.scaling.back_tests import quarter_of
 from latens.scaling.shapes import SHARPNESS
@@ -64,6 +66,7 @@ ACCURACY = (
 """Metrics that fall with the error; the others are of the uncertainty."""
 GROUPS = (3, 5, 10, 20)
 """Data seeds of each sweep that forty are divided into."""
+OWN = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
 KNOWN = (1.0, 0.01)
 """Median and log-spread of somebody who knows that α = 1."""
 RUNS = 150
@@ -176,41 +179,50 @@ def finished(folders: list[Path]) -> Iterator[Row]:
 def classical() -> Iterator[Row]:
     """Classical estimators, in disjoint groups of data seeds; with the prior, and α known."""
     for folder in CLASSICAL:
-        metrics, definitions = _tables(folder)
-        curves = list(learning_curves(metrics, definitions, list(definitions["metric"])))
         for count in GROUPS:
-            for words, prior in (("", None), (", α = 1 known", KNOWN)):
-                with under(prior):
-                    tests = [
-                        test
-                        for curve in curves
-                        for start in range(0, len(curve.table) - count + 1, count)
-                        for test in back_test(
-                            curve.sizes,
-                            curve.table[start : start + count],
-                            curve.scale.floor_minimum,
-                        )
-                    ]
-                yield _row(f"classical, {folder.name}, {count} data seeds{words}", tests)
+            name = f"classical, {folder.name}, {count} data seeds"
+            yield _row(name, grouped(folder, count))
+            with under(KNOWN):
+                yield _row(f"{name}, α = 1 known", grouped(folder, count))
+
+
+def grouped(folder: Path, count: int) -> list[BackTest]:
+    """Back-tests of a sweep whose data seeds are divided into smaller ones."""
+    metrics, definitions = _tables(folder)
+    return [
+        test
+        for curve in learning_curves(metrics, definitions, list(definitions["metric"]))
+        for start in range(0, len(curve.table) - count + 1, count)
+        for test in back_test(
+            curve.sizes, curve.table[start : start + count], curve.scale.floor_minimum
+        )
+    ]
 
 
 @contextmanager
-def under(prior: tuple[float, float] | None) -> Iterator[None]:
-    """Another prior of the exponent, its median and log-spread; null for that of the library."""
-    kept = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
+def under(prior: tuple[float, float], late: float = forecasts.LATE_SHARE) -> Iterator[None]:
+    """A prior of the exponent, its median and log-spread, and the share of laws that fall late."""
+    own = back_tests.forecast
     try:
-        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = prior or kept
+        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = prior
+        back_tests.forecast = partial(forecasts.forecast, late_share=late)
         yield
     finally:
-        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = kept
+        priors.MEDIAN_EXPONENT, priors.LOG_SPREAD = OWN
+        back_tests.forecast = own
 
 
 def sensitivity(folders: list[Path]) -> Iterator[Row]:
-    """The finished sweeps under other priors of the exponent."""
-    for median, spread in PRIORS:
-        with under((median, spread)):
-            row = next(finished(folders))
-        yield {**row, "experiment": f"finished, all, prior median {median}, spread {spread}"}
+    """Finished and classical sweeps under other priors."""
+    for prior in PRIORS:
+        for late in (0.0, forecasts.LATE_SHARE):
+            words = f", prior median {prior[0]}, spread {prior[1]}, late {late}"
+            with under(prior, late):
+                for row in finished(folders):
+                    if row["experiment"].split()[1] in ("all", "accuracy", "uncertainty"):
+                        yield {**row, "experiment": f"{row['experiment']}{words}"}
+                for folder in CLASSICAL:
+                    yield _row(f"classical, {folder.name}{words}", grouped(folder, GROUPS[0]))
 
 
 def _tables(folder: Path):

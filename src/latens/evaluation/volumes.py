@@ -247,9 +247,10 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
 
 def _mean(volumes: Tensor) -> Tensor:
     """Mean volume `(*signal)`, float32, of volumes that may lie on a disk."""
-    starts = range(0, len(volumes), BLOCK)
-    sums = [volumes[slice(start, start + BLOCK)].double().sum(0) for start in starts]
-    return (torch.stack(sums).sum(0) / len(volumes)).float()
+    total = torch.zeros(volumes.shape[1:], dtype=torch.float64)
+    for start in range(0, len(volumes), BLOCK):
+        total += volumes[slice(start, start + BLOCK)].double().sum(0)
+    return (total / len(volumes)).float()
 
 
 def _read(

@@ -52,6 +52,7 @@ from latens.distributions import NoiseStream, diagonal_normal, draw
 from latens.errors import DataError
 from latens.models.base import Model
 from latens.models.mixture_settings import Prior, Terms, check_settings
+from latens.models.mixture_tasks import compares, with_comparisons, with_usage
 from latens.nets.components import Decoder, DenseEncoder, Embedding
 from latens.nets.conv import Trunk
 from latens.nets.jitter import NUMBERS, Jitter
@@ -59,15 +60,7 @@ from latens.nets.scale import SharedScale
 from latens.objectives import LossTerms
 from latens.objectives.heteroscedastic import beta_nll, faithful
 from latens.objectives.legacy import legacy, legacy_mean
-from latens.objectives.mixture import (
-    component_kl,
-    invariance_loss,
-    pseudo_label_loss,
-    summed_out_terms,
-    supervised_loss,
-    usage_dirichlet_loss,
-    usage_entropy_loss,
-)
+from latens.objectives.mixture import component_kl, summed_out_terms
 from latens.problems import InverseProblem
 from latens.types import Shape
 
@@ -273,7 +266,7 @@ class MixtureVAE(Model):
             problem: Not used.
             step: Not used.
         """
-        views, compared = x, any(getattr(self.settings, name) > 0 for name in TASKS)
+        views, compared = x, compares(self.settings)
         if compared:  # images and their copies in one pass
             copies = self.jitter(x, noise.uniform((len(x), NUMBERS), x.dtype))
             views = torch.cat([x, copies])  # (2 B, *signal)
@@ -281,8 +274,12 @@ class MixtureVAE(Model):
         log_component, *other = self._components(h).split(len(x))  # (B, K) each
         self._count(log_component, y)
         terms = self._bound(x, h[: len(x)], log_component, noise, self._objective)
-        terms = self._with_usage(terms, log_component)
-        return self._with_task_terms(terms, y, log_component, *other) if compared else terms
+        terms = with_usage(terms, self.settings, log_component)
+        if not compared:
+            return terms
+        return with_comparisons(
+            terms, self.settings, y, log_component, *other, log_class=self.log_class
+        )
 
     def watched(self, terms: LossTerms) -> dict[str, float]:
         """Likelihood, divergences and task terms of a training batch."""
@@ -368,34 +365,3 @@ class MixtureVAE(Model):
 
     def _with_scale(self, terms: LossTerms, scale_part: Tensor) -> LossTerms:
         return terms.adding("scale", -scale_part / self.event_size, 1.0)
-
-    def _with_usage(self, terms: LossTerms, log_component: Tensor) -> LossTerms:
-        settings, component = self.settings, log_component.exp()
-        if settings.usage_weight == 0:
-            return terms
-        if settings.usage == "entropy":
-            loss = usage_entropy_loss(component)
-        else:
-            loss = usage_dirichlet_loss(component, settings.concentration)
-        return terms.adding("usage", loss, settings.usage_weight)
-
-    def _with_task_terms(
-        self, terms: LossTerms, y: Tensor, log_component: Tensor, other: Tensor
-    ) -> LossTerms:
-        """Terms that compare images with their copies, log q(c | x) and log q(c | T x)."""
-        settings, log_class = self.settings, self.log_class(other)
-        tasks = {
-            "supervised": lambda: supervised_loss(log_class, y),
-            "invariance": lambda: invariance_loss(log_component.exp(), other.exp()),
-            "pseudo_label": lambda: pseudo_label_loss(
-                self.log_class(log_component).exp(), log_class, settings.threshold
-            ),
-        }
-        for name, loss in tasks.items():
-            if getattr(settings, name) > 0:
-                terms = terms.adding(name, loss(), getattr(settings, name))
-        return terms
-
-
-TASKS = ("supervised", "invariance", "pseudo_label")
-"""Terms that need a jittered copy of the images."""

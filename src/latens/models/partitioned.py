@@ -5,9 +5,9 @@
     x ~ N(D(z), σ_c²),   q(z | x) = N(μ(x), diag σ(x)²)
     μ_rest(x) = m + P (h_rest(x) − m),   P Cov(h_rest, t) = 0          h: head of the encoder
 
-    objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))                              over D
+    objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))  −  DIP                      over D
                 + w E_q[Σ_j log N(t_j; z_j, s_j²)] − u [mask term]
-                − v Σ_parts dCor²(μ_rest, μ_part)  −  DIP                       after the division
+                − v Σ_parts dCor²(μ_rest, μ_part)                               after the division
 
 The aligned latents are read from a mask that the model makes itself and is taught, since the known
 quantities are those of a mask (`latens.nets.lesion_reader`). With u = 0 there is no such reader,
