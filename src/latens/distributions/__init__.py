@@ -11,6 +11,7 @@ from latens.distributions.draw import (
 from latens.distributions.flow import RefinedNormal
 from latens.distributions.noise import NoiseStream, Purpose, row_noise
 from latens.distributions.reading import Reading
+from latens.distributions.truncated import normal_below
 
 __all__ = [
     "IsotropicNormal",
@@ -23,5 +24,6 @@ __all__ = [
     "draw_foreign",
     "isotropic_log_prob",
     "mixture_moments",
+    "normal_below",
     "row_noise",
 ]

@@ -6,7 +6,8 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.special import logsumexp
+from scipy.stats import multivariate_normal, norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern, WhiteKernel
 
@@ -169,6 +170,36 @@ def test_a_patient_alone_has_the_likelihood_it_has_among_others() -> None:
     for row in range(len(series)):
         alone = model.log_likelihood(model.theta, series.take([row]))
         torch.testing.assert_close(alone, together[[row]], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("log_sigma", [0.0, -0.5, -1.0, -1.5])
+def test_censored_readings_that_are_a_surprise(log_sigma: float) -> None:
+    """A lesion of 9000 mm³ that is gone at the next two visits, 6 to 28 standard deviations below
+    what was expected, against an integral over the first of them; and the gradient.
+    """
+    volumes = [26_000.0, 16_000.0, 11_000.0, 9_000.0, 0.0, 0.0]
+    times = [0.0, 60.0, 100.0, 145.0, 185.0, 235.0]
+    series = series_from_visits(["gone"] * 6, times, volumes, limit=LIMIT)
+    model = MixedEffects()
+    model.unit = (3.0, 0.8, 40.0)
+    model.theta = parameters(MixedEffects)
+    model.theta[0], model.theta[5] = log_sigma, -3.0
+    loc, cov = joint(model, series, 0, [])
+    y = series.log_volumes[0, :4].numpy()
+    gain = np.linalg.solve(cov[:4, :4], cov[:4]).T
+    expected = multivariate_normal.logpdf(y, loc[:4], cov[:4, :4]) + 4 * math.log(0.8)
+    mean, cov = (loc + gain @ (y - loc[:4]))[4:], (cov - gain @ cov[:4])[4:, 4:]
+    first = math.log(LIMIT) - np.linspace(0, 3, 300_001)
+    slope = cov[0, 1] / cov[0, 0]
+    rest = math.sqrt(cov[1, 1] - slope * cov[0, 1])
+    log_density = norm.logpdf(first, mean[0], math.sqrt(cov[0, 0]))
+    log_density += norm.logcdf(math.log(LIMIT), mean[1] + slope * (first - mean[0]), rest)
+    expected += logsumexp(log_density) + math.log(1e-5)
+    found = model.log_likelihood(model.theta, series)
+    # 64 points leave an error of a few percent of so small a probability.
+    assert float(found[0]) == pytest.approx(expected, abs=0.05)
+    theta = model.theta.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda p: model.log_likelihood(p, series), theta, rtol=1e-4)
 
 
 def test_lines_below_the_limit_are_found_and_not_bent() -> None:

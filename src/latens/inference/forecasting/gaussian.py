@@ -34,6 +34,7 @@ import torch
 from torch import Tensor
 
 from latens.data import VolumeSeries
+from latens.distributions import normal_below
 from latens.inference.forecasting.forecast import (
     Forecast,
     Forecaster,
@@ -46,7 +47,6 @@ _POINTS = 64
 """Points of the integral over the censored readings of a patient."""
 _COLUMNS = 64
 """Points are made for so many readings at a time: those of a reading do not depend on how many."""
-_LEAST = 1e-290
 
 
 @lru_cache(maxsize=4)
@@ -214,9 +214,11 @@ def _unseen(factor: Tensor, residual: Tensor, censored: Tensor) -> tuple[Tensor,
     for j, hidden in enumerate(censored.unbind(1)):
         known = (factor[:, j, :j] * e).sum(-1)  # (S, B)
         bound = (residual[:, j] - known) / factor[:, j, j]
-        below = (points[:, j, None] * torch.special.ndtr(bound)).clamp(min=_LEAST)
         log_weights = log_weights + torch.where(hidden, torch.special.log_ndtr(bound), 0.0)
-        place = torch.where(hidden, torch.special.ndtri(below), bound)
+        within = torch.where(
+            hidden, bound, 0.0
+        )  # so that no gradient of a seen reading is infinite
+        place = torch.where(hidden, normal_below(within, points[:, j, None]), bound)
         e = torch.cat([e, place[..., None]], -1)
     return e, log_weights
 
