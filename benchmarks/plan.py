@@ -4,7 +4,9 @@
 
 simulates sweeps with known laws, repeats the back-test on finished sweeps (run folders, or folders
 with a metrics.csv; by default those of `benchmarks/data`) and on classical estimators with forty
-data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Ten minutes of one
+data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Targets are what the
+whole curve gives at the sizes beyond the quarter, or shares of the value at its end, which are
+fixed before anything beyond it is seen. Ten minutes of one
 core, and ten more with `--sensitivity`, which repeats finished and classical sweeps with other
 priors, with and without laws that fall late.
 
@@ -69,6 +71,8 @@ GROUPS = (3, 5, 10, 20)
 OWN = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
 KNOWN = (1.0, 0.01)
 """Median and log-spread of somebody who knows that α = 1."""
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
+"""Targets that the quarter fixes: these shares of what it has reached."""
 RUNS = 150
 """Simulated sweeps of each design."""
 
@@ -93,6 +97,7 @@ def main() -> None:
     rows = [_shown(row) for row in simulated()]
     folders = options.runs or FINISHED
     rows += [_shown(row) for row in finished(folders)]
+    rows += [_shown(row) for row in fixed(folders)]
     rows += [_shown(row) for row in classical()]
     if options.sensitivity:
         rows += [_shown(row) for row in sensitivity(folders)]
@@ -155,16 +160,34 @@ def noisy(rng: np.random.Generator, n: Array, law: Array, seeds: int) -> Array:
     return law * (1 + NOISE * (n / n[0]) ** -DECAY * errors)
 
 
-def finished(folders: list[Path]) -> Iterator[Row]:
-    """Finished sweeps, together, by folder, solver, metric and what is measured."""
+def targets_of(
+    folders: list[Path], shares: tuple[float, ...] | None = None
+) -> list[tuple[str, str, str, BackTest]]:
+    """Folder, solver, metric and back-test of every target."""
     found: list[tuple[str, str, str, BackTest]] = []
     for folder in folders:
         metrics, definitions = _tables(folder)
         names = [n for n in definitions["metric"] if n != "interval_width"]
         for curve in learning_curves(metrics, definitions, names):
             if curve.followed and quarter_of(curve.sizes).sum() >= 3:
-                tests = back_test(curve.sizes, curve.table, curve.scale.floor_minimum)
+                minimum = curve.scale.floor_minimum
+                tests = back_test(curve.sizes, curve.table, minimum, shares=shares)
                 found += [(folder.name, curve.solver, curve.metric, test) for test in tests]
+    return found
+
+
+def fixed(folders: list[Path]) -> Iterator[Row]:
+    """Finished sweeps, targets that the quarter fixes: together, and by folder."""
+    found = targets_of(folders, SHARES)
+    yield _row("finished, shares of the quarter", [test for *_, test in found])
+    for name in sorted({entry[0] for entry in found}):
+        tests = [entry[3] for entry in found if entry[0] == name]
+        yield _row(f"finished, shares of the quarter, {name}", tests)
+
+
+def finished(folders: list[Path]) -> Iterator[Row]:
+    """Finished sweeps, together, by folder, solver, metric and what is measured."""
+    found = targets_of(folders)
     yield _row("finished, all", [test for *_, test in found])
     for column, kind in ((0, "sweep"), (1, "solver"), (2, "metric")):
         for name in sorted({entry[column] for entry in found}):

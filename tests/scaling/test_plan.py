@@ -161,6 +161,32 @@ def test_a_back_test_sees_the_quarter_alone():
     assert changed[1].foretold > tests[1].foretold
 
 
+def test_targets_that_the_quarter_fixes():
+    table = _table(FALLING, 0.003)
+    shares = (0.9, 0.7, 0.01)
+    tests = back_test(SIZES, table, shares=shares)
+    value = table[:, 3].mean()
+    assert [t.target / value for t in tests] == pytest.approx(shares, rel=0.02)
+    law = 0.1 + 5 * np.geomspace(32, 1e4, 4000) ** -0.7
+    for test in tests[:2]:
+        reached = np.geomspace(32, 1e4, 4000)[np.argmax(law <= test.target)]
+        assert test.found == pytest.approx(reached, rel=0.1)
+    assert [t.counts for t in tests] == [True, True, False]
+    later = table.copy()
+    later[:, 4:] = later[:, 4:] * 0.9
+    changed = back_test(SIZES, later, shares=shares)
+    assert [t.target for t in changed] == [t.target for t in tests]
+    assert [t.foretold for t in changed] == [t.foretold for t in tests]
+    assert changed[1].found < tests[1].found
+
+
+def test_a_distance_below_zero_shrinks_towards_it():
+    tests = back_test(SIZES, _table(-2 * SIZES**-0.7, 0.002), -inf, shares=(0.7,))
+    assert tests[0].target < 0
+    assert tests[0].counts
+    assert tests[0].found == pytest.approx(256 * 0.7 ** (-1 / 0.7), rel=0.1)
+
+
 def test_flat_curves_do_not_count_and_short_ones_are_not_tested():
     flat = back_test(SIZES, _table(np.full(6, 0.3), 0.02))
     assert len(flat) == 2

@@ -1,14 +1,17 @@
 """Would the smallest quarter of a sweep have foretold the rest?
 
 The sizes up to N_max/4 are fitted as if the others did not exist. Targets are the values of the
-curve that all sizes give at the sizes beyond the quarter; the N at which the whole sweep reaches
-each is then compared with the N that the quarter foretold. Both are of the same test images, so
-their error does not enter.
+curve that all sizes give at the sizes beyond the quarter, or shares of its value at the last size
+of the quarter, which nothing later has a part in. The N at which the whole sweep reaches each is
+then compared with the N that the quarter foretold. Both are of the same test images, so their
+error does not enter.
 
 A target counts where the whole sweep itself finds its N, with an interval no wider than a factor
-of `PINNED`: elsewhere there is no N to compare with (the curve is flat, or noise).
+of `PINNED`, and if it is a share, beyond the quarter and among the sizes: elsewhere there is no N
+to compare with (the curve is flat, or noise, or does not get there).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, log2
 
@@ -68,7 +71,11 @@ def quarter_of(sizes: Array) -> NDArray[np.bool_]:
 
 
 def back_test(
-    sizes: Array, table: Array, floor_minimum: float = 0.0, level: float = LEVEL
+    sizes: Array,
+    table: Array,
+    floor_minimum: float = 0.0,
+    level: float = LEVEL,
+    shares: Sequence[float] | None = None,
 ) -> list[BackTest]:
     """Back-test of one learning curve.
 
@@ -77,10 +84,12 @@ def back_test(
         table: Mean over initialisations for each data seed and size, `(k, J)`.
         floor_minimum: Smallest possible value of the floor.
         level: Nominal coverage.
+        shares: Targets as shares of the value at the last size of the quarter, by the quarter;
+            default: values of the whole curve at the later sizes.
 
     Returns:
-        One per size beyond the quarter; none if the quarter has fewer than three sizes or a
-        data seed has no value there.
+        One per target; none if the quarter has fewer than three sizes or a data seed has no
+        value there.
     """
     quarter = quarter_of(sizes)
     early = table[:, quarter]
@@ -90,12 +99,18 @@ def back_test(
     whole = forecast(sizes, table, floor_minimum)
     part = forecast(sizes[quarter], early, floor_minimum)
     falls = float(np.median(whole.start - whole.end)) >= 0
-    curves, results = whole.curves(), []
-    for size in sizes[~quarter]:
-        target = float(np.median(_at(whole, curves, float(size))))
+    if shares is None:
+        curves = whole.curves()
+        targets = [float(np.median(_at(whole, curves, float(n)))) for n in sizes[~quarter]]
+    else:
+        value = float(np.median(part.end))
+        falls, targets = value >= 0, [value * share for share in shares]  # distances that shrink
+    results = []
+    for target in targets:
         found, found_lower, found_upper = _arrival(whole, target, falls, level)
         foretold, lower, upper = _arrival(part, target, falls, level)
         counts = sizes[0] < found_lower and found_upper <= PINNED * found_lower
+        counts = counts and (shares is None or sizes[quarter][-1] < found <= sizes[-1])
         results.append(
             BackTest(target, found, found_lower, found_upper, foretold, lower, upper, bool(counts))
         )
