@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,12 +12,15 @@ from latens.errors import LatensError
 from latens.evaluation import (
     KernelWidth,
     LostSamples,
+    LostShare,
     MagnitudeNoise,
     NoiseLevel,
     OtherImages,
     PhotonNoise,
+    applicable_shifts,
 )
 from latens.problems import (
+    Chain,
     Composition,
     Downsampling,
     FourierSampling,
@@ -126,6 +130,87 @@ def test_lost_samples_of_inpainting_and_mri():
     assert shift.strength == pytest.approx(other.mask.numel() / int(other.mask.sum()))
 
 
+def after_blur(kind, last):
+    return kind(SHAPE, [lambda s: GaussianBlur(s, 1.0), lambda _: last])
+
+
+POINTS = np.s_[:]
+SAMPLING = {
+    # operator, one place of each line of its mask, lines that are lost
+    "pixels": (Inpainting(SHAPE, 0.5), POINTS, 32),
+    "lines of pixels": (Inpainting(SHAPE, 0.5, "lines"), np.s_[:, :1], 2),
+    "lines of k-space": (FourierSampling(SHAPE, 2.0), np.s_[:1], 2),
+    "rows of k-space": (FourierSampling(SHAPE, 2.0, axis=0), np.s_[:, :1], 2),
+    "points of k-space": (FourierSampling(SHAPE, 4.0, pattern="points"), POINTS, 16),
+    "coils": (FourierSampling(SHAPE, 2.0, coils=3), np.s_[:1], 2),
+    "all frequencies": (FourierSampling(SHAPE, mask=torch.ones(16, 16)), POINTS, 64),
+    "after a blur": (after_blur(Composition, Inpainting(SHAPE, 0.5)), POINTS, 32),
+    "after something else": (after_blur(Chain, Inpainting(SHAPE, 0.5)), POINTS, 32),
+}
+
+
+@pytest.mark.parametrize("name", list(SAMPLING))
+def test_a_quarter_of_the_own_samples_is_lost(name):
+    """Whole lines where the mask skips lines; what is left is what was measured anyway."""
+    operator, lines, lost = SAMPLING[name]
+    shown, problem, shift = images(), gaussian(operator), LostShare(0.25, seed=1)
+    y = shift.apply(shown, problem, 3).y
+    usual = NoiseLevel(1.0).apply(shown, problem, 3).y
+    kept = (y != 0).any(0)
+    assert torch.equal(y[:, kept], usual[:, kept])
+    assert (y[:, ~kept] == 0).all()
+    # every place of the mask by its number, as the operator orders them
+    sampling = getattr(operator, "steps", [operator])[-1]
+    places = torch.arange(256.0).reshape(16, 16).expand(sampling.grid_shape)
+    index = sampling.from_grid(places).long()
+    remains = torch.zeros(256, dtype=torch.bool)
+    remains[index[kept]] = True
+    remains = remains.reshape(16, 16)
+    assert (remains <= sampling.mask).all()
+    assert int(sampling.mask[lines].sum() - remains[lines].sum()) == lost
+    assert torch.equal(remains, remains[lines].expand_as(remains))
+    if isinstance(sampling, FourierSampling):
+        assert remains[8, 8]
+    again, other = (LostShare(0.25, s).apply(shown, problem, 3).y for s in (1, 2))
+    assert torch.equal(again, y)
+    assert not torch.equal(other, y)
+
+
+def test_frequency_zero_is_never_lost():
+    problem = gaussian(FourierSampling(SHAPE, 4.0))
+    for seed in range(8):
+        y = LostShare(0.7, seed).apply(images(), problem, 0).y
+        image = problem.operator.A_adjoint(y)
+        torch.testing.assert_close(
+            image.mean((1, 2, 3)), images().x.mean((1, 2, 3)), atol=3e-3, rtol=0
+        )
+
+
+def names(shown, problem, others=()):
+    return [shift.name for shift in applicable_shifts(shown, problem, others)]
+
+
+def test_the_usual_shifts_of_a_problem():
+    lost, blurred = "share of samples lost", "kernel width"
+    for operator in (Inpainting(SHAPE, 0.5), FourierSampling(SHAPE, 2.0)):
+        assert lost in names(images(), gaussian(operator))
+        assert blurred not in names(images(), gaussian(operator))
+    both = names(images(), gaussian(after_blur(Composition, Inpainting(SHAPE, 0.5))))
+    assert {lost, blurred, "noise level", "images: inverted contrast"} <= set(both)
+    assert lost not in names(images(), gaussian())
+    other = Phantoms((16, 16), 9).load()
+    assert names(images(), gaussian(), [other])[-1] == f"images: {other.name}"
+
+
+def test_a_shift_must_apply_to_every_image():
+    """Photons of the first image, which is bright, cannot be counted in the second."""
+    x = images(2).x
+    x[1] -= 1.0
+    shown = ImageSet(x, data_range=(-1, 2))
+    assert "photon noise" in names(shown.select([0]), gaussian())
+    assert not {"photon noise", "magnitude noise"} & set(names(shown, gaussian()))
+
+
 def test_other_images():
     other = Phantoms((16, 16), 9).load()
     problem = gaussian()
@@ -159,6 +244,11 @@ WRONG = {
     "images of another size": lambda: OtherImages(Phantoms((8, 8), 9).load()).apply(
         images(), gaussian(), 0
     ),
+    "lost share of a blur": lambda: LostShare().apply(images(), gaussian(), 0),
+    "one sample": lambda: LostShare().apply(
+        images(), gaussian(Inpainting(SHAPE, mask=torch.eye(256)[0].reshape(16, 16))), 0
+    ),
+    "all samples": lambda: LostShare(1.0),
     "factor 0": lambda: NoiseLevel(0.0),
     "infinite factor": lambda: KernelWidth(math.inf),
     "all photons": lambda: PhotonNoise(1.0),

@@ -21,7 +21,6 @@ from latens.evaluation.checks import (
     Checked,
     Donor,
     Subject,
-    applicable_shifts,
     run_check,
     save_check,
 )
@@ -68,6 +67,7 @@ from latens.evaluation.save import (
 from latens.evaluation.shifts import (
     KernelWidth,
     LostSamples,
+    LostShare,
     MagnitudeNoise,
     NoiseLevel,
     OtherImages,
@@ -83,6 +83,9 @@ from latens.evaluation.stability import (
 )
 from latens.evaluation.strangeness import (
     strangeness,
+)
+from latens.evaluation.usual_shifts import (
+    applicable_shifts,
 )
 from latens.scaling import (
     ScalingFit,
@@ -104,6 +107,7 @@ __all__ = [
     "Interval",
     "KernelWidth",
     "LostSamples",
+    "LostShare",
     "MagnitudeNoise",
     "NoiseLevel",
     "NullSpace",

@@ -21,21 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.data import ImageSet
-from latens.errors import ConfigError, ShapeError, UnsupportedError
+from latens.errors import UnsupportedError
 from latens.evaluation.ambiguity import measure_ambiguity
 from latens.evaluation.calibration import calibration_tests
 from latens.evaluation.evaluate import Cell, Evaluation
 from latens.evaluation.measure import Context, Examples, Rows, pictured
 from latens.evaluation.null_space import measure_null_space
 from latens.evaluation.reliability import reliability
-from latens.evaluation.shifts import (
-    KernelWidth,
-    MagnitudeNoise,
-    NoiseLevel,
-    OtherImages,
-    PhotonNoise,
-    Shift,
-)
 from latens.evaluation.stability import (
     StabilitySettings,
     can_be_attacked,
@@ -43,6 +35,7 @@ from latens.evaluation.stability import (
     measure_transfer,
     worst_disturbance,
 )
+from latens.evaluation.usual_shifts import applicable_shifts
 from latens.inference import CLASSICAL, Solver
 from latens.models import Latent
 from latens.problems import InverseProblem, LinearOperator
@@ -109,6 +102,8 @@ class Subject:
         pairs: Signals and measurements of the subset that the solver was made from, or others of
             the same kind; None leaves out the baseline that is attacked beside the solver.
         donor: Whose worst cases are tried where the solver cannot be differentiated.
+        others: Sets of images of another kind, of the same shape and in the same units, that
+            `reliability` shows to the solver.
     """
 
     cell: Cell
@@ -119,6 +114,7 @@ class Subject:
     keys: tuple[int, ...]
     pairs: tuple[Tensor, Tensor] | None = None
     donor: Donor | None = None
+    others: tuple[ImageSet, ...] = ()
 
 
 CONVERGED = Outcome(Status.CONVERGED)
@@ -286,7 +282,7 @@ def _ambiguity(subject: Subject) -> Checked:
 
 def _reliability(subject: Subject) -> Checked:
     problem = _known(subject)
-    shifts = applicable_shifts(subject.images, problem)
+    shifts = applicable_shifts(subject.images, problem, subject.others)
     found = reliability(subject.cell, subject.solver, subject.images, subject.context, shifts)
     return Checked(tables={SHIFTS.name: found.table}, curves={RISK_COVERAGE.name: found.curves})
 
@@ -298,32 +294,6 @@ CHECKS: dict[str, Callable[[Subject], Checked]] = {
     "ambiguity": _ambiguity,
     "reliability": _reliability,
 }
-
-
-def applicable_shifts(images: ImageSet, problem: InverseProblem) -> list[Shift]:
-    """Those of the usual shifts that make sense for a problem."""
-    low, high = images.data_range
-    inverted = ImageSet(
-        low + high - images.x,
-        data_range=images.data_range,
-        groups=images.groups,
-        name="inverted contrast",
-    )
-    usual: list[Shift] = [
-        KernelWidth(1.5),
-        NoiseLevel(2.0),
-        PhotonNoise(),
-        MagnitudeNoise(),
-        OtherImages(inverted),
-    ]
-    found = []
-    for shift in usual:
-        try:
-            shift.apply(images.select(range(1)), problem, 0)
-        except (ConfigError, ShapeError, UnsupportedError):  # or larger than the image
-            continue
-        found.append(shift)
-    return found
 
 
 def run_check(name: Check, subject: Subject) -> tuple[Checked, Outcome]:

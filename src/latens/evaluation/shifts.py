@@ -10,9 +10,11 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from latens.data import ImageSet
+from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.evaluation.evaluate import simulate
 from latens.problems import (
+    Chain,
     Composition,
     FourierSampling,
     GaussianBlur,
@@ -291,6 +293,78 @@ class LostSamples(Shift):
         measured = _measured(images, problem, seed)
         assert measured.y is not None
         return replace(measured, y=measured.y * kept)
+
+
+@dataclass(frozen=True)
+class LostShare(Shift):
+    """A share of the samples that the solver counts on were not measured and read 0.
+
+    Which ones is drawn. Where a mask skips whole lines, whole lines are lost. Frequency 0 of a
+    `FourierSampling` is kept: nobody overlooks an image that lost its mean.
+
+    Args:
+        share: Share of the sampled places (or lines) that is lost, in (0, 1).
+        seed: Of the draw.
+    """
+
+    share: float = 0.25
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ConfigError("share", "a share in (0, 1)", self.share, "Use 0.25.")
+
+    @property
+    def name(self) -> str:
+        """Share of samples lost."""
+        return "share of samples lost"
+
+    @property
+    def strength(self) -> float:
+        """`share`."""
+        return self.share
+
+    def apply(self, images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
+        """The measurements, 0 at the lost places; `seed` is that of their noise."""
+        sampling = _sampling(problem.operator)
+        thinner = sampling.with_mask(self._thinned(sampling))
+        return LostSamples(thinner).apply(images, problem, seed)
+
+    def _thinned(self, sampling: FourierSampling | Inpainting) -> Tensor:
+        """The mask of the operator with fewer places, `(*spatial)`."""
+        mask = sampling.mask.cpu()
+        axes = [a for a in range(mask.ndim) if not bool((mask == mask.narrow(a, 0, 1)).all())]
+        axes = axes or list(range(mask.ndim))  # nothing is skipped: single places
+        drawn = mask[tuple(slice(None) if a in axes else slice(0, 1) for a in range(mask.ndim))]
+        open_to_loss = drawn.clone()
+        if isinstance(sampling, FourierSampling):
+            open_to_loss[tuple(n // 2 for n in drawn.shape)] = False
+        places = open_to_loss.flatten().nonzero()[:, 0]
+        count = max(1, round(self.share * int(drawn.sum())))
+        if count > len(places) or count == int(drawn.sum()):
+            raise UnsupportedError(
+                "operator",
+                f"a mask of which {count} places or lines can be lost",
+                f"{len(places)}",
+                "Use another shift.",
+            )
+        order = NoiseStream(self.seed, Purpose.PERTURBATION).permutation(len(places))
+        kept = drawn.flatten()
+        kept[places[order[:count]]] = False
+        return kept.reshape(drawn.shape).expand(mask.shape).contiguous()
+
+
+def _sampling(operator: Operator) -> FourierSampling | Inpainting:
+    """The operator that samples, which is the last step of several."""
+    last = operator.steps[-1] if isinstance(operator, Composition | Chain) else operator
+    if isinstance(last, FourierSampling | Inpainting):
+        return last
+    raise UnsupportedError(
+        "operator",
+        "a FourierSampling or Inpainting, alone or as the last step of several",
+        type(operator).__name__,
+        "Use another shift.",
+    )
 
 
 @dataclass(frozen=True)
