@@ -60,7 +60,7 @@ class Scarcity:
         operator: Measurement operator; the shape of the signal is filled in. None if it is
             unknown, which needs data that bring their measurements.
         noise: Noise model; None if it is unknown. A model whose level is left out is estimated
-            from the pairs of each subset.
+            from the training and validation pairs of each subset.
         models: Models to train, by the name that tables show.
         ensembles: Names of models of which an ensemble over initialisations is evaluated too.
         baselines: Classical algorithms evaluated beside the models.
@@ -236,7 +236,10 @@ class Scarcity:
         corpus = self.corpus
         if corpus.problem is None or corpus.problem.noise.is_known:
             return corpus.problem
-        return estimated(corpus.problem, *corpus.pairs(self.subset(n, data_seed).indices))
+        subset = self.subset(n, data_seed)
+        # The promise of calibrated intervals holds where no part of a solver saw their pairs.
+        used = np.concatenate([subset.train, subset.validation])
+        return estimated(corpus.problem, *corpus.pairs(used))
 
     def subset(self, n: int, data_seed: int) -> Subset:
         """The subset of a size and data seed, with its roles."""
