@@ -24,12 +24,21 @@ def _value(solver: str, metric: str, n: float) -> float:
         "nmse": error,
         "psnr": 12 - 10 * np.log10(error),
         "coverage_region": 0.94 - 3.0 * n**-0.7,  # .92 at N = 1285
+        "worst_over_baseline": 1.0 + 6.0 * n**-0.5,  # 1.5 at N = 144
+        "worst_error": 0.2,
     }[metric]
 
 
-def _write(folder: Path, sizes: tuple[int, ...] = SIZES, seeds: int = 4) -> store.RunFolder:
-    """Tables of two solvers whose laws are known, and of one that uses no training data."""
-    run, rng = store.RunFolder.create(folder, IDENTITY), np.random.default_rng(0)
+def _write(
+    folder: Path, sizes: tuple[int, ...] = SIZES, seeds: int = 4, checked: int = 0
+) -> store.RunFolder:
+    """Tables of two solvers whose laws are known, and of one that uses no training data.
+
+    Of `checked` data seeds the first was checked for stability at three sizes, and so on.
+    """
+    config = {**IDENTITY["config"], "checked_data_seeds": max(checked, 1)}
+    run = store.RunFolder.create(folder, {**IDENTITY, "config": config})
+    rng = np.random.default_rng(0)
     cells = [
         (solver, n, seed, init, metric)
         for solver in ("unet", "cvae")
@@ -40,10 +49,13 @@ def _write(folder: Path, sizes: tuple[int, ...] = SIZES, seeds: int = 4) -> stor
         if not (solver == "unet" and metric == "coverage_region")
     ]
     cells += [("tv", 0, 0, None, "nmse")]
+    three = (sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1])
+    names = ("worst_over_baseline", "worst_error")
+    cells += [("unet", n, s, 0, name) for n in three for s in range(checked) for name in names]
     metrics, curves = [], {}
     for solver, n, seed, init, metric in cells:
         truth = 0.2 if solver == "tv" else _value(solver, metric, n)
-        scale = {"nmse": 0.01 * truth, "psnr": 0.05, "coverage_region": 0.001}[metric]
+        scale = {"nmse": 0.01 * truth, "psnr": 0.05}.get(metric, 0.001)
         value = float(truth + scale * rng.standard_normal())
         key = {"solver": solver, "n": n, "metric": metric}
         ends = {"lower": value - scale, "upper": value + scale, "level": 0.95}
@@ -61,7 +73,7 @@ def _write(folder: Path, sizes: tuple[int, ...] = SIZES, seeds: int = 4) -> stor
     store.write_csv(
         run.tables / "metric_definitions.csv",
         store.METRIC_DEFINITIONS,
-        definitions_of(["nmse", "psnr", "coverage_region"]),
+        definitions_of({metric for _, _, _, _, metric in cells}),
     )
     return run
 
@@ -236,6 +248,44 @@ def test_one_data_seed_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str
     run = _write(tmp_path / "run", seeds=1)
     assert main(["plan", str(run.path)]) == 0
     assert "One data seed. Run three data seeds or more." in capsys.readouterr().out
+
+
+STABLE = "unet", "worst_over_baseline<=1.5"
+
+
+@pytest.mark.usefixtures("unreported")
+def test_one_checked_data_seed_says_what_to_raise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = _write(tmp_path / "run", checked=1)
+    assert main(["plan", str(run.path)]) == 0
+    row = _rows(run)[STABLE]
+    assert (row["verdict"], row["purpose"]) == ("cannot say", "stability")
+    assert row["reason"] == "deep checks were made on one data seed"
+    assert row["advice"] == "Raise `checked_data_seeds` to 3 or more."
+    printed = capsys.readouterr().out
+    assert "Run three data seeds" not in printed  # it has four
+    assert "For stability" not in printed
+
+
+@pytest.mark.usefixtures("unreported")
+def test_checked_data_seeds_answer_for_stability(tmp_path: Path) -> None:
+    run = _write(tmp_path / "run", checked=3)
+    assert main(["plan", str(run.path)]) == 0
+    row = _rows(run)[STABLE]
+    assert row["verdict"] == "reached"
+    assert row["lower"] < 144 < row["upper"]
+    assert row["data_seeds"] == 3
+
+
+@pytest.mark.usefixtures("unreported")
+def test_without_the_check_the_command_for_it_is_named(
+    run: store.RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", str(run.path)]) == 0
+    printed = capsys.readouterr().out
+    assert "The run does not measure ace_region, spread_skill, worst_over_baseline" in printed
+    assert '--checks "[stability]" --checked_data_seeds 3' in printed
 
 
 def test_nothing_of_torch_is_imported(run: store.RunFolder) -> None:

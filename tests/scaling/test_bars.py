@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from latens.errors import ConfigError
+from latens.evaluation.trust import QUESTIONS
 from latens.scaling.bars import DEFAULT_BARS, Bar, parse_bar
 from latens.scaling.error_scale import error_scale
 
@@ -54,6 +55,13 @@ def test_other_forms_are_refused(text: str, fragment: str):
 def test_relative_bars():
     assert Bar("nmse", -inf, 1.1, relative=True).against(0.2) == Bar("nmse", -inf, 1.1 * 0.2)
     assert DEFAULT_BARS[0].against(7.0) is DEFAULT_BARS[0]
+
+
+def test_default_bars_ask_for_calibration_stability_and_accuracy():
+    assert {bar.purpose for bar in DEFAULT_BARS} == {"calibration", "stability", "accuracy"}
+    (stability,) = (bar for bar in DEFAULT_BARS if bar.purpose == "stability")
+    stable = next(question for question in QUESTIONS if question.name == "stable")
+    assert stability == Bar(stable.metric, stable.lower, stable.upper, purpose="stability")
 
 
 CASES = [

@@ -8,7 +8,7 @@ import pytest
 from latens.errors import ConfigError
 from latens.scaling.back_tests import PINNED, back_test
 from latens.scaling.forecasts import forecast
-from latens.scaling.plan import Answer, ImageError, answer, met_between, without_curve
+from latens.scaling.plan import Answer, Extent, ImageError, answer, met_between, without_curve
 
 SIZES = 32.0 * 2 ** np.arange(6)
 
@@ -133,6 +133,43 @@ def test_without_a_curve(sizes: list[float], seeds: int, verdict: str, fragment:
     said = without_curve(np.array(sizes), np.full((seeds, len(sizes)), 0.4), -inf, 0.3)
     assert (said.verdict, said.reason) == (verdict, fragment)
     assert isnan(said.n)
+
+
+@pytest.mark.parametrize(
+    ("extent", "sizes", "reason", "advice"),
+    [
+        (Extent(5, 1), 5, "one data seed", "Run three data seeds or more."),
+        (
+            Extent(5, 3, 1),
+            3,
+            "deep checks were made on one data seed",
+            "`checked_data_seeds` to 3",
+        ),
+        (Extent(5, 1, 1), 3, "deep checks were made on one", "and `data_seeds` with it"),
+        (Extent(5, 3, 3), 3, "measured on one of 3 checked data seeds", "what is missing"),
+        (Extent(5, 3), 5, "measured on one of 3 data seeds", "what is missing"),
+        (Extent(2, 3), 2, "2 sizes", "Run three sizes or more."),
+        (Extent(5, 3), 2, "measured at 2 of 5 sizes", "Add sizes"),
+        (Extent(5, 3, 3), 2, "measured at 2 of the three sizes that are checked", "Add sizes"),
+    ],
+)
+def test_what_would_help_depends_on_what_the_run_has(
+    extent: Extent, sizes: int, reason: str, advice: str
+):
+    there = 32.0 * 2 ** np.arange(sizes)
+    said = without_curve(there, np.full((1, sizes), 0.4), -inf, 0.3, extent=extent)
+    assert said.verdict == "cannot say"
+    assert said.reason.startswith(reason)
+    assert advice in said.advice
+    assert ("Run three data seeds" in said.advice) == (extent.data_seeds == 1 and sizes == 5)
+
+
+def test_checked_data_seeds_are_named_where_more_of_them_help():
+    table = _table(np.full(3, 0.3), 0.05, seeds=2)
+    curve = forecast(SIZES[:3], table)
+    said = answer(curve, table, -inf, 0.3, extent=Extent(5, 3, 2))
+    assert said.advice.startswith("More checked data seeds (5 instead of 2), or measure N = 256")
+    assert answer(curve, table, -inf, 0.3).advice.startswith("More data seeds (5 instead of 2)")
 
 
 def test_errors():

@@ -6,7 +6,7 @@ from latens.scaling.criteria import LAWS, best_law, law_criteria
 from latens.scaling.error_scale import ErrorScale, error_scale
 from latens.scaling.fit import Parameter, ScalingFit, fit_scaling, seed_table
 from latens.scaling.forecasts import HORIZON, Forecast, forecast
-from latens.scaling.plan import Answer, ImageError, answer, without_curve
+from latens.scaling.plan import Answer, Extent, ImageError, answer, without_curve
 
 __all__ = [
     "DEFAULT_BARS",
@@ -16,6 +16,7 @@ __all__ = [
     "BackTest",
     "Bar",
     "ErrorScale",
+    "Extent",
     "Forecast",
     "ImageError",
     "Parameter",

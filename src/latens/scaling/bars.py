@@ -30,7 +30,7 @@ class Bar:
         lower, upper: Range, unit of the metric; infinite where it has no end. For a relative
             bar they are factors of the best value until `against` has been applied.
         relative: Whether the finite end is a factor of the best solver's value.
-        purpose: `calibration`, `accuracy` or `given`.
+        purpose: `calibration`, `stability`, `accuracy` or `given`.
     """
 
     metric: str
@@ -58,11 +58,13 @@ DEFAULT_BARS: tuple[Bar, ...] = (
     Bar("ace_region", -inf, 0.05, purpose="calibration"),
     Bar("coverage_region", 0.92, 0.98, purpose="calibration"),
     Bar("spread_skill", 0.9, 1.1, purpose="calibration"),
+    Bar("worst_over_baseline", -inf, 1.5, purpose="stability"),
     Bar("nmse", -inf, 1.1, relative=True, purpose="accuracy"),
 )
 """Bars of a plan without others: region means covered as often as stated, to within .05 on average
-over the levels and .03 at 95 %; spread within a tenth of the error; squared error within a tenth
-of that of the best solver of the run at its largest N."""
+over the levels and .03 at 95 %; spread within a tenth of the error; worst-case error at most half
+above that of Tikhonov's reconstruction, attacked alike; squared error within a tenth of that of
+the best solver of the run at its largest N."""
 
 
 def parse_bar(text: str, metrics: Collection[str]) -> Bar:

@@ -54,6 +54,50 @@ class ImageError:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """What a run has beside one of its curves: it tells what more would help.
+
+    Args:
+        sizes: Training sizes of the run.
+        data_seeds: Its data seeds.
+        checked: Data seeds of which deep checks were made, at three sizes, where the metric is
+            one of theirs; 0 for another metric.
+    """
+
+    sizes: int = 0
+    data_seeds: int = 0
+    checked: int = 0
+
+    @property
+    def seeds(self) -> str:
+        """What the data seeds of the curve are, in words."""
+        return "checked data seeds" if self.checked else "data seeds"
+
+    def lacking_sizes(self, measured: int) -> tuple[str, str]:
+        """Reason and advice for a curve of fewer than three sizes."""
+        if self.sizes < 3:
+            return f"{measured} sizes", "Run three sizes or more."
+        of = "the three sizes that are checked" if self.checked else f"{self.sizes} sizes"
+        advice = "Add sizes, or see in the report what is missing at the others."
+        return f"measured at {measured} of {of}", advice
+
+    def lacking_seeds(self) -> tuple[str, str]:
+        """Reason and advice for a curve of one data seed."""
+        if self.checked == 1:
+            more = ", and `data_seeds` with it" if self.data_seeds < 3 else ""
+            advice = f"Raise `checked_data_seeds` to 3 or more{more}."
+            return "deep checks were made on one data seed", advice
+        if self.data_seeds < 2:
+            return "one data seed", "Run three data seeds or more."
+        reason = f"measured on one of {self.checked or self.data_seeds} {self.seeds}"
+        return reason, "See in the report what is missing on the others."
+
+
+ALONE = Extent()
+"""A curve of which no run is known."""
+
+
+@dataclass(frozen=True)
 class Answer:
     """When a bar is met.
 
@@ -110,6 +154,7 @@ def answer(
     images: ImageError | None = None,
     level: float = LEVEL,
     seed: int = 0,
+    extent: Extent = ALONE,
 ) -> Answer:
     """When a learning curve meets a bar.
 
@@ -124,6 +169,7 @@ def answer(
             images.
         level: Nominal coverage.
         seed: Seed of the draws of the image error.
+        extent: What the run has, for the advice.
 
     Raises:
         ConfigError: If the range is empty or without an end, or the level is no probability.
@@ -132,16 +178,21 @@ def answer(
         raise ConfigError("lower", "a range with a finite end", (lower, upper), "Give one bar.")
     if not 0 < level < 1:
         raise ConfigError("level", "a probability in (0, 1)", level, "Use 0.9, not 90.")
-    said = _judged(curve, table, (lower, upper), images, level, seed)
+    said = _judged(curve, table, (lower, upper), images, level, seed, extent)
     if said.verdict == UNKNOWN and images is not None:
-        alone = _judged(curve, table, (lower, upper), None, level, seed)
+        alone = _judged(curve, table, (lower, upper), None, level, seed, extent)
         if alone.verdict != UNKNOWN:
             return replace(said, advice="More test images: on these alone it would be settled.")
     return said
 
 
 def without_curve(
-    sizes: Array, table: Array, lower: float, upper: float, level: float = LEVEL
+    sizes: Array,
+    table: Array,
+    lower: float,
+    upper: float,
+    level: float = LEVEL,
+    extent: Extent = ALONE,
 ) -> Answer:
     """Answer where no curve can be followed: no training data, too few sizes or data seeds.
 
@@ -150,6 +201,7 @@ def without_curve(
         table: Values, `(k, J)`.
         lower, upper: Range that the curve must lie in.
         level: Nominal coverage that the answer would have had.
+        extent: What the run has, for the reason and the advice.
     """
     if len(sizes) == 1 and sizes[0] == 0:
         value = float(np.nanmean(table))
@@ -158,10 +210,7 @@ def without_curve(
             NO_DATA, level=level, met=float(inside), reason="met" if inside else "not met"
         )
     trained = int((np.asarray(sizes) > 0).sum())
-    if trained < 3:
-        reason, advice = f"{trained} sizes", "Run three sizes or more."
-    else:
-        reason, advice = "one data seed", "Run three data seeds or more."
+    reason, advice = extent.lacking_sizes(trained) if trained < 3 else extent.lacking_seeds()
     return Answer(UNKNOWN, level=level, reason=reason, advice=advice)
 
 
@@ -172,6 +221,7 @@ def _judged(
     images: ImageError | None,
     level: float,
     seed: int,
+    extent: Extent,
 ) -> Answer:
     """The answer with this image error."""
     bounds = _bounds(len(curve.start), *bar, images, seed)
@@ -191,9 +241,9 @@ def _judged(
         warning = f"may be lost near N = {_round(later)}" if later < inf else ""
         return Answer(THROUGHOUT, nan, 0.0, top, level, met, reason=warning)
     if n == inf or (bottom == 0 and top == inf):
-        reason, advice = _open(curve, bottom, top), _advice(curve)
+        reason, advice = _open(curve, bottom, top), _advice(curve, extent)
         return Answer(UNKNOWN, nan, bottom, top, level, met, reason=reason, advice=advice)
-    advice = _advice(curve) if top == inf else ""
+    advice = _advice(curve, extent) if top == inf else ""
     reason = f"no upper end up to N = {curve.horizon:.0f}" if top == inf else ""
     return Answer(REACHED, n, bottom, top, level, met, reason=reason, advice=advice)
 
@@ -245,10 +295,10 @@ def _quantiles(n: Array, tail: float) -> tuple[float, float, float]:
     return float(middle), float(bottom), float(top)
 
 
-def _advice(curve: Forecast) -> str:
+def _advice(curve: Forecast, extent: Extent) -> str:
     size = f"measure N = {2 * float(curve.sizes[-1]):.0f}"
     if curve.data_seeds < ENOUGH_SEEDS:
-        return f"More data seeds ({ENOUGH_SEEDS} instead of {curve.data_seeds}), or {size}."
+        return f"More {extent.seeds} ({ENOUGH_SEEDS} instead of {curve.data_seeds}), or {size}."
     return f"{size[0].upper()}{size[1:]}."
 
 

@@ -30,6 +30,7 @@ class Curve:
         table: Errors, mean over initialisations for each data seed and size, `(k, J)`.
         values: The same as metric values.
         images: Error from the test images, relative to or in units of the error.
+        section: Section of the report that shows the metric.
     """
 
     solver: str
@@ -39,6 +40,7 @@ class Curve:
     table: Array
     values: Array
     images: ImageError | None
+    section: str
 
     @property
     def followed(self) -> bool:
@@ -84,10 +86,11 @@ def learning_curves(
         scale = error_scale(said["better"], float(said["target"]), said["unit"], mine["value"])
         for solver, cells in mine.groupby("solver", sort=True):
             trained = cells.loc[cells["n"] > 0]
-            yield _curve(str(solver), name, scale, trained if len(trained) else cells)
+            kept = trained if len(trained) else cells
+            yield _curve(str(solver), name, scale, kept, str(said["section"]))
 
 
-def _curve(solver: str, metric: str, scale: ErrorScale, cells: Any) -> Curve:
+def _curve(solver: str, metric: str, scale: ErrorScale, cells: Any, section: str) -> Curve:
     init = cells["init_seed"].fillna(-1).to_numpy(dtype=int)
     data = cells["data_seed"].to_numpy()
     n = cells["n"].to_numpy(dtype=float)
@@ -102,6 +105,7 @@ def _curve(solver: str, metric: str, scale: ErrorScale, cells: Any) -> Curve:
         scale.error(values),
         values,
         _image_error(cells, scale, float(np.nanmean(values[:, -1]))),
+        section,
     )
 
 

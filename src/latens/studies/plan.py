@@ -1,6 +1,7 @@
 """Tables of a plan: at which N each bar is met, and the back-test of such answers. No torch."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from latens.scaling import (
     DEFAULT_BARS,
     BackTest,
     Bar,
+    Extent,
     Forecast,
     answer,
     back_test,
@@ -24,6 +26,9 @@ from latens.studies.curves import Curve, learning_curves
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CHECKED = ("Stability", "Range and null space")
+"""Sections whose metrics are of deep checks."""
 
 BAND_STEP = 3
 """Every how many points of the grid of a forecast the band is tabulated."""
@@ -51,6 +56,7 @@ def plan_tables(
     definitions: "pd.DataFrame",
     bars: Sequence[Bar],
     level: float,
+    checked: int = 0,
 ) -> "dict[str, pd.DataFrame]":
     """When each bar is met, the forecasts behind that, and the criteria of the laws.
 
@@ -59,6 +65,8 @@ def plan_tables(
         definitions: Table METRIC_DEFINITIONS.
         bars: What to plan for.
         level: Nominal coverage of the intervals of N and of the bands.
+        checked: Data seeds of which deep checks were made, `checked_data_seeds` of a study; 0
+            where it has no such setting.
 
     Returns:
         Tables PLAN, PLAN_BAND and PLAN_LAWS by name.
@@ -78,12 +86,15 @@ def plan_tables(
         )
     counts: Any = metrics.groupby("solver")["images"].max()
     images = {str(solver): int(n) for solver, n in counts.items()}
+    trained = metrics.loc[metrics["n"] > 0]
+    run = Extent(trained["n"].nunique(), trained["data_seed"].nunique())
     rows: list[dict[str, Any]] = []
     bands: list[dict[str, Any]] = []
     laws: list[dict[str, Any]] = []
     for curve in found:
         key = {"solver": curve.solver, "metric": curve.metric}
         law, draws = "", None
+        extent = replace(run, checked=checked if curve.section in CHECKED else 0)
         if curve.followed:
             draws = forecast(curve.sizes, curve.table, curve.scale.floor_minimum)
             criteria = law_criteria(curve.sizes, curve.table, curve.scale.floor_minimum)
@@ -93,7 +104,7 @@ def plan_tables(
         for bar in bars:
             if bar.metric == curve.metric:
                 absolute = bar.against(_best(found, bar, images))
-                rows.append({**key, **_row(curve, bar, absolute, level, law, draws)})
+                rows.append({**key, **_row(curve, bar, absolute, level, law, draws, extent)})
     return {
         "plan": from_rows(rows, PLAN),
         "plan_band": from_rows(bands, PLAN_BAND),
@@ -149,16 +160,22 @@ def _best(found: Sequence[Curve], bar: Bar, images: Mapping[str, int]) -> float:
 
 
 def _row(
-    curve: Curve, bar: Bar, absolute: Bar, level: float, law: str, draws: Forecast | None
+    curve: Curve,
+    bar: Bar,
+    absolute: Bar,
+    level: float,
+    law: str,
+    draws: Forecast | None,
+    extent: Extent,
 ) -> dict[str, Any]:
     """Row of the table PLAN without solver and metric."""
     lower, upper = curve.scale.bounds(absolute)
     if draws is None:
-        said = without_curve(curve.sizes, curve.table, lower, upper, level)
+        said = without_curve(curve.sizes, curve.table, lower, upper, level, extent)
     else:
         # a relative bar compares solvers on the same images, whose error then cancels
         images = None if bar.relative else curve.images
-        said = answer(draws, curve.table, lower, upper, images, level)
+        said = answer(draws, curve.table, lower, upper, images, level, extent=extent)
     return {
         "bar": str(bar),
         "purpose": bar.purpose,

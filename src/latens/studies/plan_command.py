@@ -39,7 +39,9 @@ def plan_command(options: Namespace) -> int:
     present = sorted(set(metrics["metric"]) & set(definitions["metric"]))
     given = [parse_bar(text, present) for text in options.bar]
     bars = list(dict.fromkeys(given)) or default_bars(present)
-    tables = plan_tables(metrics, definitions, bars, options.level)
+    in_study = run.description["study"] == "scarcity"
+    checked = int(run.description["config"].get("checked_data_seeds", 1)) if in_study else 0
+    tables = plan_tables(metrics, definitions, bars, options.level, checked)
     if options.back_test:
         names = [name for name in present if name not in NOT_TESTED]
         tables["back_test"] = back_test_table(metrics, definitions, names, options.level)
@@ -54,6 +56,11 @@ def plan_command(options: Namespace) -> int:
     if left_out:
         names = ", ".join(bar.metric for bar in left_out)
         print(f"The run does not measure {names}; there is no plan for that.")
+    if in_study and left_out and "worst_error" not in present:
+        print(
+            "For stability under a linear operator, repeat the command of the run with "
+            '--checks "[stability]" --checked_data_seeds 3.'
+        )
     if options.back_test:
         print(back_test_text(run), end="")
     print(f"report: {write_report(run)}")
