@@ -39,6 +39,12 @@ def changed(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def phantoms(size: int) -> dict[str, Any]:
+    """Configuration of some square phantoms."""
+    arguments = {"size": [size, size], "count": 9}
+    return {"class_path": "latens.data.Phantoms", "init_args": arguments}
+
+
 BLUR = "latens.problems.GaussianBlur"
 CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "unknown key": (changed("sises", to=[16]), "Did you mean `sizes`?"),
@@ -73,6 +79,19 @@ CONFIGURATIONS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "too few images for a check": (
         lambda tree: tree.update(checks=["calibration"], checked_images=19),
         "20 or more for the check `calibration`",
+    ),
+    "checked seeds that are not run": (
+        changed("checked_data_seeds", to=2),
+        "at most `data_seeds` (1)",
+    ),
+    "no checked seeds": (changed("checked_data_seeds", to=0), "1 or more"),
+    "other images that nothing shows": (
+        lambda tree: tree.update(checks=["stability"], other_images=phantoms(16)),
+        "the check `reliability`",
+    ),
+    "other images of another size": (
+        lambda tree: tree.update(checks=["reliability"], other_images=phantoms(20)),
+        "images of shape (1, 16, 16), that of the data",
     ),
     "unknown baseline": (changed("baselines", to=["landweber"]), "baselines"),
     "baseline twice": (changed("baselines", to=["tikhonov", "tikhonov"]), "twice"),

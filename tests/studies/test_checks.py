@@ -12,7 +12,7 @@ from latens.data import ImageSet
 from latens.distributions import NoiseStream
 from latens.evaluation import Cell, Context, Donor, Subject, checks, run_check
 from latens.evaluation.stability import StabilitySettings, can_be_attacked
-from latens.inference import CLASSICAL, SAMPLERS, Amortised, Solver, load_calibration
+from latens.inference import CLASSICAL, SAMPLERS, Amortised, Ensemble, Solver, load_calibration
 from latens.metrics.catalogue import SECTIONS
 from latens.reporting import read_results
 from latens.reporting.checks import transfer_rows
@@ -28,7 +28,9 @@ from latens.store import (
 )
 from latens.studies.configure import construct
 from latens.studies.enumeration import UNATTACKED, units_of
-from latens.studies.expected import seconds_per_check
+from latens.studies.expected import expected_seconds, seconds_per_check, untrained_solver
+from latens.studies.load import solver_of
+from latens.studies.plan import CHECKED
 from latens.studies.scarcity import Scarcity
 from latens.studies.work import work
 from models.model_cases import make_model, make_pairs, make_problem
@@ -39,6 +41,9 @@ SMALL = [
     *tiny_study.FEW_STEPS,
     *("--data.count", "200", "--sizes", "[20,130]", "--test_images", "24"),
     *("--checked_images", "20", "--baselines", "[tikhonov]"),
+    *("--init_seeds", "2", "--ensembles", "[latent]"),
+    *("--other_images", "latens.data.Phantoms", "--other_images.size", "[16,16]"),
+    *("--other_images.count", "30", "--other_images.seed", "9"),
     *("--samplers", "[laplace]", "--sampled_images", "4"),
     *("--checks", "[calibration,stability,null_space,ambiguity,reliability]"),
 ]
@@ -87,6 +92,7 @@ def test_every_check_is_made_where_it_applies(run):
     shared = ("stability", "null_space", "reliability")
     checks = {
         "latent": (*shared, "calibration", "ambiguity"),
+        "latent_ensemble": (*shared, "calibration"),
         "tikhonov": shared,
         "latent_laplace": ("stability",),
     }
@@ -113,13 +119,43 @@ def test_their_metrics_join_the_curves(run):
 
 def test_tests_and_shifts_are_tabled(run):
     tests = pd.read_csv(run.tables / "tests.csv")
-    assert set(tests["solver"]) == {"latent"}
+    assert set(tests["solver"]) == {"latent", "latent_ensemble"}
     assert {text.split(":")[0] for text in tests["test"]} == {"data", "model"}
     assert tests["p_adjusted"].between(0, 1).all()
     shifts = pd.read_csv(run.tables / "shifts.csv")
     assert {"none", "noise level", "images: inverted contrast"} <= set(shifts["shift"])
     assert "kernel width" not in set(shifts["shift"])  # wider than the image
-    assert {"latent", "tikhonov"} == set(shifts["solver"])
+    assert {"latent", "latent_ensemble", "tikhonov"} == set(shifts["solver"])
+    others = shifts[(shifts["shift"] == "images: phantoms 16×16") & (shifts["number"] == "mse")]
+    assert set(others["images"]) == {20}
+    assert len(others) == 3 * len(SIZES)
+
+
+def test_an_ensemble_is_checked_as_what_it_is(run):
+    """Its own score of strangeness, its own worst case, and a stated verdict."""
+    shifts = pd.read_csv(run.tables / "shifts.csv").query("number == 'auroc'")
+    mine = shifts[shifts["score"] == "disagreement"]
+    assert set(mine["solver"]) == {"latent_ensemble"}
+    assert mine["value"].between(0, 1).all()
+    curves = means(run)
+    for n in SIZES:
+        assert curves["latent_ensemble", n, "worst_error"] > 0
+        assert curves["latent_ensemble", n, "worst_over_baseline"] > 0
+        assert curves["latent_ensemble", n, "null_error"] > 0
+    card = pd.read_csv(run.tables / "trust.csv").query("solver == 'latent_ensemble'")
+    assert "not measured" not in set(card["verdict"])
+    assert "ranks were not tested" not in " ".join(card["reason"].fillna(""))
+
+
+def test_metrics_of_the_checks_are_known_to_the_plan(run):
+    """What `checked_data_seeds` counts, by the section that shows it."""
+    checks = {e["hash"] for e in entries(run) if e["check"]}
+    metrics = pd.read_csv(run.tables / "metrics.csv")
+    found = set(metrics.loc[metrics["evaluation"].isin(checks), "metric"])
+    assert found
+    assert found <= {metric.name for name in CHECKED for metric in SECTIONS[name]}
+    core = set(metrics.loc[~metrics["evaluation"].isin(checks), "metric"])
+    assert not core & {metric.name for name in CHECKED for metric in SECTIONS[name]}
 
 
 def test_pictures_of_the_checks_are_kept(run):
@@ -127,7 +163,8 @@ def test_pictures_of_the_checks_are_kept(run):
         folder = run.evaluation(entry["hash"])
         if entry["check"] == "calibration":
             curves = read_parquet(folder / "rank_curves.parquet", RANK_CURVES)
-            assert set(curves["source"]) == {"data", "model"}
+            declared = {"model"} if entry["solver"] == "latent" else set()
+            assert set(curves["source"]) == {"data", *declared}
             assert (curves["lowest"] <= curves["highest"]).all()
         if entry["check"] == "reliability":
             curves = read_parquet(folder / "risk_coverage.parquet", RISK_COVERAGE)
@@ -261,7 +298,8 @@ def test_what_a_transfer_depends_on_is_in_its_name(run):
 
     def found(tree):
         _, evaluations = units_of(construct(Scarcity, tree), tree)
-        return {(u.solver, u.n, u.check): u for u in evaluations}
+        first = [u for u in evaluations if u.init_seed in (0, None)]
+        return {(u.solver, u.n, u.check): u for u in first}
 
     latent = config["models"]["latent"]
     wider = {**latent, "init_args": {**latent["init_args"], "dim": 2}}
@@ -297,6 +335,61 @@ def test_the_cost_of_every_check_is_foreseen(run):
     for unit in evaluations:
         if unit.check:
             assert seconds_per_check(study, unit) > 0, (unit.solver, unit.check)
+
+
+def test_the_cost_of_an_ensemble_is_that_of_its_members(run):
+    """Announced for three members: three reconstructions, and numbers once."""
+    config = {**run.description["config"], "init_seeds": 3, "baselines": []}
+    study = construct(Scarcity, config)
+    _, evaluations = units_of(study, config)
+    at = {(u.solver, u.check): u for u in evaluations if u.n == 20 and u.init_seed in (0, None)}
+    ensemble = at["latent_ensemble", "stability"]
+    solver = untrained_solver(
+        study, ensemble.algorithm, ensemble.fits, *study.corpus.pairs([0, 1])
+    )
+    assert len(solver.members) == 3  # what is timed
+    one, three = (
+        seconds_per_check(study, at[name, "null_space"]) for name in ("latent", "latent_ensemble")
+    )
+    assert three == pytest.approx(1.8 * one)
+    alone = [at["latent_ensemble", "null_space"]]
+    assert expected_seconds(study, alone, 1) > three
+
+
+def test_the_cost_of_more_images_is_foreseen(run):
+    """Of `reliability`, one set of images more."""
+
+    def foreseen(**changes):
+        config = {**run.description["config"], **changes}
+        study = construct(Scarcity, config)
+        _, evaluations = units_of(study, config)
+        unit = next(u for u in evaluations if u.check == "reliability" and u.fits)
+        return seconds_per_check(study, unit)
+
+    # as it is, noise, photons, magnitudes, contrast, other images
+    assert foreseen() / foreseen(other_images=None) == pytest.approx(6 / 5)
+
+
+@pytest.mark.parametrize("name", ["latent", "unet"])
+def test_an_ensemble_can_be_attacked(name):
+    """The gradient of its mean is the mean of the gradients of its members."""
+    members = [
+        solver_of(make_model(name, seed), make_problem(), Status.CONVERGED, "ensemble")
+        for seed in (0, 1)
+    ]
+    y = make_pairs(2)[1]
+    ensemble = Ensemble(members)
+    assert can_be_attacked(ensemble, y, range(2))
+
+    def gradient(solver, seed):
+        v = y.clone().requires_grad_()
+        return torch.autograd.grad(solver.mean_of(v, range(2), seed).square().sum(), v)[0]
+
+    v = y.clone().requires_grad_()
+    means = [m.mean_of(v, range(2), 2 * 3 + i) for i, m in enumerate(members)]
+    by_hand = torch.autograd.grad(torch.stack(means).mean(0).square().sum(), v)[0]
+    torch.testing.assert_close(gradient(ensemble, 3), by_hand)
+    assert by_hand.abs().sum() > 0
 
 
 @pytest.mark.parametrize("name", CLASSICAL)

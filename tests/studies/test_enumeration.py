@@ -43,13 +43,62 @@ def test_checks_and_samplers_are_not_calibrated():
         assert hashes(crc, **place) == hashes(none, **place)
 
 
-def test_checks_are_made_of_single_solvers_at_three_sizes():
-    _, evaluations = units(sizes=[16, 24, 32, 48, 64], checks=["stability", "calibration"])
+def test_checks_are_made_of_every_solver_at_three_sizes():
+    every = ["stability", "calibration", "null_space", "reliability", "ambiguity"]
+    _, evaluations = units(sizes=[16, 24, 32, 48, 64], checks=every, data_seeds=2)
     checked = [unit for unit in evaluations if unit.check]
     assert {unit.n for unit in checked} == {16, 32, 64}
-    assert {(unit.data_seed, unit.init_seed) for unit in checked} == {(0, 0)}
-    assert {unit.solver for unit in checked if unit.check == "stability"} == {"latent", "tikhonov"}
-    assert {unit.solver for unit in checked if unit.check == "calibration"} == {"latent"}
+    assert {(u.data_seed, u.init_seed) for u in checked} == {(0, 0), (0, None)}
+    solvers = {check: {u.solver for u in checked if u.check == check} for check in every}
+    posteriors = {"latent", "latent_ensemble"}
+    assert solvers.pop("calibration") == posteriors
+    assert solvers.pop("ambiguity") == {"latent"}
+    assert all(names == {*posteriors, "tikhonov"} for names in solvers.values())
+    ensemble = next(u for u in checked if u.solver == "latent_ensemble")
+    assert len(ensemble.fits) == 2
+    assert ensemble.donor is None  # its mean can be differentiated
+
+
+def test_numbers_with_learning_curves_are_checked_for_several_data_seeds():
+    every = ["stability", "calibration", "null_space", "reliability", "ambiguity"]
+    more = {"data_seeds": 3, "checks": every, "baselines": ["tikhonov", "tv"]}
+    _, one = units(**more)
+    _, two = units(**more, checked_data_seeds=2)
+    added = [unit for unit in two if unit.hash not in {u.hash for u in one}]
+    assert {u.check for u in added} == {"stability", "null_space", "ambiguity"}
+    assert {u.data_seed for u in added} == {1}
+    assert {u.hash for u in one} <= {u.hash for u in two}
+    for unit in two:
+        if unit.donor is not None:
+            assert (unit.donor.n, unit.donor.data_seed) == (unit.n, unit.data_seed)
+    assert {u.data_seed for u in two if u.donor} == {0, 1}
+
+
+def phantoms(seed, count=60):
+    arguments = {"size": [16, 16], "count": count, "seed": seed}
+    return {"class_path": "latens.data.Phantoms", "init_args": arguments}
+
+
+def test_other_images_are_part_of_what_is_shown_them_alone():
+    checks = ["stability", "reliability"]
+    _, without = units(checks=checks)
+    _, some = units(checks=checks, other_images=phantoms(7))
+    _, others = units(checks=checks, other_images=phantoms(8))
+    shown = [hashes(e, check="reliability") for e in (without, some, others)]
+    assert all(shown)
+    assert len(set.union(*shown)) == sum(map(len, shown))
+    for rest in ({"check": "stability"}, {"check": ""}):
+        assert hashes(without, **rest) == hashes(some, **rest)
+
+
+def test_as_many_other_images_as_are_checked_are_loaded():
+    config = resolve(
+        Scarcity,
+        [small(checks=["reliability"], other_images=phantoms(7), checked_images=20)],
+        [],
+    )
+    others = construct(Scarcity, config).others
+    assert others.x.shape == (20, 1, 16, 16)
 
 
 def test_the_noise_level_is_not_estimated_from_calibration_pairs(tmp_path):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from latens.data import ImageSet
 from latens.errors import ConfigError
 from latens.evaluation import Check
 from latens.inference import SAMPLERS
@@ -15,8 +16,11 @@ from latens.studies.units import EvaluationUnit, FitUnit, Setting
 TRAINED_POSTERIORS = ("amortised", "dropout", "ensemble")
 """Algorithms that turn fits into posteriors, whose intervals can be calibrated."""
 
-TESTED = ("amortised", "dropout", "wiener")
-"""Algorithms whose single solvers return posteriors, on which calibration tests are made."""
+TESTED = (*TRAINED_POSTERIORS, "wiener")
+"""Algorithms that return posteriors, on which calibration tests are made."""
+
+FOLLOWED = ("stability", "null_space", "ambiguity")
+"""Checks whose numbers have learning curves, and hence an interval over data seeds."""
 
 UNATTACKED = ("tv",)
 """Classical algorithms whose reconstruction cannot be differentiated. Nor can that of samplers."""
@@ -115,10 +119,15 @@ def _algorithm(model: Model) -> str:
 
 
 def _checks(study: Scarcity, evaluations: list[EvaluationUnit]) -> list[EvaluationUnit]:
-    """Deep checks of models, baselines and samplers, for the first seeds at three N."""
+    """Deep checks of models, ensembles, baselines and samplers, for the first seeds at three N."""
     sizes = study.sizes
     ends = {sizes[0], sizes[(len(sizes) - 1) // 2], sizes[-1]}
-    first = [u for u in evaluations if u.n in ends and u.data_seed == 0 and u.init_seed == 0]
+    first = [
+        u
+        for u in evaluations
+        if u.n in ends and u.data_seed < study.checked_data_seeds and u.init_seed in (0, None)
+    ]
+    strange = _mark(study.others)
     return [
         replace(
             unit,
@@ -126,6 +135,7 @@ def _checks(study: Scarcity, evaluations: list[EvaluationUnit]) -> list[Evaluati
             images=min(study.checked_images, unit.images or study.checked_images),
             conformal="",
             donor=_donor(unit, first) if check == "stability" else None,
+            others=strange if check == "reliability" else "",
         )
         for unit in first
         for check in study.checks
@@ -133,8 +143,15 @@ def _checks(study: Scarcity, evaluations: list[EvaluationUnit]) -> list[Evaluati
     ]
 
 
+def _mark(images: ImageSet | None) -> str:
+    """Name and content of images, both of which show in results; empty for none."""
+    return "" if images is None else f"{images.name} {images.fingerprint()}"
+
+
 def _is_checked(study: Scarcity, unit: EvaluationUnit, check: Check) -> bool:
-    """Whether a check makes sense for a kind of solver."""
+    """Whether a check is made of a solver: it makes sense, and has this data seed."""
+    if unit.data_seed > 0 and check not in FOLLOWED:
+        return False
     if check == "calibration":
         return unit.algorithm in TESTED
     if check == "ambiguity":
@@ -153,4 +170,6 @@ def _donor(unit: EvaluationUnit, others: list[EvaluationUnit]) -> FitUnit | None
         return None
     if unit.fits:
         return unit.fits[0]
-    return next((other.fits[0] for other in others if other.n == unit.n and other.fits), None)
+    place = unit.n, unit.data_seed
+    same = (other for other in others if (other.n, other.data_seed) == place)
+    return next((other.fits[0] for other in same if other.fits), None)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from latens.distributions import NoiseStream
-from latens.evaluation import StabilitySettings, stability_cost
+from latens.evaluation import StabilitySettings, applicable_shifts, stability_cost
 from latens.evaluation.ambiguity import RESTARTS
-from latens.inference import CLASSICAL, SAMPLERS, LatentChains, LatentMAP, Solver
+from latens.inference import CLASSICAL, SAMPLERS, Ensemble, LatentChains, LatentMAP, Solver
 from latens.inference.latent_target import latent_target
 from latens.inference.samplers.density import value_and_gradient
 from latens.models import Latent, LatentModel
@@ -32,8 +32,13 @@ EVALUATION, EVALUATION_PIXEL = 0.3, 3e-5
 WORKER_START = 5.0
 """Seconds until worker processes have imported what they need."""
 
-CHECK_EVALUATIONS = {"calibration": 5, "null_space": 1, "reliability": 9}
-"""Evaluations of equal size that a check takes as long as."""
+CHECK_EVALUATIONS = {"calibration": 5, "null_space": 1, "reliability": 1.5}
+"""Evaluations of equal size that a check takes as long as; `reliability` for every set of images
+that it shows, the usual ones and those of each shift."""
+
+MEMBER = 0.4
+"""What each further member of an ensemble adds to the time of one; measured, .36 where most goes
+into the numbers."""
 
 SEARCH_GRADIENTS = 400
 """Gradients until the farthest images that look alike are found; 376 and 388 were measured."""
@@ -141,14 +146,30 @@ def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
     if unit.check == "ambiguity":
         return _seconds_per_search(study, unit.fits[0].name, images)
     if unit.check != "stability":
-        pixels = images * math.prod(study.shapes[0])
-        return CHECK_EVALUATIONS[unit.check] * (EVALUATION + EVALUATION_PIXEL * pixels)
+        one = EVALUATION + EVALUATION_PIXEL * images * math.prod(study.shapes[0])
+        sets = _sets_shown(study, images) if unit.check == "reliability" else 1
+        members = 1 + MEMBER * max(len(unit.fits) - 1, 0)
+        return CHECK_EVALUATIONS[unit.check] * sets * one * members
     costs = stability_cost(StabilitySettings())
     if unit.donor is None:
         one = _seconds_per_reconstruction(study, unit.algorithm, unit.fits, images)
         return sum(costs.values()) * one * images
     one = _seconds_per_reconstruction(study, "amortised", (unit.donor,), images)
     return costs["worst case"] * one * images + 2 * _seconds_per_solution(study, unit, images)
+
+
+def _sets_shown(study: Scarcity, images: int) -> int:
+    """Sets of images that the check `reliability` shows to a solver."""
+    corpus = study.corpus
+    if corpus.problem is None:
+        return 0
+    problem = corpus.problem
+    if not problem.noise.is_known:
+        problem = study.problem(study.sizes[0], 0)
+    assert problem is not None
+    shown = corpus.images.select(corpus.test[:images])
+    others = () if study.others is None else (study.others,)
+    return 1 + len(applicable_shifts(shown, problem, others))
 
 
 def _seconds_per_search(study: Scarcity, name: str, images: int) -> float:
@@ -203,7 +224,7 @@ def _seconds_per_reconstruction(
     x, y = corpus.pairs(corpus.pool[:images])
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
-            solver = _untrained_solver(study, algorithm, fits, x, y)
+            solver = untrained_solver(study, algorithm, fits, x, y)
             times = []
             for _ in range(PROBE_STEPS + 1):
                 start = time.perf_counter()
@@ -214,13 +235,17 @@ def _seconds_per_reconstruction(
     return statistics.median(times) / (len(y) * draws)
 
 
-def _untrained_solver(
+def untrained_solver(
     study: Scarcity, algorithm: str, fits: tuple[FitUnit, ...], x: Tensor, y: Tensor
 ) -> Solver:
+    """A solver as large as the trained one, whose time is taken instead."""
     problem = study.corpus.problem
     if algorithm in CLASSICAL:
         assert problem is not None
         return CLASSICAL[algorithm].fit(problem, x, y)
-    model = study.build(fits[0].name)
-    model.fit_units(x, y)
-    return solver_of(model, problem, Status.CONVERGED, algorithm)
+    members = []
+    for fit in fits:
+        model = study.build(fit.name)
+        model.fit_units(x, y)
+        members.append(solver_of(model, problem, Status.CONVERGED, algorithm))
+    return Ensemble(members) if algorithm == "ensemble" else members[0]

@@ -17,9 +17,11 @@ from latens.data import ImageSet, Source, Subset, hold_out, nested_subsets
 from latens.errors import ConfigError, LatensError
 from latens.evaluation import Check, fit_directions, simulate
 from latens.evaluation.calibration import LEAST_IMAGES
+from latens.evaluation.measure import spread_evenly
 from latens.inference import Method, Sampler
 from latens.models import Latent, LatentModel, Model, UNet
 from latens.problems import InverseProblem, LinearOperator, NoiseModel, Operator
+from latens.studies.other_images import check_other_images
 from latens.studies.plausible import check_explains, estimated, require_level
 from latens.training import Training, one_thread
 from latens.types import Shape
@@ -68,10 +70,16 @@ class Scarcity:
             evaluated beside it for the first initialisation: its maximum, Laplace's
             approximation, or Markov chains. Their cost is that of thousands of decodings.
         sampled_images: Test images, evenly spread, that samplers are evaluated on.
-        checks: Deep checks of the models and baselines, for the first seeds at the smallest, the
-            middle and the largest N; see `latens.evaluation.checks`. Of samplers only the
-            stability, at the worst cases of the amortised posterior.
+        checks: Deep checks of the models, ensembles and baselines, for the first seeds at the
+            smallest, the middle and the largest N; see `latens.evaluation.checks`. Of samplers
+            only the stability, at the worst cases of the amortised posterior.
         checked_images: Test images, evenly spread, that they use.
+        checked_data_seeds: Data seeds, the first of them, for which the checks are made whose
+            numbers have learning curves: stability, null space and ambiguity. `latens plan`
+            needs two or more. The others are tests of the first one.
+        other_images: Images of another kind (anatomy, class), of the same shape and in the same
+            units, that the check `reliability` shows to the solvers; None leaves it at its
+            other shifts.
         conformal: Method by which intervals of trained posteriors are calibrated on the
             calibration pairs of each subset, where these are enough; null leaves it out.
         sizes: Numbers N of pairs; N counts training, validation and calibration together.
@@ -95,6 +103,8 @@ class Scarcity:
         sampled_images: int = 16,
         checks: list[Check] = [],  # noqa: B006
         checked_images: int = 50,
+        checked_data_seeds: int = 1,
+        other_images: Source | None = None,
         conformal: Method | None = "crc",
         sizes: list[int] = [32, 64, 128, 256, 512],  # noqa: B006
         data_seeds: int = 3,
@@ -112,6 +122,8 @@ class Scarcity:
         self.sampled_images = sampled_images
         self.checks = checks
         self.checked_images = checked_images
+        self.checked_data_seeds = checked_data_seeds
+        self.other_images = other_images
         self.conformal: Method | None = conformal
         self.sizes = sizes
         self.data_seeds = data_seeds
@@ -127,6 +139,7 @@ class Scarcity:
             "test_images",
             "sampled_images",
             "checked_images",
+            "checked_data_seeds",
         ):
             if getattr(self, name) < 1:
                 raise ConfigError(name, "1 or more", getattr(self, name), "Raise it.")
@@ -137,14 +150,7 @@ class Scarcity:
                 self.sizes,
                 "Write for example --sizes [32,64,128].",
             )
-        images = min(self.checked_images, self.test_images)
-        if "calibration" in self.checks and images < LEAST_IMAGES:
-            raise ConfigError(
-                "checked_images, test_images",
-                f"{LEAST_IMAGES} or more for the check `calibration`",
-                images,
-                "Fewer cannot tell a calibrated posterior from another; aim at 500.",
-            )
+        self._check_checks()
         for name in self.ensembles:
             if name not in self.models:
                 raise ConfigError(
@@ -182,6 +188,30 @@ class Scarcity:
         if not (self.models or self.baselines):
             raise ConfigError("models", "at least one model or baseline", "none", "Add one.")
 
+    def _check_checks(self) -> None:
+        images = min(self.checked_images, self.test_images)
+        if "calibration" in self.checks and images < LEAST_IMAGES:
+            raise ConfigError(
+                "checked_images, test_images",
+                f"{LEAST_IMAGES} or more for the check `calibration`",
+                images,
+                "Fewer cannot tell a calibrated posterior from another; aim at 500.",
+            )
+        if self.checked_data_seeds > self.data_seeds:
+            raise ConfigError(
+                "checked_data_seeds",
+                f"at most `data_seeds` ({self.data_seeds})",
+                self.checked_data_seeds,
+                "Raise --data_seeds with it.",
+            )
+        if self.other_images is not None and "reliability" not in self.checks:
+            raise ConfigError(
+                "other_images",
+                "the check `reliability`, which shows them to the solvers",
+                f"checks {self.checks}",
+                'Add it to --checks, such as "[reliability]", or leave the other images out.',
+            )
+
     @cached_property
     def corpus(self) -> Corpus:
         """Images, measurements and split; loaded once.
@@ -202,6 +232,20 @@ class Scarcity:
         if problem is not None:
             check_explains(problem, *corpus.pairs(pool[:64]))
         return corpus
+
+    @cached_property
+    def others(self) -> ImageSet | None:
+        """Images of another kind, as many as are checked, spread evenly; loaded once.
+
+        Raises:
+            DataError: If they cannot be used, or are in other units.
+            ConfigError: If they have another shape.
+        """
+        if self.other_images is None:
+            return None
+        found = self.other_images.load()
+        check_other_images(found, self.corpus.images)
+        return found.select(spread_evenly(len(found), self.checked_images))
 
     def _problem(self, images: ImageSet) -> InverseProblem | None:
         if self.operator is None or self.noise is None:
@@ -262,6 +306,13 @@ class Scarcity:
         problem = self.corpus.problem
         for data_seed in range(self.data_seeds):
             self._subsets(data_seed)
+        if self.others is not None and problem is None:
+            raise ConfigError(
+                "other_images",
+                "a known operator and noise, by which they are measured",
+                "none",
+                "State both, or leave the other images out.",
+            )
         if self.baselines and (
             problem is None or not isinstance(problem.operator, LinearOperator)
         ):

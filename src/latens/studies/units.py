@@ -114,6 +114,7 @@ class EvaluationUnit:
         check: Deep check that is carried out; empty for the core metrics.
         conformal: Method by which its intervals are calibrated; empty for none.
         donor: Fit whose worst cases are tried on a solver that cannot be attacked itself.
+        others: Name and content of the images of another kind that it is shown; empty for none.
     """
 
     setting: Setting
@@ -128,6 +129,7 @@ class EvaluationUnit:
     check: str = ""
     conformal: str = ""
     donor: FitUnit | None = None
+    others: str = ""
 
     @property
     def kind(self) -> str:
@@ -147,6 +149,7 @@ class EvaluationUnit:
             **({"check": self.check} if self.check else {}),
             **({"conformal": self.conformal} if self.conformal else {}),
             **({"donor": self.donor.hash} if self.donor else {}),
+            **({"others": self.others} if self.others else {}),
             **self.setting.identity,
         }
 

@@ -153,8 +153,9 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         if unit.check:
             pairs = corpus.pairs(study.subset(unit.n, unit.data_seed).indices)
             donor = _donor(study, run, unit, problem)
+            others = (study.others,) if unit.others and study.others is not None else ()
             subject = Subject(
-                unit.cell, solver, problem, test, context, tuple(places), pairs, donor
+                unit.cell, solver, problem, test, context, tuple(places), pairs, donor, others
             )
             checked, outcome = _check(run, unit, subject, outcome)
         else:
