@@ -17,7 +17,11 @@ CORE = [
     *("interval_score", "energy_score", "variogram_score", "ence", "uce"),
     *("ause", "aurg", "ause_reference", "error_rank_correlation"),
     *("lipschitz", "lipschitz_whitened", "condition_number", "mean_square_gain"),
+    *("lipschitz_ball", "noise_amplification_max"),
     *("noise_amplification", "noise_amplification_q95"),
+    *("relative_worst_error_1", "relative_worst_error_2", "relative_worst_error_5"),
+    *("relative_worst_error_10", "worst_over_wiener"),
+    *("image_attack_perturbation", "image_attack_change"),
     *("worst_error_25", "worst_error_50", "worst_error", "worst_error_200", "worst_excess"),
     *("worst_over_baseline", "worst_patch_error"),
     *("transferred_error", "transferred_over_baseline"),
@@ -25,7 +29,8 @@ CORE = [
     *("contrast_recovery_2", "contrast_recovery_5", "contrast_recovery_10"),
     *("worst_coverage_pixel", "worst_coverage_region", "worst_width", "posterior_lipschitz"),
     *("null_error", "range_mse", "null_variance", "spread_skill_range", "spread_skill_null"),
-    *("injected_content", "hallucinated", "unflagged", "ambiguity"),
+    *("injected_content", "hallucinated", "unflagged"),
+    *("ambiguity", "ambiguity_error", "ambiguity_slope"),
     *("conformal_margin", "conformal_coverage", "conformal_width", "conformal_gain"),
     *("conformal_miss_narrow", "conformal_miss_wide", "conformal_miss_block"),
     "conformal_bad_images",
@@ -57,6 +62,13 @@ def test_signed_and_absolute_coverage_errors():
     rows = np.stack([signs + 0.3, signs - 0.3])  # the noise of single images cancels
     assert metric("ce_region").value(rows) == pytest.approx(signs.mean())
     assert metric("ace_region").value(rows) == pytest.approx(np.abs(signs).mean())
+
+
+def test_readers_are_told_what_a_bound_does_not_say():
+    posterior, pair = metric("posterior_lipschitz"), metric("ambiguity")
+    assert "marginals" in posterior.label
+    assert "Correlations between elements do not enter" in posterior.definition
+    assert "it bounds no error at x alone, such as `worst_error`" in pair.definition
 
 
 def test_ratios_are_taken_after_averaging():

@@ -11,11 +11,13 @@ from latens.distributions import NoiseStream
 from latens.errors import ConfigError, ShapeError
 from latens.metrics import (
     amplification,
+    certified_slope,
     contrast_recovery,
     largest_patch_error,
     marginal_w2,
     nmse,
     relative_error,
+    secant_slope,
     upper_share,
 )
 
@@ -57,6 +59,39 @@ def test_amplification_of_a_multiple_is_one():
     )
     shifted = amplification(3 * y + 100, 3 * (y + e) + 100, y, y + e)
     assert (shifted < 0.1).all()
+
+
+def test_the_secant_of_a_line_is_its_slope():
+    y, u = normal(4, 1, 6), normal(4, 1, 6, seed=1)
+    u[3] = 0
+    expected = torch.tensor([3.0, 3.0, 3.0, 0.0], dtype=torch.float64)
+    torch.testing.assert_close(secant_slope(3 * y, 3 * (y + u), u), expected)
+    with pytest.raises(ShapeError):
+        secant_slope(y, y[:, :, :3], u)
+
+
+@pytest.mark.parametrize("error", [0.0, 0.05, 10.0])
+def test_no_pair_proves_more_than_the_norm(error):
+    """R = A⁻¹ + error: on the pair along the smallest singular value the proof is complete."""
+    matrix = normal(6, 6) + 3 * torch.eye(6, dtype=torch.float64)
+    _, values, right = torch.linalg.svd(matrix)
+    inverse = torch.linalg.inv(matrix)
+    x = normal(7, 6, seed=1)
+    other = x + torch.cat([right[-1:], normal(6, 6, seed=2)])
+    noise = error * normal(2, 7, 6, seed=3)
+    measured, also = x @ matrix.mT, other @ matrix.mT
+    apart = (measured - also).norm(dim=1)
+    found = certified_slope(
+        x, other, measured @ inverse.mT + noise[0], also @ inverse.mT + noise[1], apart
+    )
+    distance = (x - other).norm(dim=1)
+    wrong = noise.norm(dim=2).sum(0)
+    torch.testing.assert_close(found, ((distance - wrong) / apart).clamp_min(0))
+    assert (found <= 1 / values[-1] * (1 + 1e-12)).all()
+    if error == 0:
+        assert found[0].item() == pytest.approx(1 / values[-1].item(), rel=1e-9)
+    if error == 10:
+        assert (found == 0).all()  # a solver that is wrong on both is proven nothing
 
 
 def test_contrast_is_what_is_kept_along_the_detail():

@@ -10,6 +10,9 @@ from latens.metrics.reduction import check_pair
 NOISE_LEVELS = (0.25, 0.5, 1.0, 2.0)
 """Radii of the balls of the worst case, in √m noise standard deviations (the norm of noise)."""
 
+RELATIVE_LEVELS = (0.01, 0.02, 0.05, 0.1)
+"""Radii η of the balls ‖e‖ ≤ η ‖y‖, Euclidean whatever the noise is."""
+
 VISIBILITIES = (2, 5, 10)
 """Lengths ‖Σ^{−1/2} A δ‖ of inserted details, in noise standard deviations."""
 
@@ -80,6 +83,63 @@ def amplification(x_hat: Tensor, moved: Tensor, y: Tensor, disturbed: Tensor) ->
         ShapeError: If the shapes differ.
     """
     return relative_error(moved, x_hat) / relative_error(disturbed, y)
+
+
+def secant_slope(x_hat: Tensor, moved: Tensor, disturbance: Tensor) -> Tensor:
+    """Change of the reconstruction over the length of the disturbance.
+
+        ‖R(y + S u) − R(y)‖ / ‖u‖
+
+    Args:
+        x_hat: R(y), `(B, *signal)`.
+        moved: R(y + S u), same shape.
+        disturbance: u, `(B, *measurement)`; in noise standard deviations if S² is the noise's
+            covariance.
+
+    Returns:
+        `(B,)` in [0, ∞), unit of the signal over that of u; 0 where u is 0.
+
+    Raises:
+        ShapeError: If the shapes of the reconstructions differ.
+    """
+    check_pair(moved, x_hat, "moved")
+    length = disturbance.flatten(1).norm(dim=1)
+    change = (moved - x_hat).flatten(1).norm(dim=1)
+    return torch.where(length > 0, change / torch.where(length > 0, length, 1), 0)
+
+
+def certified_slope(
+    x: Tensor, other: Tensor, x_hat: Tensor, other_hat: Tensor, apart: Tensor
+) -> Tensor:
+    """Slope that two images prove whose measurements are close and whose errors are small.
+
+        (‖x − x'‖ − ‖R(A x) − x‖ − ‖R(A x') − x'‖) / d,   d = ‖A x − A x'‖,   0 if negative
+
+    Some z among A x and A x' has ‖R(z) − R(c)‖ ≥ this · ‖z − c‖ for c half way between them (the
+    triangle inequality, twice), so that it is a lower bound of the ε-Lipschitz constant at c for
+    ε = d/2.
+
+    Args:
+        x, other: x and x', `(B, *signal)`.
+        x_hat, other_hat: R(A x) and R(A x'), same shape.
+        apart: d, `(B,)`, positive, in the unit of a disturbance.
+
+    Returns:
+        `(B,)` in [0, ∞), unit of the signal over that of `apart`; 0 proves nothing.
+
+    Raises:
+        ShapeError: If the shapes differ.
+
+    References:
+        Gottschling, Antun, Hansen, Adcock (2020), The troublesome kernel: on hallucinations, no
+        free lunches and the accuracy-stability trade-off in inverse problems,
+        https://arxiv.org/abs/2001.01258 (one bound η for both errors).
+    """
+    for name, value in (("other", other), ("x_hat", x_hat), ("other_hat", other_hat)):
+        check_pair(value, x, name)
+    pairs = ((x, other), (x_hat, x), (other_hat, other))
+    distance, error, other_error = ((a - b).flatten(1).norm(dim=1) for a, b in pairs)
+    return (distance - error - other_error).clamp_min(0) / apart
 
 
 def contrast_recovery(with_detail: Tensor, without: Tensor, detail: Tensor) -> Tensor:

@@ -93,14 +93,42 @@ NULL_SPACE: tuple[Metric, ...] = (
     ),
     Metric(
         "ambiguity",
-        "error that no solver can avoid, at worst",
+        "pair that y confuses, bound on errors",
         "",
         "lower",
         nan,
-        "½‖x − x'‖/‖x‖ for the farthest x' of the learned prior found with ‖Σ^{−1/2} A (x − x')‖ "
-        "≤ 2 √m, x the prior's version of the truth: every solver errs by this much on one of "
-        "them for some noise in the ball; mean over images.",
+        "½‖x − x'‖/‖x‖ for the farthest x' of the learned prior found with ‖Σ^{−1/2} (A x − A "
+        "x')‖ ≤ 2 √m, x the prior's version of the truth. At the y half way, which is within the "
+        "noise of both, the larger of the errors to x and to x' is at least this for every "
+        "solver; it bounds no error at x alone, such as `worst_error`; mean over images.",
         ("error",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "ambiguity_error",
+        "pair that y confuses, larger error",
+        "",
+        "lower",
+        nan,
+        "max(‖R(y) − x‖, ‖R(y) − x'‖)/‖x‖ of the solver for the pair of `ambiguity`, at the y "
+        "half way between their measurements: what `ambiguity` bounds from below; mean over "
+        "images.",
+        ("error",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "ambiguity_slope",
+        "pair that y confuses, proven slope",
+        "signal/noise std",
+        "lower",
+        nan,
+        "(‖x − x'‖ − ‖R(A x) − x‖ − ‖R(A x') − x'‖)/‖Σ^{−1/2} (A x − A x')‖ for the pair of "
+        "`ambiguity`, 0 if negative: being right on both makes a solver this steep, a lower bound "
+        "of its Lipschitz constant in the ball of the noise about the y half way (0 proves "
+        "nothing); mean over images.",
+        ("slope",),
         first,
         (0.0, inf),
     ),

@@ -10,7 +10,12 @@ from latens.metrics.metric import (
     mean_of_components,
     ratio,
 )
-from latens.metrics.stability import DETAIL_WIDTHS, NOISE_LEVELS, VISIBILITIES
+from latens.metrics.stability import (
+    DETAIL_WIDTHS,
+    NOISE_LEVELS,
+    RELATIVE_LEVELS,
+    VISIBILITIES,
+)
 
 SLOPE: tuple[Metric, ...] = (
     Metric(
@@ -33,6 +38,18 @@ SLOPE: tuple[Metric, ...] = (
         nan,
         "Largest change ‖J Σ^{1/2} u‖ of the reconstruction for one noise standard deviation, "
         "‖u‖ = 1; lower bound; mean over images.",
+        ("lipschitz",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "lipschitz_ball",
+        "Lipschitz constant, ball of the noise",
+        "signal/noise std",
+        "lower",
+        nan,
+        "Largest ‖R(y + Σ^{1/2} u) − R(y)‖/‖u‖ found for 0 < ‖u‖ ≤ √m; at least the local "
+        "constant, which is its limit for small u; lower bound; mean over images.",
         ("lipschitz",),
         first,
         (0.0, inf),
@@ -85,6 +102,18 @@ SLOPE: tuple[Metric, ...] = (
         first,
         (0.0, inf),
     ),
+    Metric(
+        "noise_amplification_max",
+        "noise amplification, largest tried",
+        "",
+        "lower",
+        nan,
+        "Largest relative change of the reconstruction over relative change of y among the few "
+        "random disturbances of the norm of the noise that were tried; mean over images.",
+        ("amplification",),
+        first,
+        (0.0, inf),
+    ),
 )
 
 WORST: tuple[Metric, ...] = (
@@ -103,6 +132,21 @@ WORST: tuple[Metric, ...] = (
         )
         for level in NOISE_LEVELS
         for worst_name in ["worst_error" if level == 1 else f"worst_error_{level * 100:.0f}"]
+    ),
+    *(
+        Metric(
+            f"relative_worst_error_{level * 100:.0f}",
+            f"worst-case error, {level:.0%} of ‖y‖",
+            "",
+            "lower",
+            nan,
+            f"Largest ‖R(y + e) − x‖/‖x‖ found for ‖e‖ ≤ {level:g} ‖y‖, Euclidean norms whatever "
+            "the noise is; lower bound; mean over images.",
+            ("error",),
+            first,
+            (0.0, inf),
+        )
+        for level in RELATIVE_LEVELS
     ),
     Metric(
         "worst_excess",
@@ -124,6 +168,19 @@ WORST: tuple[Metric, ...] = (
         "Worst-case error in the ball of the noise over that of a baseline attacked in the same "
         "way on the same images, means over images before the ratio.",
         ("solver", "baseline"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "worst_over_wiener",
+        "worst case / that of Wiener's filter",
+        "",
+        "lower",
+        nan,
+        "Worst-case error in the ball of the noise over that of Wiener's filter attacked in the "
+        "same way on the same images, means over images before the ratio. Total variation has no "
+        "derivative to attack it with.",
+        ("solver", "wiener"),
         ratio,
         (0.0, inf),
     ),
@@ -174,6 +231,29 @@ WORST: tuple[Metric, ...] = (
         "images before the ratio.",
         ("change", "perturbation"),
         ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "image_attack_perturbation",
+        "change of the image, attacked",
+        "",
+        "target",
+        nan,
+        "‖r‖/‖x‖ of the r found by ascent, to be read beside the change that it makes; mean over "
+        "images.",
+        ("perturbation",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "image_attack_change",
+        "change of the output, image attacked",
+        "",
+        "target",
+        nan,
+        "‖R(A(x + r)) − R(A x)‖/‖x‖ for the r found by ascent; mean over images.",
+        ("change",),
+        first,
         (0.0, inf),
     ),
     Metric(
@@ -250,12 +330,13 @@ BELIEF: tuple[Metric, ...] = (
     ),
     Metric(
         "posterior_lipschitz",
-        "W2 of posteriors / disturbance",
+        "W2 of marginals / disturbance",
         "signal/measurement",
         "lower",
         nan,
-        "2-Wasserstein distance of the Gaussian marginals at y and at the worst-case y + e over "
-        "‖e‖, Euclidean over the event; mean over images.",
+        "2-Wasserstein distance of Gaussians with the mean and std of every element at y and at "
+        "the worst-case y + e, over ‖e‖, Euclidean over the event. Correlations between elements "
+        "do not enter: a lower bound of the distance of the posteriors; mean over images.",
         ("w2",),
         first,
         (0.0, inf),
