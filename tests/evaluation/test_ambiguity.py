@@ -13,7 +13,15 @@ import torch
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, UnsupportedError
-from latens.evaluation.ambiguity import farthest_alike, measure_ambiguity
+from latens.evaluation.ambiguity import (
+    Ambiguity,
+    farthest_alike,
+    half_way,
+    measure_ambiguity,
+    pair_rows,
+)
+from latens.inference import Amortised, Regression, TikhonovSolver, WienerSolver, as_solver
+from latens.problems import GaussianBlur, GaussianNoise, InverseProblem
 from models.model_cases import make_model, make_pairs, make_problem
 
 DIM, PIXELS, MEASURED = 5, 12, 4
@@ -104,6 +112,72 @@ def test_rows_of_a_model():
     relative = found.distance / x.flatten(1).norm(dim=1) / 2
     np.testing.assert_allclose(rows["ambiguity"][:, 0], relative, rtol=1e-6)
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
+
+
+KEYS = (5, 2, 9)
+
+
+def pairs_of_a_model():
+    """Pairs of a prior, their rows, and images with their measurements."""
+    model, problem = make_model("latent-linear"), make_problem()
+    x, _ = make_pairs(3)
+    rows, found = measure_ambiguity(model, problem, x, KEYS, 0, restarts=1)
+    return model, problem, x, rows["ambiguity"][:, 0], found
+
+
+def test_no_solver_errs_less_on_both_images_of_a_pair():
+    model, problem, x, bound, found = pairs_of_a_model()
+    fitted = make_pairs(20, seed=3)
+    middle = (found.anchor + found.other) / 2
+    solvers = {
+        "amortised": Amortised(model, problem),
+        "u-net": Regression(make_model("unet")),
+        "tikhonov": TikhonovSolver.fit(problem, *fitted),
+        "wiener": WienerSolver.fit(problem, *fitted),
+        "as it is": as_solver(lambda y: y),
+        "middle": as_solver(lambda y: middle),
+        "anchor": as_solver(lambda y: found.anchor),
+    }
+    errors = {
+        name: pair_rows(solver, problem, x, found, KEYS, 0)["ambiguity_error"][:, 0]
+        for name, solver in solvers.items()
+    }
+    for name, error in errors.items():
+        assert (error >= bound * (1 - 1e-6)).all(), name
+    np.testing.assert_allclose(errors["middle"], bound, rtol=1e-5)  # it cannot be improved
+    np.testing.assert_allclose(errors["anchor"], 2 * bound, rtol=1e-5)
+    # The last one makes no error at x, whatever y is: alone that is not bounded.
+    assert torch.equal(solvers["anchor"](half_way(problem, found)).mean, found.anchor)
+    assert (bound > 0.01).all()
+
+
+def test_the_measurement_half_way_is_within_the_noise_of_both():
+    _, problem, _, _, found = pairs_of_a_model()
+    y = half_way(problem, found)
+    for image in (found.anchor, found.other):
+        away = ((y - problem.operator(image)) / 0.1).flatten(1).norm(dim=1)
+        assert (away <= 12 * (1 + 1e-5)).all()
+
+
+def test_what_a_pair_proves_is_at_most_the_norm():
+    """An inverted blur: the pair along its smallest singular value proves the whole norm."""
+    problem = InverseProblem(GaussianBlur((1, 6, 7), 0.4), GaussianNoise(0.5))
+    matrix = problem.operator.matrix().double()
+    _, values, right = torch.linalg.svd(matrix)
+    x = normal(2, 1, 6, 7)
+    away = torch.stack([4 * right[-1], normal(42, seed=3)]).reshape(x.shape)
+    found = Ambiguity(x, x + away, x.flatten(1), away.flatten(1).norm(dim=1))
+
+    def slope(function):
+        return pair_rows(as_solver(function), problem, x, found, (0, 1), 0)["ambiguity_slope"]
+
+    inverse = torch.linalg.inv(matrix)
+    proven = slope(lambda y: (y.flatten(1) @ inverse.mT).reshape(y.shape))[:, 0]
+    apart = (away.flatten(1) @ matrix.mT).norm(dim=1) / 0.5
+    assert proven == pytest.approx((found.distance / apart).numpy())
+    assert proven[0] == pytest.approx(0.5 / values[-1].item())
+    assert proven[1] < proven[0]
+    assert slope(lambda y: 0 * y + 50)[:, 0].tolist() == [0, 0]
 
 
 def test_models_without_a_prior_of_images_say_so():

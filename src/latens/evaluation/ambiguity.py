@@ -2,11 +2,14 @@
 
     max ‖D(z') − D(z)‖   over ‖Σ^{−1/2} (F(D(z')) − F(D(z)))‖ ≤ 2ε,  ‖z'‖ ≤ ρ
 
-If both images are plausible, some y lies within ε of both (half way between their measurements,
-for a linear F), and whatever R returns there misses one of them by ‖D(z') − D(z)‖/2 or more. No
-training helps: this is a floor below every solver's worst case in the ball ε. The search is by an
-augmented Lagrangian, whose L-BFGS climbs run in lockstep over images and starts; what it returns
-is feasible, so that the floor is a valid one, if not the highest.
+If both images are plausible, the y half way between their measurements lies within ε of both, and
+whatever R returns there misses one of them by ‖D(z') − D(z)‖/2 or more. No training helps: this
+bounds the larger of two errors, to x = D(z) and to x' = D(z'), from below. It does not bound the
+error to x alone: a solver that always returns x has none, and the worst case of a good solver in
+the ball ε about x may be below it. It compares with the solver's own larger error on the same pair
+at the same y. The search is by an augmented Lagrangian, whose L-BFGS climbs run in lockstep over
+images and starts; what it returns is feasible, so that the bound is a valid one, if not the
+highest.
 
 References:
     Nocedal, Wright (2006), Numerical optimization, section 17.4 (augmented Lagrangian).
@@ -16,15 +19,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from math import sqrt
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
 from latens.errors import ConfigError, UnsupportedError
 from latens.evaluation.measure import Rows, block_size
-from latens.evaluation.stability import noise_scale
+from latens.evaluation.stability import Reconstruction, noise_scale
+from latens.inference import Solver
 from latens.inference.samplers.maximise import maximise
 from latens.inference.solver import frozen
+from latens.metrics import certified_slope
 from latens.models import Latent
 from latens.problems import InverseProblem
 
@@ -56,7 +63,7 @@ class Ambiguity:
         anchor: x = D(z), `(B, *signal_shape)`.
         other: x' = D(z'), `(B, *signal_shape)`.
         latent: z', `(B, dim)`.
-        distance: ‖x − x'‖, `(B,)`; half of it bounds the error of every solver.
+        distance: ‖x − x'‖, `(B,)`; half of it bounds the larger error of every solver on the two.
     """
 
     anchor: Tensor
@@ -174,7 +181,7 @@ def measure_ambiguity(
     seed: int,
     restarts: int = RESTARTS,
 ) -> tuple[Rows, Ambiguity]:
-    """The floor below every solver's worst case, about the prior's version of each image.
+    """A bound of every solver's larger error on a pair, one of them the prior's version of x.
 
     The anchor z is the mean of q(z | x), so that D(z) is the prior's image closest to x. The ball
     of the noise is ε = √m, as in `worst_error`; ρ = √dim + 2 holds 99.7 % of N(0, I) or more;
@@ -206,8 +213,58 @@ def measure_ambiguity(
     parts = [_pairs(model, problem, x[b], keys[b], seed, restarts) for b in blocks]
     names = [field.name for field in fields(Ambiguity)]
     found = Ambiguity(*(torch.cat([getattr(part, name) for part in parts]) for name in names))
-    relative = 0.5 * found.distance / x.flatten(1).norm(dim=1)
-    return {"ambiguity": relative[:, None].double().numpy(force=True)}, found
+    return {"ambiguity": _column(0.5 * found.distance / x.flatten(1).norm(dim=1))}, found
+
+
+def half_way(problem: InverseProblem, found: Ambiguity) -> Tensor:
+    """The measurements half way between those of the pairs, `(B, *measurement_shape)`.
+
+    Each is within ε of the measurement of either image, in noise standard deviations at x.
+    """
+    with torch.no_grad():
+        return (problem.operator(found.anchor) + problem.operator(found.other)) / 2
+
+
+def pair_rows(
+    solver: Solver,
+    problem: InverseProblem,
+    x: Tensor,
+    found: Ambiguity,
+    keys: Sequence[int],
+    seed: int,
+) -> Rows:
+    """What a solver makes of pairs that it cannot tell apart, in three calls.
+
+    Args:
+        solver: Any solver.
+        problem: Operator and noise.
+        x: Truth that the pairs were found for, `(B, *signal_shape)`; its norm is the unit of
+            errors, as for `ambiguity`.
+        found: The pairs.
+        keys: Key of the noise of each image.
+        seed: Key of the noise.
+
+    Returns:
+        Rows of `ambiguity_error` and `ambiguity_slope`, `(B, 1)`: the larger error at the
+        measurement half way, which is at least `ambiguity`, and the slope that being right on
+        both would prove.
+    """
+    reconstruction = Reconstruction(solver, tuple(keys), seed)
+    pair = found.anchor, found.other
+    with torch.no_grad():
+        clean = [problem.operator(image) for image in pair]
+    x_hat, other_hat = (reconstruction.at(y) for y in clean)
+    between = reconstruction.at(half_way(problem, found))
+    errors = torch.stack([(between - image).flatten(1).norm(dim=1) for image in pair]).amax(0)
+    apart = ((clean[1] - clean[0]) / noise_scale(problem, found.anchor)).flatten(1).norm(dim=1)
+    return {
+        "ambiguity_error": _column(errors / x.flatten(1).norm(dim=1)),
+        "ambiguity_slope": _column(certified_slope(*pair, x_hat, other_hat, apart)),
+    }
+
+
+def _column(values: Tensor) -> NDArray[np.float64]:
+    return values[:, None].double().numpy(force=True)
 
 
 def _pairs(
