@@ -6,10 +6,12 @@ import torch
 
 from evaluation.test_evaluate import PROBLEM, exact_sampler, signals
 from latens.errors import ConfigError
-from latens.evaluation import evaluate
-from latens.inference import Amortised
+from latens.evaluation import StabilitySettings, checks, evaluate
+from latens.inference import Amortised, LatentMAP
 from latens.problems import GaussianNoise, Identity, InverseProblem
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
+
+CUT_SHORT = StabilitySettings(steps=2, image_steps=2, level_steps=1, lipschitz_steps=1)
 
 
 def value(evaluation, check, metric):
@@ -25,8 +27,24 @@ def test_a_linear_solver_has_its_norm_as_lipschitz_constant():
     assert value(found, "stability", "worst_over_baseline") > 0
     assert "stability:" in str(found).splitlines()
     assert "local Lipschitz constant" in str(found)
+    assert value(found, "stability", "worst_over_wiener") > 0
+    assert found.checks["stability"].facts["lipschitz_unsettled"] == 0
+    assert "relative residual at most" in str(found)
+    assert "above it for" not in str(found)
     alone = evaluate(lambda y: 0.7 * y, problem, x, checks=["stability"])
+    assert "worst_over_wiener" not in alone.checks["stability"].evaluation.rows
     assert "worst_over_baseline" not in alone.checks["stability"].evaluation.rows
+
+
+def test_a_search_that_was_cut_short_is_said(monkeypatch):
+    monkeypatch.setattr(checks, "StabilitySettings", lambda: CUT_SHORT)
+    problem, x = InverseProblem(Identity(SHAPE), GaussianNoise(0.2)), signals(6)
+    weights = torch.linspace(0.1, 1, 144).reshape(SHAPE)
+    found = evaluate(lambda y: weights * y, problem, x, checks=["stability"])
+    facts = found.checks["stability"].facts
+    assert facts["lipschitz_residual"] > facts["lipschitz_tolerance"] == 1e-2
+    assert facts["lipschitz_unsettled"] == 6
+    assert "tolerance 0.01; above it for 6 images" in str(found)
 
 
 def test_an_exact_posterior_passes_its_calibration():
@@ -98,7 +116,16 @@ def test_the_ambiguity_of_a_latent_model():
     x, y = make_pairs(3)
     solver = Amortised(make_model("latent-linear"), make_problem())
     found = evaluate(solver, make_problem(), x, y=y, checks=["ambiguity"])
-    assert value(found, "ambiguity", "ambiguity") > 0
+    bound, own = (value(found, "ambiguity", name) for name in ("ambiguity", "ambiguity_error"))
+    assert 0 < bound <= own
+    assert value(found, "ambiguity", "ambiguity_slope") >= 0
+
+
+def test_samplers_are_not_run_on_pairs():
+    x, y = make_pairs(2)
+    solver = LatentMAP(make_model("latent-linear"), make_problem(), climbs=1, max_iterations=5)
+    found = evaluate(solver, make_problem(), x, y=y, checks=["ambiguity"]).checks["ambiguity"]
+    assert set(found.evaluation.rows) == {"ambiguity"}
 
 
 def test_a_check_that_is_none():

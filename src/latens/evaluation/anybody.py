@@ -49,9 +49,9 @@ def evaluate(
         groups: Subject of each image; intervals resample subjects. Default: every image alone.
         data_range: Range of the data set for PSNR and SSIM; default: minimum and maximum of x.
         reference: Other images of the same kind, `(k, *signal_shape)`, from which principal
-            directions are taken. `stability` fits Tikhonov's reconstruction to them, compares
-            with it, and tries its worst cases where the solver cannot be differentiated. None
-            leaves the coverage of principal directions and all that out.
+            directions are taken. `stability` fits Tikhonov's and Wiener's reconstructions to
+            them, compares with both, and tries Tikhonov's worst cases where the solver cannot be
+            differentiated. None leaves the coverage of principal directions and all that out.
         name: Name of the solver in tables.
         seed: Key of simulated noise and of posterior draws.
         checks: Deep checks, as in a study: `calibration`, `stability`, `null_space`,

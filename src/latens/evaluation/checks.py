@@ -22,8 +22,9 @@ from torch import Tensor
 
 from latens.data import ImageSet
 from latens.errors import UnsupportedError
-from latens.evaluation.ambiguity import measure_ambiguity
+from latens.evaluation.ambiguity import half_way, measure_ambiguity, pair_rows
 from latens.evaluation.calibration import calibration_tests
+from latens.evaluation.check_lines import residual_words, shift_lines
 from latens.evaluation.evaluate import Cell, Evaluation
 from latens.evaluation.measure import Context, Examples, Rows, pictured
 from latens.evaluation.null_space import measure_null_space
@@ -35,10 +36,11 @@ from latens.evaluation.stability import (
     measure_transfer,
     worst_disturbance,
 )
+from latens.evaluation.stability.baselines import fitted_tikhonov, fitted_wiener
 from latens.evaluation.usual_shifts import applicable_shifts
-from latens.inference import CLASSICAL, Solver
+from latens.inference import Solver
 from latens.models import Latent
-from latens.problems import InverseProblem, LinearOperator
+from latens.problems import InverseProblem
 from latens.store import (
     METRICS,
     PER_IMAGE,
@@ -148,10 +150,12 @@ class Checked:
         lines = [f"  {text}" for text in self.facts.get("verdicts", {}).values()]
         if "worst_case_of" in self.facts:
             lines.append(f"  at the worst case of {self.facts['worst_case_of']}")
+        if "lipschitz_residual" in self.facts:
+            lines.append(f"  {residual_words(self.facts)}")
         if self.evaluation is not None:
             lines += self.evaluation.lines
         if SHIFTS.name in self.tables:
-            lines += _shift_lines(self.tables[SHIFTS.name])
+            lines += shift_lines(self.tables[SHIFTS.name])
         return lines
 
 
@@ -190,19 +194,13 @@ def _stability(subject: Subject) -> Checked:
         subject.keys,
         seed=0,
         settings=StabilitySettings(),
-        baseline=_baseline(subject, problem),
+        baseline=fitted_tikhonov(problem, subject.pairs),
+        wiener=fitted_wiener(problem, subject.pairs),
         examples=PICTURED,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)
     facts = {**found.diagnostics, "images": list(found.examples.images)}
     return Checked(evaluation, arrays=found.examples.arrays, facts=facts)
-
-
-def _baseline(subject: Subject, problem: InverseProblem) -> Solver | None:
-    """What worst cases are compared with; None where it does not apply."""
-    if subject.pairs is None or not isinstance(problem.operator, LinearOperator):
-        return None
-    return CLASSICAL[BASELINE].fit(problem, *subject.pairs)
 
 
 def _transferred(subject: Subject, problem: InverseProblem) -> Checked:
@@ -219,7 +217,7 @@ def _transferred(subject: Subject, problem: InverseProblem) -> Checked:
         )
     attack = {"seed": 0, "settings": StabilitySettings()}
     disturbance, errors = worst_disturbance(donor.solver, problem, x, y, keys, **attack)
-    baseline = _baseline(subject, problem)
+    baseline = fitted_tikhonov(problem, subject.pairs)
     if baseline is None:
         floor = None
     elif donor.name == BASELINE:
@@ -273,9 +271,12 @@ def _ambiguity(subject: Subject) -> Checked:
             type(subject.solver).__name__,
             "Leave `ambiguity` out for it.",
         )
-    rows, found = measure_ambiguity(model, _known(subject), images.x, subject.keys, seed=0)
+    problem, keys = _known(subject), subject.keys
+    rows, found = measure_ambiguity(model, problem, images.x, keys, seed=0)
+    if can_be_attacked(subject.solver, half_way(problem, found), keys):  # samplers take hours
+        rows |= pair_rows(subject.solver, problem, images.x, found, keys, seed=0)
     arrays = {"truth": images.x, "anchor": found.anchor, "other": found.other}
-    examples = pictured(arrays, subject.keys, PICTURED)
+    examples = pictured(arrays, keys, PICTURED)
     evaluation = _evaluation(subject, rows, tuple(range(len(images.x))), examples)
     return Checked(evaluation, arrays=examples.arrays, facts={"images": list(examples.images)})
 
@@ -350,17 +351,6 @@ def _evaluation(
         examples,
         subject.images.data_range,
     )
-
-
-def _shift_lines(shifts: "pd.DataFrame") -> list[str]:
-    """How well each score tells each shift from the usual images."""
-    lines = []
-    found: Any = shifts[shifts["number"] == "auroc"]
-    for row in found.to_dict("records"):
-        name = f"{row['shift']} ({row['strength']:g}), {row['score']}"
-        interval = f"[{row['lower']:.3g}, {row['upper']:.3g}]"
-        lines.append(f"  AUROC of {name:<50} {row['value']:.3g}   {interval}")
-    return lines
 
 
 def _joined(tables: "list[pd.DataFrame]") -> "pd.DataFrame":

@@ -11,6 +11,7 @@ from latens.evaluation.stability import (
     Reconstruction,
     StabilitySettings,
     Target,
+    WorstCase,
     ascend,
     largest_singular_value,
     measure_stability,
@@ -21,9 +22,13 @@ from latens.evaluation.stability import (
 )
 from latens.evaluation.stability.image_attack import attack_image
 from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
-from latens.evaluation.stability.worst_case import noise_to_error, random_disturbances
+from latens.evaluation.stability.worst_case import (
+    noise_to_error,
+    random_disturbances,
+    relative_noise_to_error,
+)
 from latens.inference import TikhonovSolver, WienerSolver, as_solver
-from latens.metrics import NOISE_LEVELS, metric
+from latens.metrics import NOISE_LEVELS, RELATIVE_LEVELS, metric
 from latens.problems import (
     GaussianBlur,
     GaussianNoise,
@@ -175,6 +180,53 @@ def test_errors_rise_with_the_radius_and_end_at_the_exact_ones():
             assert error == pytest.approx(value / np.linalg.norm(x), rel=1e-5)
 
 
+@pytest.mark.parametrize("steps", [0, 400])
+def test_errors_at_shares_of_the_measurement_are_the_exact_ones(steps):
+    """Warm starts alone are lower bounds that rise; climbs from them arrive."""
+    attacked = target()
+    radius = torch.full((IMAGES,), SIZE**0.5, dtype=torch.float64)
+    starts = random_disturbances(KEYS, 0, 3, attacked.y, radius).transpose(0, 1)
+    settings = exact(level_steps=steps)
+    main = worst_case(attacked, radius, starts, settings)
+    known = noise_to_error(attacked, main, radius, NOISE_LEVELS, settings)
+    curve = relative_noise_to_error(attacked, known, RELATIVE_LEVELS, settings)
+    for b in range(IMAGES):
+        x, y = (v[b].flatten().numpy() for v in (attacked.x, attacked.y))
+        errors = [float(case.error[b]) for case in curve]
+        assert errors == sorted(errors)
+        for share, case in zip(RELATIVE_LEVELS, curve, strict=True):
+            ball = share * np.linalg.norm(y)
+            value, _ = farthest(MAP.numpy(), MAP.numpy() @ y - x, ball)
+            assert case.whitened[b].norm() <= ball * (1 + 1e-12)
+            assert case.error[b] <= value / np.linalg.norm(x) * (1 + 1e-12)
+            if steps:
+                assert case.error[b].item() == pytest.approx(value / np.linalg.norm(x), rel=1e-5)
+
+
+def test_what_is_known_of_a_ball_inside_counts():
+    attacked = target()
+    e = 0.05 * normal(IMAGES, *SHAPE, seed=9)
+    length = e.flatten(1).norm(dim=1) / attacked.y.flatten(1).norm(dim=1)
+    known = [WorstCase(e / attacked.scale, torch.full((IMAGES,), 99.0, dtype=torch.float64))]
+    curve = relative_noise_to_error(attacked, known, (0.01, 1.0), exact(level_steps=0))
+    assert (length > 0.01).all()
+    assert (curve[0].error < 99).all()
+    assert (curve[1].error == 99).all()
+    torch.testing.assert_close(curve[1].whitened, e)
+
+
+def test_searches_start_from_the_known_disturbance_of_the_nearest_length():
+    attacked = target()
+    near, far = (v / norm_of(v) * norm_of(attacked.y) for v in normal(2, IMAGES, *SHAPE, seed=7))
+    worst = torch.full((IMAGES,), -torch.inf, dtype=torch.float64)
+    known = [WorstCase(0.9 * far / attacked.scale, worst)]
+    known += [WorstCase(0.04 * near / attacked.scale, worst)]
+    (found,) = relative_noise_to_error(attacked, known, (0.05,), exact(level_steps=0))
+    torch.testing.assert_close(found.whitened, 0.05 * near)
+    there = (linear(attacked.y + 0.05 * near) - attacked.x).flatten(1).norm(dim=1)
+    torch.testing.assert_close(found.error, there / attacked.x.flatten(1).norm(dim=1))
+
+
 def test_too_few_steps_are_a_lower_bound_from_inside_the_ball():
     attacked = target()
     radius = torch.full((IMAGES,), 2.0, dtype=torch.float64)
@@ -249,8 +301,12 @@ def test_all_metrics_of_a_linear_solver(name):
     y = problem.simulate(x, normal(24, *SHAPE, seed=2))
     solver = SOLVERS[name].fit(problem, x[IMAGES:], y[IMAGES:])
     baseline = TikhonovSolver.fit(problem, x[IMAGES:], y[IMAGES:])
+    x_pairs, y_pairs = x[IMAGES:], y[IMAGES:]
     x, y = x[:IMAGES], y[:IMAGES]
-    found = measure_stability(solver, problem, x, y, KEYS, 0, exact(), baseline, examples=3)
+    wiener = WienerSolver.fit(problem, x_pairs, y_pairs)
+    found = measure_stability(
+        solver, problem, x, y, KEYS, 0, exact(), baseline, wiener, examples=3
+    )
     affine = torch.stack([solver(e[None]).mean[0] for e in basis()]).flatten(1)
     affine = affine - solver(torch.zeros(1, *SHAPE, dtype=torch.float64)).mean.flatten(1)
     norm = torch.linalg.matrix_norm(affine, 2).item()
@@ -262,6 +318,32 @@ def test_all_metrics_of_a_linear_solver(name):
         assert found.rows["worst_error"][b, 0] == pytest.approx(
             value / x[b].norm().item(), rel=1e-6
         )
+        of_y, _ = farthest(affine.mT.numpy(), offset[b], 0.05 * float(y[b].norm()))
+        assert found.rows["relative_worst_error_5"][b, 0] == pytest.approx(
+            of_y / x[b].norm().item(), rel=1e-3
+        )
+    expected = wiener_errors(wiener, x, y)
+    assert found.rows["worst_over_wiener"][:, 1] == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_array_equal(
+        found.rows["worst_over_wiener"][:, :1], found.rows["worst_error"]
+    )
+    ball = found.rows["lipschitz_ball"].ravel()
+    assert ball == pytest.approx([0.2 * norm] * IMAGES, rel=1e-6)
+    mean, share, largest = (
+        found.rows[f"noise_amplification{end}"] for end in ("", "_q95", "_max")
+    )
+    assert (mean < share).all()
+    assert (share < largest).all()
+    assert (
+        largest[:, 0]
+        <= norm
+        * y.flatten(1).norm(dim=1).numpy()
+        / np.linalg.norm(solver(y).mean.flatten(1).numpy(), axis=1)
+    ).all()
+    np.testing.assert_array_equal(
+        found.rows["image_attack"],
+        np.hstack([found.rows[f"image_attack_{k}"] for k in ("change", "perturbation")]),
+    )
     assert (found.rows["worst_excess"][:, 0] > found.rows["worst_excess"][:, 1]).all()
     if name == "tikhonov":
         assert metric("worst_over_baseline").value(found.rows["worst_over_baseline"]) == 1
@@ -272,6 +354,7 @@ def test_all_metrics_of_a_linear_solver(name):
         assert rows.shape == (IMAGES, len(metric(entry).components)), entry
         assert np.isfinite(rows).all(), entry
     assert found.diagnostics["lipschitz_residual"] <= 1e-8
+    assert found.diagnostics["lipschitz_unsettled"] == 0
     assert found.examples.images == (3, 8, 0)
     assert found.examples.arrays["worst_mean"].shape == (3, *SHAPE)
     shares = [found.rows[f"contrast_recovery_{v}"] for v in (2, 5, 10)]
@@ -311,6 +394,19 @@ def test_results_do_not_depend_on_blocks(draws, monkeypatch):
     for name, rows in whole.rows.items():
         if not name.startswith(("lipschitz", "condition")):  # stops when a whole block arrived
             np.testing.assert_allclose(parts.rows[name], rows, rtol=1e-9, err_msg=name)
+
+
+def norm_of(v):
+    return v.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+
+
+def wiener_errors(solver, x, y):
+    """Its worst relative errors in the ball of the noise of 0.2, by the secular equation."""
+    zero = torch.zeros(1, *SHAPE, dtype=torch.float64)
+    affine = (solver(basis()).mean - solver(zero).mean).flatten(1).mT.numpy()
+    offset = (solver(y).mean - x).flatten(1).numpy()
+    values = [farthest(0.2 * affine, row, SIZE**0.5)[0] for row in offset]
+    return np.array(values) / x.flatten(1).norm(dim=1).numpy()
 
 
 def basis():

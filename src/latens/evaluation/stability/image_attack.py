@@ -61,11 +61,7 @@ def attack_image(
     coarse = every.with_draws(settings.search_draws)
     with torch.no_grad():
         clean, measured = operator(x), operator(images)
-        few = [
-            part.solver.mean_of(measured[rows], part.keys, part.seed, part.draws)
-            for part, rows in coarse.blocks(measured)
-        ]
-        before = torch.cat(few)
+    before = coarse.mean_at(measured)
 
     def gain(x_hat: Tensor, r: Tensor, rows: slice) -> Tensor:
         moved = (x_hat - before[rows]).square().flatten(1).sum(1)

@@ -72,6 +72,8 @@ def largest_singular_value(
         basis = torch.stack([v, step, last], 2)  # (B, n, 3)
         images = torch.stack([image, step_image, last_image], 2)
         projected = basis.mT @ images
+        finite = projected.isfinite().all(2, keepdim=True).all(1, keepdim=True)
+        projected = torch.where(finite, projected, 0)  # one bad row must not end all searches
         weights = torch.linalg.eigh((projected + projected.mT) / 2).eigenvectors[:, :, -1:]
         aside = weights.clone()
         aside[:, 0] = 0

@@ -19,26 +19,24 @@ from latens.evaluation.stability.details import (
     most_visible,
 )
 from latens.evaluation.stability.image_attack import attack_image
-from latens.evaluation.stability.lipschitz import (
-    Slope,
-    condition_number,
-    mean_square_gain,
-    steepest,
-)
+from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
 from latens.evaluation.stability.more_samples import denser, extended_measurement
 from latens.evaluation.stability.reconstruction import Reconstruction
 from latens.evaluation.stability.settings import StabilitySettings
+from latens.evaluation.stability.slopes import ball_slope, local_slopes
 from latens.evaluation.stability.worst_case import (
     Target,
     WorstCase,
     noise_to_error,
     random_disturbances,
+    relative_noise_to_error,
     worst_case,
 )
 from latens.inference import Solver
 from latens.metrics import (
     DETAIL_WIDTHS,
     NOISE_LEVELS,
+    RELATIVE_LEVELS,
     VISIBILITIES,
     amplification,
     largest_patch_error,
@@ -59,7 +57,9 @@ class Stability:
         examples: Truth, measurement, reconstruction, worst-case disturbance and the
             reconstruction there, of a few images.
         used: Position of each image that the rows are of.
-        diagnostics: Largest residual of the Lipschitz constants, relative to their square.
+        diagnostics: Of an attack `lipschitz_residual`, the largest residual of the Lipschitz
+            constants relative to their square, its tolerance, and `lipschitz_unsettled`, the
+            number of images where it is above that; of a transfer the images left out.
     """
 
     rows: Rows
@@ -78,6 +78,7 @@ def measure_stability(
     seed: int,
     settings: StabilitySettings,
     baseline: Solver | None = None,
+    wiener: Solver | None = None,
     examples: int = 8,
 ) -> Stability:
     """Attack a solver whose reconstruction can be differentiated.
@@ -92,6 +93,7 @@ def measure_stability(
         settings: Budgets; `stability_cost` tells what they come to.
         baseline: Differentiable solver that is attacked in the same way, such as Tikhonov's; None
             leaves the comparison out.
+        wiener: Wiener's filter, for a second comparison of the same kind; None leaves it out.
         examples: Images kept for figures.
 
     Raises:
@@ -101,24 +103,33 @@ def measure_stability(
     target, radius, starts = _noise_ball(solver, problem, x, y, keys, seed, settings)
     reconstruction, scale = target.reconstruction, target.scale
     x_hat = reconstruction.at(y)
-    slope, whitened = _slopes(reconstruction, y, scale, settings)
+    slopes = local_slopes(reconstruction, y, scale, settings)
     main = worst_case(target, radius, starts, settings)
     curve = noise_to_error(target, main, radius, NOISE_LEVELS, settings)
     worst = curve[NOISE_LEVELS.index(1.0)]
+    relative = relative_noise_to_error(target, curve, RELATIVE_LEVELS, settings)
     probes = _noise(keys, seed, 2, settings.probes, y)
     columns = {
-        "lipschitz": slope.value,
-        "lipschitz_whitened": whitened.value,
-        "condition_number": condition_number(slope.value, y, x_hat),
+        "lipschitz": slopes.plain.value,
+        "lipschitz_whitened": slopes.whitened.value,
+        "lipschitz_ball": ball_slope(
+            target, x_hat, slopes.whitened, worst.whitened, radius, settings
+        ),
+        "condition_number": condition_number(slopes.plain.value, y, x_hat),
         "mean_square_gain": mean_square_gain(reconstruction, y, probes),
         **{_name(level): case.error for level, case in zip(NOISE_LEVELS, curve, strict=True)},
+        **{
+            f"relative_worst_error_{level * 100:.0f}": case.error
+            for level, case in zip(RELATIVE_LEVELS, relative, strict=True)
+        },
     }
     rows = {name: _row(value) for name, value in columns.items()}
     rows |= _random_rows(target, x_hat, worst, radius, settings)
-    if baseline is not None:
-        other = Target(Reconstruction(baseline, keys, seed), x, y, scale)
-        found = worst_case(other, radius, starts, settings)
-        rows["worst_over_baseline"] = _row(worst.error, found.error)
+    for name, other in (("worst_over_baseline", baseline), ("worst_over_wiener", wiener)):
+        if other is not None:
+            attacked = Target(Reconstruction(other, keys, seed), x, y, scale)
+            found = worst_case(attacked, radius, starts, settings)
+            rows[name] = _row(worst.error, found.error)
     rows |= _image_rows(reconstruction, problem, x, settings)
     rows |= _detail_rows(target, problem, x_hat, settings)
     rows |= _more_rows(target, problem, x_hat)
@@ -131,7 +142,7 @@ def measure_stability(
         disturbance,
         _examples(x, y, disturbance, x_hat, moved, keys, examples),
         tuple(range(len(x))),
-        {"lipschitz_residual": float(torch.maximum(slope.residual, whitened.residual).max())},
+        slopes.diagnostics(settings.lipschitz_tolerance),
     )
 
 
@@ -241,32 +252,6 @@ def noise_scale(problem: InverseProblem, x: Tensor) -> Tensor:
         return problem.noise.elementwise(clean).stddev.expand_as(clean)
 
 
-def _slopes(
-    reconstruction: Reconstruction, y: Tensor, scale: Tensor, settings: StabilitySettings
-) -> tuple[Slope, Slope]:
-    """The plain and the whitened constant."""
-    starts = _noise(reconstruction.keys, reconstruction.seed, 3, settings.lipschitz_starts, y)
-    plain = _steepest(reconstruction, y, torch.ones_like(y), starts, settings)
-    flat = scale.flatten(1)
-    if bool((flat == flat[:, :1]).all()):  # white noise: the same direction, in other units
-        return plain, Slope(plain.value * flat[:, 0], plain.direction, plain.residual)
-    return plain, _steepest(reconstruction, y, scale, starts, settings)
-
-
-def _steepest(
-    reconstruction: Reconstruction,
-    y: Tensor,
-    scale: Tensor,
-    starts: Tensor,
-    settings: StabilitySettings,
-) -> Slope:
-    """From several starts with few draws, then on with all."""
-    limits = settings.lipschitz_tolerance, settings.lipschitz_steps
-    coarse = reconstruction.with_draws(settings.search_draws)
-    rough = steepest(coarse, y, scale, starts.transpose(0, 1), *limits)
-    return steepest(reconstruction, y, scale, rough.direction[:, None], *limits)
-
-
 def _random_rows(
     target: Target,
     x_hat: Tensor,
@@ -288,6 +273,7 @@ def _random_rows(
         "worst_excess": _row(worst.error, torch.stack(errors).mean(0)),
         "noise_amplification": _row(gain.mean(0)),
         "noise_amplification_q95": _row(upper_share(gain)),
+        "noise_amplification_max": _row(gain.amax(0)),
     }
 
 
@@ -301,6 +287,8 @@ def _image_rows(
     found = attack_image(reconstruction, problem.operator, x, starts, settings)
     return {
         "image_attack": _row(found.response, found.perturbation),
+        "image_attack_perturbation": _row(found.perturbation),
+        "image_attack_change": _row(found.response),
         "image_attack_error": _row(found.error),
     }
 

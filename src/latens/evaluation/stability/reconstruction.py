@@ -64,6 +64,15 @@ class Reconstruction:
             ]
         return torch.cat(parts)
 
+    def mean_at(self, y: Tensor) -> Tensor:
+        """R(y) from the stated number of draws, without gradient, in blocks: that of searches."""
+        with torch.no_grad():
+            parts = [
+                self.solver.mean_of(y[rows], self.keys[rows], self.seed, self.draws)
+                for rows in self._blocks(y, BLOCK_ELEMENTS)
+            ]
+        return torch.cat(parts)
+
     def value_and_gradient(
         self, variables: Tensor, measured: Measured, objective: Objective
     ) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,15 @@ from math import inf
 
 from latens.errors import ConfigError
 from latens.inference import DEFAULT_DRAWS
-from latens.metrics.stability import DETAIL_WIDTHS, NOISE_LEVELS, VISIBILITIES
+from latens.metrics.stability import (
+    DETAIL_WIDTHS,
+    NOISE_LEVELS,
+    RELATIVE_LEVELS,
+    VISIBILITIES,
+)
+
+MAY_BE_ZERO = ("polish_steps", "level_steps", "ball_steps", "image_penalty")
+"""Settings that may be 0."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +27,14 @@ class StabilitySettings:
         restarts: Starts of each search for the worst case.
         steps: Gradients of each.
         polish_steps: Gradients with all draws from the best end.
-        level_steps: Gradients for each other radius of the noise-to-error curve, from the worst
-            case of the ball of the noise.
+        level_steps: Gradients for each other radius of the noise-to-error curves, from the worst
+            case of a ball that was searched before.
         search_draws: Draws behind the posterior mean while searching.
         random: Random disturbances per image.
         lipschitz_starts: Starts of the search for the largest singular value.
         lipschitz_tolerance: Residual ‖JᵀJv − ρ²v‖/ρ² at which it stops.
         lipschitz_steps: Products with JᵀJ at which it stops in any case, of each stage.
+        ball_steps: Gradients of each of the two searches for the steepest secant of the ball.
         probes: Gaussian probes of the mean square gain.
         image_restarts: Starts of the attack on the image.
         image_steps: Gradients of each.
@@ -44,6 +53,7 @@ class StabilitySettings:
     lipschitz_starts: int = 2
     lipschitz_tolerance: float = 1e-2
     lipschitz_steps: int = 30
+    ball_steps: int = 8
     probes: int = 8
     image_restarts: int = 2
     image_steps: int = 20
@@ -55,7 +65,7 @@ class StabilitySettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in ("polish_steps", "level_steps", "image_penalty") else 1
+            least = 0 if field.name in MAY_BE_ZERO else 1
             if isinstance(field.default, float):
                 valid = (value >= 0 if least == 0 else value > 0) and value < inf
                 rule = "a number of 0 or more" if least == 0 else "a positive number"
@@ -78,15 +88,16 @@ def stability_cost(settings: StabilitySettings) -> dict[str, int]:
         By part, an upper bound: searches that converge stop early.
     """
     few, all_ = settings.search_draws, DEFAULT_DRAWS
-    radii = len(NOISE_LEVELS) - 1
+    radii = len(NOISE_LEVELS) - 1 + len(RELATIVE_LEVELS)
     details = len(DETAIL_WIDTHS) * len(VISIBILITIES)
     return {
         "worst case": 3 * few * settings.restarts * (settings.steps + 1)
         + all_ * (settings.restarts + 3 * (settings.polish_steps + 1)),
-        "noise-to-error curve": radii * (3 * few * (settings.level_steps + 1) + 2 * all_),
+        "noise-to-error curves": radii * (3 * few * (settings.level_steps + 1) + 2 * all_),
         "random": all_ * (1 + settings.random),
         "lipschitz": 4 * settings.lipschitz_steps * (few * settings.lipschitz_starts + all_)
         + 3 * all_ * settings.probes,
+        "ball": few * (6 * (settings.ball_steps + 1) + 1) + 4 * all_,
         "image attack": 3 * few * settings.image_restarts * (settings.image_steps + 1)
         + all_ * 2 * (settings.image_restarts + 1),
         "details": all_ * details,

@@ -1,9 +1,9 @@
-"""The worst disturbance of a measurement inside a ball of the noise.
+"""The worst disturbance of a measurement inside a ball.
 
     W(ε; x) = max ‖R(y + Σ^{1/2} u) − x‖/‖x‖   over ‖u‖ ≤ ε
 
-with y the noisy measurement and Σ its noise covariance at the true signal. What a search finds is
-a lower bound.
+with y the noisy measurement and Σ its noise covariance at the true signal, or the identity for
+balls ‖e‖ ≤ η ‖y‖. What a search finds is a lower bound.
 
 References:
     Genzel, Macdonald, März (2022), Solving inverse problems with deep neural networks –
@@ -35,7 +35,7 @@ class WorstCase:
     """The worst disturbance found of each image.
 
     Attributes:
-        whitened: u, `(B, *measurement_shape)`, in noise standard deviations.
+        whitened: u, `(B, *measurement_shape)`, in units of the scale of the target.
         error: ‖R(y + Σ^{1/2} u) − x‖/‖x‖ by the ordinary call of the solver, `(B,)`.
     """
 
@@ -51,7 +51,8 @@ class Target:
         reconstruction: R with all its draws.
         x: Truth, `(B, *signal_shape)`.
         y: Measurements, `(B, *measurement_shape)`.
-        scale: Noise standard deviation of every element, shape of `y`.
+        scale: Unit of a disturbance of every element, shape of `y`: the noise's standard
+            deviation, or 1.
     """
 
     reconstruction: Reconstruction
@@ -146,25 +147,83 @@ def noise_to_error(
         One for each level.
     """
     others = [level for level in levels if level != 1]
-    every = target.repeated(len(others))
-    factor = radius.new_tensor(others).repeat(len(radius))  # (B L,)
-    balls = repeat(radius, len(others)) * factor
-    start = on_sphere(repeat(main.whitened, len(others)), balls)
-    found = ascend(
+    balls = torch.stack([level * radius for level in others])  # (L, B)
+    found = _climbed(target, torch.stack([main.whitened] * len(others)), balls, settings)
+    at = dict(zip(others, found, strict=True)) | {1: main}
+    return _rising([at[level] for level in levels])
+
+
+def relative_noise_to_error(
+    target: Target,
+    known: Sequence[WorstCase],
+    shares: Sequence[float],
+    settings: StabilitySettings,
+) -> list[WorstCase]:
+    """Worst cases of the balls ‖e‖ ≤ η ‖y‖, each from the known one whose length is nearest.
+
+    Known disturbances that lie in a ball count as found in it.
+
+    Args:
+        target: What is attacked, with the noise's standard deviation as scale.
+        known: Worst cases of balls of the noise.
+        shares: η, increasing.
+        settings: Budgets.
+
+    Returns:
+        One for each η; `whitened` is e itself.
+    """
+    plain = Target(target.reconstruction, target.x, target.y, torch.ones_like(target.y))
+    seen = [WorstCase(target.scale * case.whitened, case.error) for case in known]
+    lengths = torch.stack([norms(case.whitened) for case in seen])  # (K, B)
+    points = torch.stack([case.whitened for case in seen])
+    balls = torch.stack([share * norms(target.y) for share in shares])  # (L, B)
+    tiny = torch.finfo(balls.dtype).tiny
+    apart = balls.clamp_min(tiny).log()[:, None] - lengths.clamp_min(tiny).log()  # (L, K, B)
+    nearest = apart.abs().argmin(1)  # (L, B)
+    starts = points[nearest, torch.arange(len(target.y), device=nearest.device)]
+    found = []
+    for case, ball in zip(_climbed(plain, starts, balls, settings), balls, strict=True):
+        best = case
+        for other, length in zip(seen, lengths, strict=True):
+            inside = torch.where(length <= ball, other.error, -torch.inf)
+            best = better(best, WorstCase(other.whitened, inside))
+        found.append(best)
+    return _rising(found)
+
+
+def _climbed(
+    target: Target, starts: Tensor, balls: Tensor, settings: StabilitySettings
+) -> list[WorstCase]:
+    """From one start on the sphere of each ball the better of it and the end of a short climb.
+
+    Args:
+        target: What is attacked.
+        starts: Directions, `(L, B, *measurement_shape)`.
+        balls: Radii, `(L, B)`.
+        settings: Budgets.
+    """
+    every = target.repeated(len(balls))
+    radius = balls.T.flatten()  # (B L,)
+    start = on_sphere(starts.transpose(0, 1).flatten(0, 1), radius)
+    end = ascend(
         lambda u: every.square_error(u, settings.search_draws),
         start,
-        balls,
+        radius,
         settings.level_steps,
         FINE_STEP,
     ).point
-    best = better(WorstCase(start, every.error(start)), WorstCase(found, every.error(found)))
-    error = best.error.unflatten(0, (-1, len(others)))
-    point = best.whitened.unflatten(0, (-1, len(others)))
-    at = {level: WorstCase(point[:, i], error[:, i]) for i, level in enumerate(others)} | {1: main}
-    curve: list[WorstCase] = []
-    for level in levels:
-        curve.append(better(curve[-1], at[level]) if curve else at[level])
-    return curve
+    best = better(WorstCase(start, every.error(start)), WorstCase(end, every.error(end)))
+    point = best.whitened.unflatten(0, (-1, len(balls)))
+    error = best.error.unflatten(0, (-1, len(balls)))
+    return [WorstCase(point[:, i], error[:, i]) for i in range(len(balls))]
+
+
+def _rising(cases: Sequence[WorstCase]) -> list[WorstCase]:
+    """Each at least as bad as the one before it, whose ball lies inside its own."""
+    found = list(cases[:1])
+    for case in cases[1:]:
+        found.append(better(found[-1], case))
+    return found
 
 
 def better(first: WorstCase, second: WorstCase) -> WorstCase:
