@@ -28,6 +28,10 @@ LEVELS = {
     1.0: "worst_error",
     2.0: "worst_error_200",
 }
+SHARES = {1: "relative_worst_error_1", 5: "relative_worst_error_5"}
+TOLERANCE, UNSETTLED = 0.01, "direct"
+"""Of the residuals of Lipschitz constants; the solver whose search was cut short."""
+
 COVERAGES = tuple(round(0.1 * i, 1) for i in range(1, 10))
 FUNCTIONALS = ("pixel", "region", "principal")
 SHIFTS = (("none", 0.0), ("kernel width", 1.5), ("noise level", 2.0), ("images: inverted", 1.0))
@@ -51,6 +55,16 @@ def worst(solver: str, n: int, level: float, image: int) -> float:
     """Worst-case error of an image."""
     slope = {"tikhonov": 0.15, "direct": 0.9}.get(solver, 0.4)
     return undisturbed(solver, n, image) * (1 + slope * level)
+
+
+def residual(solver: str) -> float:
+    """Largest relative residual of its Lipschitz constants."""
+    return 0.37 if solver == UNSETTLED else 0.0061
+
+
+def slope(solver: str, image: int) -> float:
+    """Lipschitz constant of an image, whitened."""
+    return 0.1 * (1 + CHECKED.index(solver)) * deviation(image)
 
 
 def random(solver: str, n: int, image: int) -> float:
@@ -161,11 +175,23 @@ def _pictured(solver: str, n: int, side: int, images: int):
 
 
 def _stability(run, solver: str, n: int, side: int, images: int, metrics: list[dict]) -> None:
-    folder = _unit(run, solver, n, "stability", {"images": list(IMAGES[:images])})
+    facts = {
+        "images": list(IMAGES[:images]),
+        "lipschitz_residual": residual(solver),
+        "lipschitz_tolerance": TOLERANCE,
+        "lipschitz_unsettled": 3.0 if solver == UNSETTLED else 0.0,
+    }
+    folder = _unit(run, solver, n, "stability", facts)
     columns = {
         name: lambda image, level=level: worst(solver, n, level, image)
         for level, name in LEVELS.items()
     }
+    columns |= {
+        name: lambda image, share=share: worst(solver, n, share / 10, image)
+        for share, name in SHARES.items()
+    }
+    columns["lipschitz_whitened"] = lambda image: slope(solver, image)
+    columns["lipschitz_ball"] = lambda image: 1.5 * slope(solver, image)
     columns["worst_excess"] = lambda image: (
         worst(solver, n, 1.0, image),
         random(solver, n, image),
@@ -184,7 +210,7 @@ def _stability(run, solver: str, n: int, side: int, images: int, metrics: list[d
         "worst_mean": mean + 0.8 * disturbance,
     }
     _arrays(folder, arrays)
-    for name in LEVELS.values():
+    for name in (*LEVELS.values(), *SHARES.values(), "lipschitz_whitened", "lipschitz_ball"):
         _metric(metrics, folder.name, solver, n, name, columns)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from latens import store
 from latens.reporting import Results, read_results
+from latens.reporting.checks import slope_rows
+from latens.reporting.html import render
 from latens.reporting.panels import panel_figure
 from latens.reporting.stability import (
     beliefs,
@@ -20,8 +22,13 @@ from reporting.synthetic_checks import (
     CHECKED,
     IMAGES,
     LEVELS,
+    SHARES,
+    TOLERANCE,
+    UNSETTLED,
     covered,
     random,
+    residual,
+    slope,
     undisturbed,
     worst,
 )
@@ -57,6 +64,42 @@ def test_panels_draw_the_curves(checked: Results) -> None:
         assert tuple(p.value for p in curve.random) in drawn
     assert [int(t.get_text()) for t in by_size.get_xticklabels()] == list(AT)
     assert all(str(max(AT)) in drawing.panels[0].description for _ in last)
+
+
+def test_errors_against_the_share_of_the_measurement(checked: Results) -> None:
+    curves = {(c.solver, c.n): c for c in noise_curves(checked)}
+    for (solver, n), curve in curves.items():
+        assert [p.x for p in curve.shares] == [0.0, *SHARES]
+        assert curve.shares[0] == curve.worst[0]
+        means = [np.mean([worst(solver, n, share / 10, i) for i in IMAGES]) for share in SHARES]
+        np.testing.assert_allclose([p.value for p in curve.shares[1:]], means)
+    panel = stability_drawing(checked).panels[-1]
+    assert "percent of the norm of the measurement" in panel.description
+    ax = panel_figure(panel).axes[0]
+    drawn = [tuple(line.get_ydata()) for line in ax.lines]
+    for curve in (c for c in curves.values() if c.n == max(AT)):
+        assert tuple(p.value for p in curve.shares) in drawn
+    older = checked.metrics[~checked.metrics["metric"].isin(SHARES.values())]
+    panels = stability_drawing(replace(checked, metrics=older)).panels
+    assert all("percent" not in panel.description for panel in panels)
+
+
+def test_the_residual_of_every_lipschitz_constant_is_shown(checked: Results) -> None:
+    rows = slope_rows(checked)
+    assert [(row.solver, row.n) for row in rows] == [
+        (s, n) for s in checked.solvers for n in AT if s in CHECKED
+    ]
+    for row in rows:
+        expected = np.mean([slope(row.solver, i) for i in IMAGES])
+        assert row.local.sort == pytest.approx(expected)
+        assert row.ball.sort == pytest.approx(1.5 * expected)
+        assert float(row.residual) == pytest.approx(residual(row.solver))
+        assert float(row.tolerance) == TOLERANCE
+        assert row.unsettled == (3 if row.solver == UNSETTLED else 0)
+    page = render(checked)
+    assert page.count('<td class="num bad">0.37</td>') == len(AT)
+    assert page.count('<td class="num bad">3</td>') >= len(AT)
+    assert '<td class="num">0.0061</td>' in page
 
 
 def test_coverage_at_the_worst_case_stands_beside_that_at_hand(checked: Results) -> None:

@@ -15,7 +15,7 @@ from latens.evaluation.stability import StabilitySettings, can_be_attacked
 from latens.inference import CLASSICAL, SAMPLERS, Amortised, Ensemble, Solver, load_calibration
 from latens.metrics.catalogue import SECTIONS
 from latens.reporting import read_results
-from latens.reporting.checks import transfer_rows
+from latens.reporting.checks import slope_rows, transfer_rows
 from latens.store import (
     RANK_CURVES,
     RISK_COVERAGE,
@@ -108,6 +108,7 @@ def test_their_metrics_join_the_curves(run):
     assert not curves.duplicated(["solver", "n", "metric"]).any()
     found = set(curves.loc[curves["solver"] == "latent", "metric"])
     assert {"psnr", "lipschitz", "worst_error", "null_error", "unflagged"} <= found
+    assert {"lipschitz_ball", "relative_worst_error_5", "worst_over_wiener"} <= found
     mine = curves[(curves["solver"] == "latent") & (curves["n"] == 130)]
     assert (mine["excluded"] == 0).all()
     shares = mine.set_index("metric")["mean"]
@@ -288,9 +289,24 @@ def test_tv_faces_the_worst_case_of_a_model():
 
 def test_the_prior_bounds_every_solver(run):
     curves = means(run)
-    assert all(curves["latent", n, "ambiguity"] > 0 for n in SIZES)
+    for n in SIZES:
+        assert 0 < curves["latent", n, "ambiguity"] <= curves["latent", n, "ambiguity_error"]
     folder = next(run.evaluation(e["hash"]) for e in entries(run) if e["check"] == "ambiguity")
     assert {f.stem for f in (folder / "arrays").iterdir()} == {"truth", "anchor", "other"}
+
+
+def test_the_report_says_whether_lipschitz_searches_arrived(run):
+    found = {(e["solver"], e["n"]): e["facts"] for e in entries(run) if e["check"] == "stability"}
+    rows = slope_rows(read_results(run))
+    assert {(row.solver, row.n) for row in rows} == {
+        (s, n) for s in ("latent", "tikhonov") for n in SIZES
+    }
+    for row in rows:
+        facts = found[row.solver, row.n]
+        assert row.unsettled == facts["lipschitz_unsettled"]
+        assert (row.unsettled > 0) == (facts["lipschitz_residual"] > QUICK.lipschitz_tolerance)
+        assert row.ball.sort >= row.local.sort
+        assert f">{row.residual}</td>" in run.report_file.read_text("utf-8")
 
 
 def test_what_a_transfer_depends_on_is_in_its_name(run):

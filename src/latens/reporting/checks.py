@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from latens.reporting.check_data import check_units, size_of, solver_of
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import Cell, format_interval, format_value
 from latens.store.schemas import REJECTS
@@ -56,6 +57,29 @@ class TransferRow:
     donor: str
     error: Cell
     donor_error: str
+
+
+@dataclass(frozen=True)
+class SlopeRow:
+    """Lipschitz constants of one solver, and whether their search arrived.
+
+    Args:
+        solver: Name of the solver.
+        n: Training size.
+        local: Constant at the measurements, whitened.
+        ball: Steepest secant in the ball of the noise, whitened.
+        residual: Largest residual of the local one, relative to its square.
+        tolerance: Residual at which the search was to stop.
+        unsettled: Images whose residual is above that.
+    """
+
+    solver: str
+    n: int
+    local: Cell
+    ball: Cell
+    residual: str
+    tolerance: str
+    unsettled: int
 
 
 @dataclass(frozen=True)
@@ -137,6 +161,30 @@ def transfer_rows(results: Results) -> list[TransferRow]:
                 str(facts["worst_case_of"]),
                 _cell(found),
                 format_value(float(facts["its_error"])),
+            )
+        )
+    order = {solver: place for place, solver in enumerate(results.solvers)}
+    return sorted(rows, key=lambda row: (order[row.solver], row.n))
+
+
+def slope_rows(results: Results) -> list[SlopeRow]:
+    """One row per solver and N that was attacked itself."""
+    rows = []
+    for unit in check_units(results, "stability"):
+        facts = unit.identity.get("facts") or {}
+        if "lipschitz_unsettled" not in facts:
+            continue
+        mine = records(select(results.metrics, "evaluation", unit.name))
+        found = {str(row["metric"]): row for row in mine}
+        rows.append(
+            SlopeRow(
+                solver_of(unit),
+                size_of(unit),
+                _cell(found.get("lipschitz_whitened")),
+                _cell(found.get("lipschitz_ball")),
+                f"{float(facts['lipschitz_residual']):.2g}",
+                f"{float(facts['lipschitz_tolerance']):g}",
+                int(facts["lipschitz_unsettled"]),
             )
         )
     order = {solver: place for place, solver in enumerate(results.solvers)}

@@ -205,6 +205,7 @@ def render(results: Results) -> str:
         p_values=calibration.p_value_tables(results),
         heat=awareness.heat_tables(results),
         scores=awareness.SCORES,
+        slopes=checks.slope_rows(results),
         transfers=checks.transfer_rows(results),
         shifts=checks.shift_table(results),
         trust=read_trust(results),

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECK = "stability"
+RELATIVE = "relative_worst_error"
 WORST, BELIEVED = "worst_error", "worst_coverage_region"
 
 LEVEL = 0.95
@@ -52,12 +53,15 @@ class NoiseCurve:
         worst: Largest error found, by radius in norms of the noise; the first point, at radius 0,
             is the error of the measurement as it is.
         random: Error at random disturbances: at radius 0 the same, at 1 the mean over them.
+        shares: Largest error found, by radius in percent of the norm of the measurement, with the
+            same first point.
     """
 
     solver: str
     n: int
     worst: list[Point]
     random: list[Point]
+    shares: list[Point]
 
 
 def noise_curves(results: Results) -> list[NoiseCurve]:
@@ -71,9 +75,11 @@ def noise_curves(results: Results) -> list[NoiseCurve]:
             continue
         given = _undisturbed(unit, whole.get((size_of(unit), solver_of(unit))))
         worst = [table_point(results, unit, levels[r], r) for r in sorted(levels)]
+        percent = {_number(name, RELATIVE): name for name in metrics if _number(name, RELATIVE)}
+        shares = [table_point(results, unit, percent[r], r) for r in sorted(percent)]
         random = _random(unit)
         solver, n = solver_of(unit), size_of(unit)
-        found.append(NoiseCurve(solver, n, [given, *worst], [given, random]))
+        found.append(NoiseCurve(solver, n, [given, *worst], [given, random], [given, *shares]))
     return found
 
 
@@ -115,8 +121,13 @@ def _level(metric: str) -> float:
     """Radius that the name of a worst-case error tells, in norms of the noise; 0 for others."""
     if metric == WORST:
         return 1.0
-    tail = metric.removeprefix(f"{WORST}_")
-    return float(tail) / 100 if tail != metric and tail.isdigit() else 0.0
+    return _number(metric, WORST) / 100
+
+
+def _number(metric: str, stem: str) -> float:
+    """Number that follows a stem in the name of a metric; 0 for others."""
+    tail = metric.removeprefix(f"{stem}_")
+    return float(tail) if tail != metric and tail.isdigit() else 0.0
 
 
 def _undisturbed(unit: Unit, whole: Unit | None) -> Point:
@@ -156,7 +167,8 @@ def stability_drawing(results: Results) -> Drawing:
     caption = (
         "Relative error ‖R(y + e) − x‖/‖x‖, mean over the checked images. Filled marks: the worst "
         "disturbance that a search found in the ball of each radius, a lower bound of the worst. "
-        "Open marks: random disturbances of the norm of the noise, and none at radius 0. Last: "
+        "Open marks: random disturbances of the norm of the noise, and none at radius 0. Balls "
+        "are of the noise, or of the norm of the measurement where a panel says so. Coverage: "
         "share of region means inside 95 % intervals at the worst case (filled) and at the "
         "measurement as it is (open). Bars are 95 % intervals over images."
     )
@@ -187,7 +199,25 @@ def stability_drawing(results: Results) -> Drawing:
                 partial(_draw_beliefs, found=believed),
             )
         )
+    panels += _share_panels(found)
     return Drawing("noise_to_error", caption, solvers, panels)
+
+
+def _share_panels(found: Sequence[NoiseCurve]) -> list[Panel]:
+    """Error against the size of the disturbance relative to that of the measurement."""
+    searched = [curve for curve in found if len(curve.shares) > 1]
+    if not searched:
+        return []
+    largest = max(curve.n for curve in searched)
+    last = [curve for curve in searched if curve.n == largest]
+    return [
+        Panel(
+            f"Error against the share of ‖y‖, N = {largest}",
+            f"Worst-case relative error of {_names(last)} against the radius of the ball of "
+            f"disturbances in percent of the norm of the measurement, at N = {largest}",
+            partial(_draw_shares, curves=last),
+        )
+    ]
 
 
 def _names(curves: Sequence[NoiseCurve]) -> str:
@@ -202,6 +232,15 @@ def _draw_radius(ax: "Axes", curves: Sequence[NoiseCurve]) -> None:
     radii = sorted({p.x for curve in curves for p in curve.worst})
     ax.set_xticks(radii, [f"{r:g}" for r in radii])
     _error_axis(ax, [p for c in curves for p in (*c.worst, *c.random)])
+
+
+def _draw_shares(ax: "Axes", curves: Sequence[NoiseCurve]) -> None:
+    for curve in curves:
+        draw_points(ax, curve.solver, curve.shares)
+    ax.set_xlabel("radius, % of the norm of the measurement", color=MUTED, fontsize=7.5)
+    radii = sorted({p.x for curve in curves for p in curve.shares})
+    ax.set_xticks(radii, [f"{r:g}" for r in radii])
+    _error_axis(ax, [p for curve in curves for p in curve.shares])
 
 
 def _draw_sizes(ax: "Axes", curves: Sequence[NoiseCurve], solvers: Sequence[str]) -> None:
