@@ -58,6 +58,37 @@ def test_capacity_rises_and_pulls_from_both_sides():
     assert control.steps == 10
 
 
+def linear_vae(control: KLControl, steps: int = 600) -> float:
+    """KL at the end, nats, of a linear VAE whose data have eight directions of variance 100."""
+    noise = NoiseStream(2)
+    x = 10 * noise.normal((64, 8), torch.float64)
+    free = {
+        "encoder": 0.1 * torch.eye(8).double(),
+        "decoder": torch.eye(8).double(),
+        "log_scale": torch.zeros(8).double(),
+    }
+    leaves = [value.requires_grad_() for value in free.values()]
+    optimiser = torch.optim.Adam(leaves, lr=0.02)
+    rate = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for step in range(steps):
+        q = diagonal_normal(x @ free["encoder"], free["log_scale"].exp().expand(64, 8), 1)
+        z = q.mean + q.stddev * noise.normal((64, 8), torch.float64)
+        error = (x - z @ free["decoder"]).square().sum(1) / 2  # a decoder of variance 1
+        loss = (error + control.controlled(kl_per_latent(q), step)).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        rate.step()
+    return float(kl_per_latent(q).sum(1).mean().detach())
+
+
+def test_capacity_holds_the_kl_with_its_default_weight():
+    """Half of the data's information, ½ Σ log 100 = 18 nats, is bought at more than a nat each."""
+    assert linear_vae(KLControl()) > 16
+    assert linear_vae(KLControl(capacity=9.0, capacity_steps=200)) == pytest.approx(9, rel=0.03)
+    assert linear_vae(KLControl(capacity=30.0, capacity_steps=200)) == pytest.approx(30, rel=0.03)
+
+
 def test_cycles():
     control = KLControl(cycles=2, cycle_steps=10)
     betas = [control.beta(s) for s in range(25)]
@@ -80,6 +111,7 @@ def test_ramp():
         {"cycle_steps": 40},
         {"cycles": 1, "cycle_steps": 5, "rising": 0.0},
         {"capacity": -1.0},
+        {"capacity": 5.0, "capacity_weight": 1.0},
         {"capacity": 5.0, "free_bits": 0.1},
         {"capacity": 5.0, "cycles": 1, "cycle_steps": 5},
     ],

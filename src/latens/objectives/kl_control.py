@@ -1,8 +1,11 @@
 """What is done to the KL term against posterior collapse, and when.
 
     free bits   Σ_k max(λ, KL_k)            per sample, or of the batch means of KL_k
-    capacity    γ |KL − C(t)|               C rises linearly to its final value
+    capacity    γ |KL − C(t)|               C rises linearly to its final value, γ ≫ 1
     cycles      β rises from 0 to 1 and stays there, again and again
+
+With γ = 1 a KL above C has the gradient of the bound, and nothing holds it: γ must exceed what one
+more nat of code is worth to the likelihood at C.
 
 The evidence bound has none of them: validation and every reported number use the plain KL.
 
@@ -55,7 +58,8 @@ class KLControl:
         rising: Share of a cycle in which β rises.
         capacity: C in nats; null for none. It replaces β and free bits.
         capacity_steps: Steps over which C rises from 0.
-        capacity_weight: γ.
+        capacity_weight: γ, of nats of a whole event as in Burgess et al. (before the division by
+            D); above 1. The smallest that holds the KL at C costs the least.
     """
 
     free_bits: float = 0.0
@@ -65,7 +69,7 @@ class KLControl:
     rising: float = 0.5
     capacity: float | None = None
     capacity_steps: int = 0
-    capacity_weight: float = 1.0
+    capacity_weight: float = 1000.0
 
     def __post_init__(self) -> None:
         for name in ("free_bits", "cycles", "cycle_steps", "capacity_steps"):
@@ -81,13 +85,13 @@ class KLControl:
         if not 0 < self.rising <= 1:
             raise ConfigError("rising", "above 0 and at most 1", self.rising, "Use 0.5.")
         if self.capacity is not None and (
-            self.capacity < 0 or self.capacity_weight <= 0 or self.free_bits or self.cycles
+            self.capacity < 0 or self.capacity_weight <= 1 or self.free_bits or self.cycles
         ):
             raise ConfigError(
                 "capacity",
-                "0 nats or more with a positive weight, and neither free bits nor cycles",
+                "0 nats or more with a weight above 1, and neither free bits nor cycles",
                 (self.capacity, self.capacity_weight, self.free_bits, self.cycles),
-                "Choose one way of holding the KL.",
+                "Choose one way of holding the KL; with a weight of 1 it is not held.",
             )
 
     @property
