@@ -241,3 +241,58 @@ def test_bad_settings(
     assert said in message
     assert message.count("\n") == 1
     assert not list(out.glob("fits/*"))
+
+
+RECIPES = {
+    "free_bits": {"free_bits": 0.1},
+    "cycles": {"cycles": 4, "cycle_steps": 400},
+    "capacity": {"capacity": 40.0, "capacity_steps": 1000},
+    "learned_scale": {"free_bits": 0.0, "cycles": 0, "capacity": None},
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("stage", ["exp1", "growth/exp2"])
+def test_recipes_are_presets_of_every_stage(
+    recipe: str, stage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "growth", "--preset", f"{stage},{recipe}", "--show"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["stage"] == stage[-4:]
+    assert config["control"].items() >= RECIPES[recipe].items()
+    assert config["model"]["scale"] == "shared"
+    study = construct(VolumeStudy, config)
+    assert study.control.steps <= study.training.max_steps
+    assert study.training.kl_warmup_steps == (0 if recipe == "cycles" else 200)
+
+
+def test_a_recipe_of_a_short_run(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--preset", "exp1,quick,cycles", "--control.cycle_steps", "50"]
+    assert main(["run", "growth", *short, "--show"]) == 0
+    control = construct(VolumeStudy, yaml.safe_load(capsys.readouterr().out)).control
+    assert control.steps == 200
+
+
+@pytest.mark.parametrize("preset", ["ode", "growth/ode", "ode,quick", "growth/quick"])
+def test_the_stage_of_series_by_its_name(preset: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", "growth", "--preset", preset, "--show"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out)
+    assert config["stage"] == "ode"
+    assert (config["folds"] == 3) == ("quick" in preset)
+
+
+@pytest.mark.parametrize(
+    ("preset", "said"),
+    [
+        ("free_bits", "Write --preset exp1,free_bits"),
+        ("ode,capacity", "Write --preset exp1,capacity"),
+        ("slow", "one of ode, quick; of scans, with exp1, exp2 or exp3: adrenal, capacity"),
+        ("ode,exp1", "one stage"),
+        ("exp1,slow", "expected one of adrenal, capacity, cycles"),
+    ],
+)
+def test_presets_that_are_not_there(
+    preset: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "growth", "--preset", preset, "--show"]) == 2
+    assert said in capsys.readouterr().err
