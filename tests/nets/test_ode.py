@@ -9,7 +9,7 @@ from torch import nn
 from latens.data import treated_gompertz
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError, ShapeError
-from latens.nets.ode import GompertzField, RowwiseODE
+from latens.nets.ode import GompertzField, ResidualField, RowwiseODE
 
 
 class Treated(nn.Module):
@@ -17,6 +17,38 @@ class Treated(nn.Module):
 
     def forward(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         return 0.7 * (5.0 - z) - 0.9 * torch.exp(-0.4 * t)[..., None]
+
+
+def test_a_timed_field_moves_by_the_time() -> None:
+    """dz/dt = η tanh(t/8) has z = 8 η log cosh(t/8); a field without time is that of any day."""
+    z, start, stop = _rows()
+    for timed in (True, False):
+        field = ResidualField(1, 1, 0.5, timed=timed).double()
+        with torch.no_grad():
+            for parameter in field.net.parameters():
+                parameter.zero_()
+            field.net[0].weight[0, -1] = field.net[2].weight[0, 0] = 1.0
+        found = RowwiseODE(field, 8)(z, start, stop)[:, 0]
+        later = RowwiseODE(field, 8)(z, start + 5, stop + 5)[:, 0]
+        if timed:
+            moved = 4.0 * ((stop / 8).cosh().log() - (start / 8).cosh().log())
+            torch.testing.assert_close(found, z[:, 0] + moved, rtol=1e-6, atol=1e-6)
+            assert (later - found)[stop > start].min() > 0.01
+        else:
+            torch.testing.assert_close(later, found)
+
+
+@pytest.mark.parametrize("gradient", ["backprop", "adjoint"])
+def test_a_timed_gompertz_field_is_its_drift_and_the_network(gradient: str) -> None:
+    field = GompertzField(2, 4, rate=0.3, plateau=2.0, residual=0.4, timed=True).double()
+    z = NoiseStream(3).normal((4, 2), torch.float64)
+    t = torch.tensor([0.0, 1.0, 8.0, 20.0], dtype=torch.float64)
+    seen = torch.cat([z, t[:, None] / 8], 1)
+    expected = 0.4 * field.net(seen)
+    expected[:, 0] += 0.3 * (2.0 - z[:, 0])
+    torch.testing.assert_close(field(t, z), expected)
+    ode = RowwiseODE(field, 2, gradient)  # pyright: ignore[reportArgumentType]
+    assert ode(z.expand(3, 4, 2), t, t + 1).shape == (3, 4, 2)
 
 
 def _rows() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,8 +9,9 @@
     log p(y₂ … y_n | y₁) ≥ E_q[Σ_k log p(y_k | ε, y₁ … y_k−1)] − KL(q ‖ N(0, I))
 
 Without the jump J the trajectory would be fixed by the first visit for ever, and a change that the
-drift does not foresee would have to be noise at every later visit. Levels are logs of volumes over
-the limit of detection, times are in units of the usual gap.
+drift does not foresee would have to be noise at every later visit. With `timed` the networks of
+the field see the time since the first visit too, h_θ(z, t) and f_θ(z, t): a treatment begins
+there. Levels are logs of volumes over the limit of detection, times are in units of the usual gap.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -53,6 +54,7 @@ class LatentODE(Model):
         width: Hidden units of every network.
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
+        timed: Whether f and h see the time since the first visit.
 
     Raises:
         ConfigError: If there are fewer than two visits or latents.
@@ -66,6 +68,7 @@ class LatentODE(Model):
         width: int = 32,
         steps: int = 1,
         gradient: Gradient = "backprop",
+        timed: bool = False,
     ) -> None:
         if visits < 2 or dim < 2:
             raise ConfigError(
@@ -74,7 +77,14 @@ class LatentODE(Model):
         super().__init__((visits, 4), (visits, 4))
         self.dim = dim
         field = GompertzField(
-            dim, width, plateau=_CENTRE, centre=_CENTRE, spread=_SPREAD, rate=0.03, residual=0.05
+            dim,
+            width,
+            plateau=_CENTRE,
+            centre=_CENTRE,
+            spread=_SPREAD,
+            rate=0.03,
+            residual=0.05,
+            timed=timed,
         )
         self.ode = RowwiseODE(field, steps, gradient)
         self.log_first = nn.Parameter(torch.tensor(0.1).log())

@@ -8,9 +8,10 @@
     log p(μ₁ … μ_n) ≥ E_q[Σ_k log p(μ_k | s(t₁))] − KL(q ‖ N(0, I))
 
 A visit counts by what its encoder was sure of. u are latents that no scan shows: what differs
-between subjects in how they change. m is a mean of the visits, weighed by their precision, between
-that of all visits (of what does not change) and the first (of what does), learned for every
-latent, and what a recurrent network adds.
+between subjects in how they change. With `timed` the field sees the time since the first visit
+too, f_θ(s, t) and h_θ(s, t). m is a mean of the visits, weighed by their precision, between that
+of all visits (of what does not change) and the first (of what does), learned for every latent,
+and what a recurrent network adds.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -78,6 +79,7 @@ class ScanODE(Model):
         width: Hidden units of the networks.
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
+        timed: Whether f and h see the time since the first visit.
 
     Raises:
         ConfigError: If there are fewer than two visits, no latent, or a negative number.
@@ -93,6 +95,7 @@ class ScanODE(Model):
         width: int = 32,
         steps: int = 1,
         gradient: Gradient = "backprop",
+        timed: bool = False,
     ) -> None:
         if visits < 2 or dim < 1 or hidden < 0:
             raise ConfigError(
@@ -105,9 +108,11 @@ class ScanODE(Model):
         self.dim, self.hidden = dim, hidden
         size = dim + hidden
         if aligned:
-            field: nn.Module = GompertzField(size, width, rate=0.1, plateau=1.0, residual=0.05)
+            field: nn.Module = GompertzField(
+                size, width, rate=0.1, plateau=1.0, residual=0.05, timed=timed
+            )
         else:
-            field = ResidualField(size, width, 0.05)
+            field = ResidualField(size, width, 0.05, timed=timed)
         self.ode = RowwiseODE(field, steps, gradient)
         self.log_spread = nn.Parameter(torch.full((dim,), -1.5))
         self.earliest = nn.Parameter(torch.zeros(dim))

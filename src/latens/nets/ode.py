@@ -27,6 +27,8 @@ time, with memory that does not grow with the steps and an error of its own."""
 
 
 MOST_PIECES = 256
+_CLOCK = 8.0
+"""Time that a timed field sees as 1."""
 
 
 class RowwiseODE(nn.Module):
@@ -133,15 +135,18 @@ class _Rescaled(nn.Module):
 class ResidualField(nn.Module):
     """A field without any drift of its own.
 
-        dz/dt = η f_θ(z)
+        dz/dt = η f_θ(z),   or η f_θ(z, t)
 
     Args:
         dim: Latents.
         width: Hidden units.
         residual: Initial η.
+        timed: Whether f sees the time; else it is the same at all times.
     """
 
-    def __init__(self, dim: int, width: int = 32, residual: float = 0.1) -> None:
+    def __init__(
+        self, dim: int, width: int = 32, residual: float = 0.1, *, timed: bool = False
+    ) -> None:
         super().__init__()
         if min(dim, width) < 1 or residual <= 0:
             raise ConfigError(
@@ -151,17 +156,31 @@ class ResidualField(nn.Module):
                 "Use for example 5 latents, 32 units and .1.",
             )
         self.log_residual = nn.Parameter(torch.tensor(residual).log())
-        self.net = nn.Sequential(nn.Linear(dim, width), nn.Tanh(), nn.Linear(width, dim))
+        self.timed = timed
+        self.net = _network(dim, width, timed)
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        """dz/dt, `(..., dim)`; t does not enter, the field is the same at all times."""
-        return self.log_residual.exp() * self.net(z)
+        """dz/dt, `(..., dim)`, at times `(...)`."""
+        return self.log_residual.exp() * self.net(_seen(z, t, self.timed))
+
+
+def _network(dim: int, width: int, timed: bool) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(dim + timed, width), nn.Tanh(), nn.Linear(width, dim))
+
+
+def _seen(z: Tensor, t: Tensor, timed: bool) -> Tensor:
+    """What a network is given of the state `(..., d)` and the time `(...)`."""
+    if not timed:
+        return z
+    return torch.cat([z, (t / _CLOCK).expand(z.shape[:-1])[..., None]], -1)
 
 
 class GompertzField(nn.Module):
     """Gompertz drift of a volume latent with a residual field.
 
         dz_vol/dt = α(κ − z_vol) + η h_θ(z),    dz_rest/dt = η f_θ(z)
+
+    or h_θ(z, t) and f_θ(z, t).
 
     Args:
         dim: Latents, that of the log volume first.
@@ -171,6 +190,7 @@ class GompertzField(nn.Module):
         residual: Initial η.
         centre: Value of z_vol that the residual field sees as 0.
         spread: Distance that it sees as 1.
+        timed: Whether it sees the time; else the field is the same at all times.
     """
 
     def __init__(
@@ -183,6 +203,7 @@ class GompertzField(nn.Module):
         residual: float = 0.1,
         centre: float = 0.0,
         spread: float = 1.0,
+        timed: bool = False,
     ) -> None:
         super().__init__()
         if min(dim, width) < 1 or min(rate, residual, spread) <= 0:
@@ -197,15 +218,16 @@ class GompertzField(nn.Module):
         self.log_residual = nn.Parameter(torch.tensor(residual).log())
         self.register_buffer("centre", torch.tensor(float(centre)))
         self.register_buffer("spread", torch.tensor(float(spread)))
-        self.net = nn.Sequential(nn.Linear(dim, width), nn.Tanh(), nn.Linear(width, dim))
+        self.timed = timed
+        self.net = _network(dim, width, timed)
 
     centre: Tensor
     spread: Tensor
 
     def forward(self, t: Tensor, z: Tensor) -> Tensor:
-        """dz/dt, `(..., dim)`; t does not enter, the field is the same at all times."""
+        """dz/dt, `(..., dim)`, at times `(...)`."""
         volume = z[..., :1]
         seen = torch.cat([(volume - self.centre) / self.spread, z[..., 1:]], -1)
         drift = self.log_rate.exp() * (self.plateau - volume)
-        field = self.log_residual.exp() * self.net(seen)
+        field = self.log_residual.exp() * self.net(_seen(seen, t, self.timed))
         return torch.cat([drift + field[..., :1], field[..., 1:]], -1)
