@@ -6,16 +6,20 @@ import math
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from latens.cli import main
 from latens.data import GrowthSimulation
 from latens.errors import NumericalError
-from latens.inference.forecasting import HierarchicalGompertz, LatentODEForecaster
+from latens.evaluation.forecasts import ForecastScores
+from latens.inference.forecasting import HierarchicalGompertz, LatentODEForecaster, support
 from latens.store import read_csv
 from latens.store.schemas import FORECAST, FORECAST_METRICS, FORECAST_SCORES
-from latens.studies import growth
+from latens.studies import growth, growth_tables
+from latens.studies.configure import construct, resolve
+from latens.studies.growth_run import _unit_hash
 
 TINY = {
     "forecasters": ["last_value", "exponential", "hierarchical_gompertz", "latent_ode"],
@@ -143,6 +147,69 @@ def test_forecasts_of_new_patients(
     assert "days after the last visit" in rows["doubts"][2]
     assert "a at 4090" in capsys.readouterr().out
     assert main(["forecast", str(run), str(series), *horizon]) == 2  # it exists
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hierarchical_gompertz", "run the study with --sampler nuts"),
+        ("latent_ode", "compare --forecaster hierarchical_gompertz"),
+    ],
+)
+def test_patients_of_few_effective_draws_are_named(
+    run: Path,
+    name: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No forecast has a thousand effective draws; which one is named, and where."""
+    monkeypatch.setattr(support, "FEWEST_DRAWS", 1000)
+    series = tmp_path / "new.csv"
+    series.write_text("id,day,mm3\na,0,3000\na,40,2500\na,90,2600\n")
+    out = tmp_path / "forecast.csv"
+    command = [str(series), "--horizon", "30", "--forecaster", name, "--out", str(out)]
+    assert main(["forecast", str(run), *command]) == 0
+    doubts = read_csv(out, FORECAST)["doubts"][0]
+    assert doubts.startswith("few effective draws (")
+    assert said in doubts
+    assert f"warning: a at 120: {doubts}" in capsys.readouterr().out
+
+
+def test_tables_say_how_many_patients_have_few_effective_draws(run: Path) -> None:
+    """As many as the folds counted, and no warning where none has."""
+    metrics = read_csv(run / "tables" / "forecast_metrics.csv", FORECAST_METRICS)
+    for name in ("hierarchical_gompertz", "latent_ode"):
+        entries = [json.loads(file.read_text()) for file in run.glob("*/*/evaluation.json")]
+        (entry,) = [entry for entry in entries if entry["forecaster"] == name]
+        few = int(sum(entry["diagnostics"]["patients_of_few_draws"]))
+        (said,) = set(metrics[metrics["forecaster"] == name]["doubts"])
+        expected = f"{few} of 40 patients have fewer than 20 effective draws of their state"
+        assert said == (expected if few else "")
+    counts = {"patients_of_few_draws": [1.0, 2.0]}
+    scores = ForecastScores("", ("a",) * 40, *[np.zeros(40)] * 5, {}, (0.0, 0.0), counts)
+    assert growth_tables._doubts(scores).startswith("3 of 40 patients have fewer than 20")
+
+
+def test_sampler_and_solver_are_settings() -> None:
+    config = resolve(
+        growth.Growth,
+        [],
+        ["--sampler", "nuts", "--ode.dim", "3", "--ode.gradient=adjoint", "--ode.steps=2"],
+    )
+    study = construct(growth.Growth, {**config, "ode": {**config["ode"], "timed": True}})
+    chains = study.maker("hierarchical_gompertz", "next")()
+    assert isinstance(chains, HierarchicalGompertz)
+    assert chains.sampler == "nuts"
+    member = study.maker("latent_ode", "next")().new_model(4)  # pyright: ignore
+    assert (member.dim, member.ode.steps, member.ode.gradient) == (3, 2, "adjoint")
+    assert member.ode.field.timed
+    units = {
+        _unit_hash("evaluation", {**config, "sampler": sampler}, "hierarchical_gompertz", "x")
+        for sampler in ("importance", "nuts")
+    }
+    assert len(units) == 2
 
 
 def test_a_forecaster_that_fails_has_a_row_without_numbers(

@@ -219,6 +219,7 @@ def forecast_rows(
     forecast = forecaster.forecast(series, times)
     band = forecast.interval(LEVEL)
     outside = support.doubts(series, times)
+    own = forecast.doubts or ("",) * len(series)
     floor = forecast.log_limit
     moved = torch.full((2, *times.shape), torch.nan)
     if calibration is not None:
@@ -241,7 +242,7 @@ def forecast_rows(
             "conformal_lower": volume(moved[0, b, h]),
             "conformal_upper": volume(moved[1, b, h]),
             "unseen": float(forecast.unseen[b, h]),
-            "doubts": "; ".join(part for part in (outside[b][h], forecaster.doubts) if part),
+            "doubts": "; ".join(filter(None, (outside[b][h], own[b], forecaster.doubts))),
         }
         for b, patient in enumerate(series.patients)
         for h, horizon in enumerate(horizons)

@@ -5,8 +5,9 @@ forecaster sees the same folds; patients stay whole.
 """
 
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from latens.data import (
     GrowthSimulation,
@@ -30,7 +31,9 @@ from latens.inference.forecasting import (
     ScanODEForecaster,
     Target,
 )
+from latens.inference.forecasting.hierarchical import Sampler
 from latens.inference.forecasting.members import DEFAULT_TRAINING
+from latens.nets.ode import Gradient
 from latens.reporting.growth import REFERENCE
 from latens.training import Training
 
@@ -51,6 +54,31 @@ STORED = ("hierarchical_gompertz", "latent_ode", SCANS)
 """Forecasters that are fitted to all patients for `latens forecast`, the best guess last."""
 
 
+@dataclass(frozen=True)
+class ODE:
+    """Networks and solver of the latent ODEs.
+
+    Args:
+        dim: Latents of `latent_ode`, the log volume included.
+        hidden: Latents of `scan_ode` that no scan shows.
+        width: Hidden units of every network.
+        steps: Steps of the solver between two visits.
+        gradient: `backprop` through them, or `adjoint`.
+        timed: Whether the field sees the time since the first visit.
+    """
+
+    dim: int = 5
+    hidden: int = 4
+    width: int = 32
+    steps: int = 1
+    gradient: Gradient = "backprop"
+    timed: bool = False
+
+    def settings(self, other: Literal["dim", "hidden"]) -> dict[str, Any]:
+        """Those of a forecaster, without the size that is the other's."""
+        return {name: value for name, value in asdict(self).items() if name != other}
+
+
 class Growth:
     """Forecasts of volume series by cross-validation, and models for new patients.
 
@@ -66,10 +94,13 @@ class Growth:
         min_visits: Visits of a patient who is tested.
         folds: Number of folds; null for ten, or one patient each below sixty.
         members: Networks behind the latent ODE.
+        sampler: How hierarchical Gompertz draws what is special about a patient: `importance`, or
+            `nuts`, slower, for patients of few effective draws.
         conformal: Whether bands are also calibrated on patients that a forecaster has not seen,
             and shown beside those that are not.
         seed: Key of folds, fits and draws.
         training: Budget of each network of a latent ODE.
+        ode: Its networks and solver.
     """
 
     name = "growth"
@@ -94,9 +125,11 @@ class Growth:
         min_visits: int = 6,
         folds: int | None = None,
         members: int = 3,
+        sampler: Sampler = "importance",
         conformal: bool = False,
         seed: int = 0,
         training: Training = DEFAULT_TRAINING,
+        ode: ODE = ODE(),
     ) -> None:
         if REFERENCE not in forecasters or len(set(forecasters)) < len(forecasters):
             raise ConfigError(
@@ -125,9 +158,11 @@ class Growth:
         self.min_visits = min_visits
         self.folds = folds
         self.members = members
+        self.sampler: Sampler = sampler
         self.conformal = conformal
         self.seed = seed
         self.training = training
+        self.ode = ode
 
     @cached_property
     def series(self) -> VolumeSeries:
@@ -178,9 +213,12 @@ class Growth:
             "gompertz": lambda: FittedCurve(GOMPERTZ, target, visits),
             "mixed_effects": MixedEffects,
             "gaussian_process": GaussianProcess,
-            "hierarchical_gompertz": lambda: HierarchicalGompertz(target),
+            "hierarchical_gompertz": lambda: HierarchicalGompertz(target, sampler=self.sampler),
             "latent_ode": lambda: LatentODEForecaster(
-                target, members=self.members, training=self.training
+                target,
+                members=self.members,
+                training=self.training,
+                **self.ode.settings("hidden"),
             ),
         }
         return makers[name]
@@ -189,4 +227,10 @@ class Growth:
         """The latent ODE of scans, for those of this study or for new ones."""
         if scans is None:
             raise ConfigError("latents", "a file of `latens encode`", None, "Add --latents FILE.")
-        return ScanODEForecaster(scans, target, members=self.members, training=self.training)
+        return ScanODEForecaster(
+            scans,
+            target,
+            members=self.members,
+            training=self.training,
+            **self.ode.settings("dim"),
+        )

@@ -49,7 +49,11 @@ WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"
 _COLUMNS = (*SHOWN, *COMPONENTS)
 _SHARED = ("target", "min_visits", "folds", "seed")
-_OWN = {"latent_ode": ("members", "training"), SCANS: ("members", "training")}
+_OWN = {
+    "hierarchical_gompertz": ("sampler",),
+    "latent_ode": ("members", "training", "ode"),
+    SCANS: ("members", "training", "ode"),
+}
 """Settings that a forecaster alone depends on, besides those of the comparison."""
 
 

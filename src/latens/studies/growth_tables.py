@@ -9,7 +9,12 @@ from latens.evaluation.forecast_choice import chosen_by_others
 from latens.evaluation.forecast_conformal import conformalised
 from latens.evaluation.forecasts import COMPONENTS, ForecastScores
 from latens.evaluation.intervals import Interval
-from latens.inference.forecasting.support import BAND_PATIENTS, few_patients
+from latens.inference.forecasting.support import (
+    BAND_PATIENTS,
+    FEW_DRAWS,
+    FEWEST_DRAWS,
+    few_patients,
+)
 from latens.metrics.catalogue.forecast import FORECAST
 from latens.metrics.metric import Metric
 from latens.reporting.growth import CHOSEN, REFERENCE
@@ -19,6 +24,7 @@ from latens.studies.growth import Growth
 
 CONFORMAL = " conformal"
 """What follows the name of a forecaster whose bands were calibrated."""
+_FEW = f"fewer than {FEWEST_DRAWS} effective draws of their state"
 SHOWN = ("fold", "truth", "median", "lower", "upper")
 """Columns of a patient beside its scores."""
 
@@ -30,7 +36,7 @@ class Row:
     Attributes:
         scores: Its scores.
         made_by: Forecaster behind each patient's forecast.
-        doubts: Why its bands should not be relied on; empty if nothing is known.
+        doubts: Why it should not be relied on; empty if nothing is known.
     """
 
     scores: ForecastScores
@@ -57,9 +63,14 @@ def compared(found: Mapping[str, ForecastScores], study: Growth) -> dict[str, Ro
 
 
 def _doubts(scores: ForecastScores) -> str:
-    """What speaks against the bands of a forecaster, in the fold where it is worst."""
+    """What speaks against a forecaster: its bands in the fold where they are worst, and patients
+    whose forecasts rest on few draws.
+    """
     counts = scores.diagnostics.get(BAND_PATIENTS)
-    return few_patients(int(min(counts))) if counts else ""
+    bands = few_patients(int(min(counts))) if counts else ""
+    few = round(sum(scores.diagnostics.get(FEW_DRAWS, [])))
+    draws = f"{few} of {len(scores.patients)} patients have {_FEW}" if few else ""
+    return "; ".join(part for part in (bands, draws) if part)
 
 
 def write_tables(run: RunFolder, found: Mapping[str, Row], failed: Sequence[str]) -> None:

@@ -6,15 +6,12 @@ import pytest
 import torch
 
 from inference.forecasting.growth_cases import uneven
+from latens.data import series_from_visits
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError
-from latens.inference.forecasting import HierarchicalGompertz
-from latens.inference.forecasting.hierarchical import (
-    effects_density,
-    log_marginals,
-    own_points,
-    prior_points,
-)
+from latens.inference.forecasting import HierarchicalGompertz, hierarchical
+from latens.inference.forecasting.hierarchical import effects_density, log_marginals
+from latens.inference.forecasting.points import own_points, prior_points, worth
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -91,6 +88,79 @@ def test_density_for_samplers_is_prior_times_likelihood() -> None:
             alone, _ = run_filter(THETA, effects, row_of(visits, patient))
             expected = float(alone) - 0.5 * float(effects.square().sum())
             assert float(value[2 * patient + chain]) == pytest.approx(expected)
+
+
+FALLING = [5.83, 4.07, 3.91, 3.77, 3.02]
+RESTING = [8.08, 7.83, 7.75, 7.92, 7.83, 7.87, 7.94, 7.93, 7.88, 8.06, 7.92, 7.91, 8.11, 8.31]
+REPEATING = [10.87, 10.87, 10.87, 10.87, 10.87, 10.91, 10.87, 10.87, 10.91]
+KNOWN = {
+    "plateau": 4.7,
+    "plateau_spread": 2.1,
+    "rate": -3.4,
+    "rate_spread": -3.9,
+    "effect": -4.1,
+    "effect_spread": 0.7,
+    "decay": -0.8,
+    "scale": -0.4,
+    "scale_spread": -0.4,
+    "scale_size": -0.3,
+    "scale_gap": 0.3,
+    "ratio": 1.2,
+    "wide": -2.9,
+    "repeat_move": -3.3,
+}
+"""Population parameters under which these patients are surprising."""
+
+
+def surprising() -> tuple[torch.Tensor, Visits]:
+    """θ, and patients with a narrow peak beside the mass, and with a sharp posterior."""
+    theta = THETA.clone()
+    for name, value in KNOWN.items():
+        theta[list(POPULATION).index(name)] = value
+    rows = [RESTING, REPEATING, FALLING]
+    level = torch.zeros(3, len(RESTING), dtype=torch.float64)
+    for row, values in zip(level, rows, strict=True):
+        row[: len(values)] = torch.tensor(values)
+    mask = level > 0
+    since = torch.where(mask, torch.arange(len(RESTING)).double(), 0.0)
+    return theta, Visits(level, since, mask, torch.zeros_like(mask))
+
+
+def test_points_of_surprising_patients_are_worth_many() -> None:
+    """Integrals and mean effects against plain Monte Carlo of the prior."""
+    theta, visits = surprising()
+    points = own_points(theta, visits, 512, 0)
+    log_weights = run_filter(theta, points.effects, visits)[0] + points.log_weights
+    assert bool((worth(log_weights) > 100).all())
+    plain = NoiseStream(3).normal((100_000, 1, EFFECTS), torch.float64).expand(-1, 3, -1)
+    parts = [run_filter(theta, part, visits)[0] for part in plain.split(20_000)]
+    of_prior = torch.cat(parts)
+    expected = of_prior.logsumexp(0) - math.log(len(plain))
+    error = worth(of_prior).rsqrt() + worth(log_weights).rsqrt()  # of the log, roughly
+    assert bool(((log_weights.logsumexp(0) - expected).abs() < 4 * error).all())
+    mine, known = log_weights.softmax(0)[..., None], of_prior.softmax(0)[..., None]
+    mean = (known * plain).sum(0)  # (3, 5)
+    spread = (known * (plain - mean).square()).sum(0).sqrt()
+    found = (mine * points.effects).sum(0)
+    assert bool(((found - mean).abs() < 4 * error[:, None] * spread).all())
+
+
+def test_a_patient_of_few_points_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = series_from_visits(
+        ["a"] * 4 + ["b"] * 3, [0, 1, 2, 3, 0, 1, 2], [300, 20, 15, 7, 5, 6, 7], limit=1.0
+    )
+    model = HierarchicalGompertz(parameter_draws=1)
+    times = series.last_times[:, None] + 1
+    assert model.forecast(series, times).doubts == ("", "")
+    assert model.forecast(series, times).diagnostics["patients_of_few_draws"] == 0
+    sizes = torch.tensor([3.2, 50.0], dtype=torch.float64)
+    monkeypatch.setattr(hierarchical, "worth", lambda log_weights: sizes)
+    found = model.forecast(series, times)
+    assert found.doubts[0].startswith("few effective draws (3.2, 20 are needed)")
+    assert "--sampler nuts" in found.doubts[0]
+    assert found.doubts[1] == ""
+    assert found.diagnostics["patients_of_few_draws"] == 1
+    assert found.diagnostics["smallest_effective_points"] == pytest.approx(3.2)
 
 
 @pytest.mark.slow

@@ -31,11 +31,14 @@ class Forecast:
         draws: Log volume, at least that of the limit of detection, `(M, B, H)`.
         log_limit: Log of the limit of detection.
         diagnostics: Numbers that describe how they were made, by name.
+        doubts: What speaks against the draws of each patient, B texts, empty where nothing does;
+            none at all from a forecaster that cannot tell.
     """
 
     draws: Tensor
     log_limit: float
     diagnostics: dict[str, float] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     @property
     def median(self) -> Tensor:

@@ -4,8 +4,8 @@ The population parameters θ maximise the posterior
 
     log p(θ) + Σ_i log ∫ p(y_i | θ, ε) N(ε; 0, I) dε,
 
-each integral by importance sampling at fixed points, first of the prior, then around the mode of
-the patient. Their uncertainty is that of a normal at the maximum, its precision
+each integral by importance sampling at fixed points, first of the prior, then placed where the
+patient's effects are. Their uncertainty is that of a normal at the maximum, its precision
 the outer product of the patients' scores plus that of the prior. The effects of a new patient are
 drawn from p(ε | y, θ) by importance resampling, or by NUTS, all patients in lockstep.
 
@@ -14,9 +14,7 @@ References:
     mixed-effects model, section 2.3, https://doi.org/10.1080/10618600.1995.10474663.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -33,8 +31,10 @@ from latens.inference.forecasting.forecast import (
     patient_noise,
     uniform_index,
 )
+from latens.inference.forecasting.points import Points, own_points, prior_points, worth
+from latens.inference.forecasting.support import FEW_DRAWS, few_draws
 from latens.inference.samplers import NUTS, Sampling
-from latens.inference.samplers.maximise import hessian, maximise
+from latens.inference.samplers.maximise import maximise
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -45,76 +45,13 @@ from latens.models.hierarchical_gompertz import (
 )
 from latens.models.visits import Visits, usual_gap, visits_of
 
-_SCALES = (1.1, 2.5)
-"""Widths of the two halves of a patient's points, in units of the normal at the mode."""
-_LEAST_CURVATURE = 0.5
-_EXPLORING = 64
-"""Points of the prior from which the search for a patient's mode begins."""
+Sampler = Literal["importance", "nuts"]
+"""`importance`: resampling of weighted points; `nuts`: chains, slower, for what points miss."""
 _RESAMPLED = 512
 """Points from which the effects of a new patient are drawn."""
 _ITERATIONS, _TOLERANCE = 60, 1e-3
 """Of the last climb; nats over all patients together."""
 _STEP = 1e-3
-
-
-@dataclass(frozen=True, eq=False)
-class Points:
-    """Places in the space of effects with the log of the weight of each.
-
-    Attributes:
-        effects: `(S, B, 5)`.
-        log_weights: log N(ε; 0, I) − log proposal − log S, `(S, B)`.
-    """
-
-    effects: Tensor
-    log_weights: Tensor
-
-
-def _standard_points(count: int, dim: int, seed: int) -> Tensor:
-    """Scrambled Sobol points mapped to N(0, I), `(S, dim)`, S a power of two."""
-    sobol = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed)
-    uniform = sobol.draw(count, dtype=torch.float64).clamp(1e-6, 1 - 1e-6)
-    return torch.special.ndtri(uniform)
-
-
-def prior_points(count: int, patients: int, seed: int) -> Points:
-    """Points of N(0, I), the same for all patients."""
-    effects = _standard_points(count, EFFECTS, seed)[:, None].expand(-1, patients, -1)
-    return Points(effects, torch.full(effects.shape[:2], -math.log(count)).double())
-
-
-def own_points(theta: Tensor, visits: Visits, count: int, seed: int) -> Points:
-    """Points around the mode of each patient, half of them spread widely.
-
-    ε ~ ½ N(m, s₁² Σ) + ½ N(m, s₂² Σ),   Σ⁻¹ = −∇² log p(ε | y, θ) at the mode m
-    """
-    mode, factor = _normal_at_mode(theta, visits, seed)  # (B, 5), (B, 5, 5)
-    standard = _standard_points(count, EFFECTS + 1, seed + 1)
-    narrow, wide = _SCALES
-    scale = torch.where(standard[:, -1:] < 0, narrow, wide)  # (S, 1)
-    shift = scale * standard[:, :-1]  # (S, 5)
-    effects = mode + torch.einsum("bij,sj->sbi", factor, shift)
-    square = shift.square().sum(-1, keepdim=True)  # (S, 1)
-    log_det = factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)  # (B,)
-    parts = [-0.5 * square / s**2 - EFFECTS * math.log(s) - math.log(2) for s in _SCALES]
-    proposal = torch.logaddexp(*parts) - log_det  # constants cancel with those of the prior
-    return Points(effects, -0.5 * effects.square().sum(-1) - proposal - math.log(count))
-
-
-def _normal_at_mode(theta: Tensor, visits: Visits, seed: int) -> tuple[Tensor, Tensor]:
-    """Mode of p(ε | y, θ), `(B, 5)`, and a factor of the covariance there, `(B, 5, 5)`."""
-    theta = theta.detach()
-    first = prior_points(_EXPLORING, len(visits.level), seed)
-    with torch.no_grad():
-        best = run_filter(theta, first.effects, visits)[0].argmax(0)  # (B,)
-    start = first.effects[best, torch.arange(len(best))]
-    density = effects_density(theta, visits, 1)
-    mode = maximise(density, start, max_iterations=40, tolerance=1e-3).position
-    curvature = hessian(density, mode).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-    values, vectors = torch.linalg.eigh(curvature)
-    # The prior alone has curvature 1: where it is less, the density is not log-concave.
-    covariance = vectors @ torch.diag_embed(1 / values.clamp(min=_LEAST_CURVATURE)) @ vectors.mT
-    return mode, torch.linalg.cholesky(covariance)
 
 
 def log_marginals(theta: Tensor, visits: Visits, points: Points) -> Tensor:
@@ -159,7 +96,7 @@ class HierarchicalGompertz(Forecaster):
         points: int = 16,
         rounds: int = 2,
         parameter_draws: int = 9,
-        sampler: Literal["importance", "nuts"] = "importance",
+        sampler: Sampler = "importance",
         chains: int = 4,
         warmup: int = 200,
     ) -> None:
@@ -271,11 +208,20 @@ class HierarchicalGompertz(Forecaster):
         levels = torch.cat(pieces)  # (M, B, H)
         back = torch.argsort(order)
         values = log_volumes_of(levels[:, back], last[back], history)
+        least = torch.stack(sizes).amin(0)[back]  # (B,)
+        doubts = few_draws(least, self._remedy)
         diagnostics = {
             "converged": float(self.converged),
-            "smallest_effective_points": float(torch.stack(sizes).min()),
+            "smallest_effective_points": float(least.min()),
+            FEW_DRAWS: float(sum(map(bool, doubts))),
         }
-        return Forecast(values, self.log_limit, diagnostics)
+        return Forecast(values, self.log_limit, diagnostics, doubts)
+
+    @property
+    def _remedy(self) -> str:
+        if self.sampler == "importance":
+            return "run the study with --sampler nuts"
+        return "its chains have not mixed, compare another forecaster"
 
     def _parameters(self, seed: int) -> Tensor:
         """Draws of θ around its maximum, `(L, p)`."""
@@ -296,9 +242,8 @@ class HierarchicalGompertz(Forecaster):
             points = own_points(theta, visits, _RESAMPLED, seed)
             with torch.no_grad():
                 log_weights = run_filter(theta, points.effects, visits)[0] + points.log_weights
-            share = log_weights.softmax(0)  # (S, B)
-            pool, size = points.effects, 1 / share.square().sum(0)
-            steps = share.cumsum(0).mT.contiguous()  # (B, S)
+            pool, size = points.effects, worth(log_weights)
+            steps = log_weights.softmax(0).cumsum(0).mT.contiguous()  # (B, S)
             place = torch.special.ndtr(noise).mT.contiguous() * steps[:, -1:]
             index = torch.searchsorted(steps, place).mT.clamp(max=len(pool) - 1)
         wide = index[..., None].expand(-1, -1, EFFECTS)

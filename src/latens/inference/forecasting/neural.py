@@ -20,7 +20,7 @@ from latens.inference.forecasting.forecast import (
     patient_noise,
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
-from latens.inference.forecasting.support import reach_of
+from latens.inference.forecasting.support import FEW_DRAWS, few_draws, reach_of
 from latens.models.latent_ode import LatentODE
 from latens.models.visits import Visits, usual_gap, visits_of
 from latens.nets.ode import Gradient
@@ -28,6 +28,7 @@ from latens.training import Training
 
 _POOL = 128
 """Draws of q(ε | y) per patient and member."""
+_REMEDY = "compare --forecaster hierarchical_gompertz"
 
 
 class LatentODEForecaster(MemberForecaster[LatentODE]):
@@ -39,6 +40,7 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         width: Hidden units of every network.
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
+        timed: Whether the field sees the time since the first visit.
         members: Fits that are mixed.
         training: Budget of each fit.
     """
@@ -53,11 +55,12 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
         width: int = 32,
         steps: int = 1,
         gradient: Gradient = "backprop",
+        timed: bool = False,
         members: int = 3,
         training: Training = DEFAULT_TRAINING,
     ) -> None:
         super().__init__(target, members, training)
-        self.dim, self.width, self.steps = dim, width, steps
+        self.dim, self.width, self.steps, self.timed = dim, width, steps, timed
         self.gradient: Gradient = gradient
         self.unit, self.log_limit = 1.0, 0.0
 
@@ -83,6 +86,7 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
             width=self.width,
             steps=self.steps,
             gradient=self.gradient,
+            timed=self.timed,
         )
 
     def numbers(self) -> dict[str, Tensor]:
@@ -120,13 +124,16 @@ class LatentODEForecaster(MemberForecaster[LatentODE]):
             pieces.append(piece)
             errors.append(error)
         levels = torch.cat(pieces)  # (M, B, H)
+        doubts = few_draws(torch.stack(sizes).amin(0), _REMEDY)
         diagnostics = {
             "smallest_effective_draws": float(torch.stack(sizes).min()),
             "median_effective_draws": float(torch.stack(sizes).median()),
             "largest_halving_error": max(errors),
             "members_converged": self.members_converged,
+            FEW_DRAWS: float(sum(map(bool, doubts))),
         }
-        return Forecast(log_volumes_of(levels, last, history), self.log_limit, diagnostics)
+        values = log_volumes_of(levels, last, history)
+        return Forecast(values, self.log_limit, diagnostics, doubts)
 
     def _simulate(
         self,

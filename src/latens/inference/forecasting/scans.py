@@ -51,6 +51,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         width: Hidden units of the networks.
         steps: Steps of the solver between two visits.
         gradient: How gradients of the solution are taken.
+        timed: Whether the field sees the time since the first visit.
         training: Budget of each fit.
     """
 
@@ -66,6 +67,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
         width: int = 32,
         steps: int = 1,
         gradient: Gradient = "backprop",
+        timed: bool = False,
         training: Training = DEFAULT_TRAINING,
     ) -> None:
         super().__init__(target, members, training)
@@ -76,6 +78,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             "width": width,
             "steps": steps,
             "gradient": gradient,
+            "timed": timed,
         }
         self.unit = 1.0
         self.reading = torch.zeros(members, scans.dim + 1, dtype=torch.float64)

@@ -12,6 +12,10 @@ FEWEST_FOR_BANDS = 20
 one in twenty lies outside of a band of 95 %."""
 BAND_PATIENTS = "band_patients"
 """Diagnostic: how many of them there were."""
+FEWEST_DRAWS = 20
+"""Effective draws of a patient's state below which its forecast is a guess."""
+FEW_DRAWS = "patients_of_few_draws"
+"""Diagnostic: how many patients have fewer."""
 _SHARE = 0.995
 """Share of what was learned from that lies inside the support."""
 
@@ -93,6 +97,21 @@ def few_patients(count: int) -> str:
     if count >= FEWEST_FOR_BANDS:
         return ""
     return f"the spread of its bands rests on {count} patients, {FEWEST_FOR_BANDS} are needed"
+
+
+def few_draws(sizes: Tensor, remedy: str) -> tuple[str, ...]:
+    """What is said of each patient whose forecast rests on few draws; empty if they are enough.
+
+    Args:
+        sizes: Effective number of draws, `(B,)`.
+        remedy: What to do.
+    """
+    return tuple(
+        f"few effective draws ({size:.1f}, {FEWEST_DRAWS} are needed): {remedy}"
+        if size < FEWEST_DRAWS
+        else ""
+        for size in sizes.tolist()
+    )
 
 
 def reach_of(series: VolumeSeries, unit: float) -> float:
