@@ -2,7 +2,7 @@
 
     python benchmarks/coverage_of_intervals.py
 
-prints one row per experiment and writes `benchmarks/data/coverage_of_intervals.json`. About five
+prints one row per experiment and writes `benchmarks/data/coverage_of_intervals.json`. About ten
 minutes on one core. An infinite bound counts as covering, so `unbounded` states how often a
 bound is infinite (or zero for a positive parameter), and `width` is the median width.
 """
@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter
 
 from latens.evaluation.intervals import metric_interval, seed_interval
 from latens.metrics import CALIBRATION_LEVELS, metric
+from latens.metrics.catalogue.uncertainty import SPREAD_EDGES
 from latens.scaling.curve_tests import EXPONENTS, SeedCurves
 from latens.scaling.fit import fit_scaling
 
@@ -38,15 +39,18 @@ SCALE_SPREAD = 0.3
 TOO_NARROW = 0.8
 """Predicted standard deviation over the right one."""
 
+OCTAVES = 7
+"""By how many octaves the right standard deviation differs between the columns of an image."""
+
 SMOOTHING = 2.0
 """Standard deviation in pixels of the filter that correlates neighbouring pixels."""
 
 
 def main() -> None:
-    """Run the three experiments, print the table, write the rows."""
+    """Run the four experiments, print the table, write the rows."""
     started = time.perf_counter()
     rows: list[Row] = []
-    for row in chain(images(), seeds(), scaling()):
+    for row in chain(images(), kinks(), seeds(), scaling()):
         rows.append(row)
         print("  ".join(f"{key} {_short(value)}" for key, value in row.items()), flush=True)
     minutes = (time.perf_counter() - started) / 60
@@ -69,6 +73,23 @@ def images(runs: int = 500) -> Iterator[Row]:
                 results[name].append((found.lower, found.upper))
         for name in names:
             yield _row(f"images, {groups} groups, {name}", np.array(results[name]), truth[name])
+
+
+def kinks(runs: int = 500) -> Iterator[Row]:
+    """Metrics whose statistic has a kink, at an exact posterior and away from it."""
+    for narrow in (1.0, 0.95, TOO_NARROW):
+        truth = exact_spread_metrics(narrow)
+        for groups in (30, 60, 200):
+            results: dict[str, list[tuple[float, float]]] = {name: [] for name in truth}
+            for run in range(runs):
+                rng = np.random.default_rng([5, groups, run])
+                sample, labels = spread_rows(rng, groups, narrow)
+                for name, bounds in results.items():
+                    found = metric_interval(metric(name), sample[name], labels, replicates=1000)
+                    bounds.append((found.lower, found.upper))
+            for name, bounds in results.items():
+                label = f"kinks, spread {narrow:g}, {groups} groups, {name}"
+                yield _row(label, np.array(bounds), truth[name])
 
 
 def seeds(runs: int = 2000) -> Iterator[Row]:
@@ -200,6 +221,84 @@ def correlated_rows(
         "ace_pixel": deviation,
     }
     return rows, label
+
+
+def spread_rows(
+    rng: np.random.Generator, groups: int, narrow: float
+) -> tuple[dict[str, Array], NDArray[np.int64]]:
+    """Per-image rows of a posterior that knows where errors are large, and the group of each.
+
+    Fields and groups as in `correlated_rows`; the scale of an image is known, and its columns
+    differ by octaves. Predicted standard deviations are `narrow` times the right ones.
+    """
+    sizes = rng.integers(1, 9, groups)
+    label = np.repeat(np.arange(groups), sizes)
+    field = sqrt(0.3) * _fields(rng, groups)[label] + sqrt(0.7) * _fields(rng, len(label))
+    scale = np.exp(SCALE_SPREAD * rng.standard_normal(len(label)))
+    right = scale[:, None, None] * _columns() * np.ones((SIDE, 1))
+    place = np.digitize(narrow * right, SPREAD_EDGES)
+    member = [place == j for j in range(len(SPREAD_EDGES) + 1)]
+    variance, error = (narrow * right) ** 2, (right * field) ** 2
+    share, predicted, found = (
+        np.stack([(m * what).mean(axis=(1, 2)) for m in member], axis=1)
+        for what in (np.ones_like(error), variance, error)
+    )
+    inside = [np.abs(field) < narrow * bound for bound in _bounds()]
+    covered = np.stack([i.mean(axis=(1, 2)) for i in inside], axis=1)
+    deviation = covered[:, :-1] - np.array(CALIBRATION_LEVELS)
+    side = SIDE // 4
+    missed = (~inside[-1]).reshape(-1, 4, side, 4, side).mean(axis=(2, 4)).reshape(-1, 16)
+    rows = {
+        "ace_pixel": deviation,
+        "rmsce_pixel": deviation,
+        "ence": np.concatenate([share, predicted, found], axis=1),
+        "uce": len(member) * (predicted - found),
+        "conformal_miss_block": missed,
+        "n_eff_pixel": np.stack([covered[:, -1], covered[:, -1] ** 2], axis=1),
+    }
+    return rows, label
+
+
+def exact_spread_metrics(narrow: float) -> dict[str, float]:
+    """Population values of `spread_rows`, all in closed form."""
+    bound = narrow * _bounds()
+    covered = 2 * stats.norm.cdf(bound) - 1
+    deviation = covered[:-1] - np.array(CALIBRATION_LEVELS)
+    power = float((_columns() ** 2).mean()) * np.exp(2 * SCALE_SPREAD**2)
+    return {
+        "ace_pixel": float(np.abs(deviation).mean()),
+        "rmsce_pixel": float(np.sqrt((deviation**2).mean())),
+        "ence": abs(1 - 1 / narrow),
+        "uce": power * abs(narrow**2 - 1),
+        "conformal_miss_block": float(1 - covered[-1]),
+        "n_eff_pixel": float(covered[-1] * (1 - covered[-1]) / _variance_inside(bound[-1])),
+    }
+
+
+def _columns() -> Array:
+    """Right standard deviation of each column, before the scale of the image, `(SIDE,)`."""
+    return 0.5 ** np.linspace(0.5, OCTAVES + 0.5, SIDE)
+
+
+def _bounds() -> Array:
+    """Half widths of the central intervals at the calibration levels, then .95, per deviation."""
+    return stats.norm.ppf((1 + np.array([*CALIBRATION_LEVELS, 0.95])) / 2)
+
+
+def _variance_inside(bound: float, terms: int = 60) -> float:
+    """Variance of the share of pixels of a field within ±bound, by Hermite expansion.
+
+    Cov(1{|u| < b}, 1{|v| < b}) = Σ_k a_k² ρ^k, a_k = −2 φ(b) He_{k−1}(b)/√k! for even k ≥ 2.
+    """
+    matrix = _smoothing_matrix()
+    correlation = matrix @ matrix[:, 0]  # periodic: of all pixels with the first
+    total, last, before = 0.0, 1.0, 0.0  # He_0, and He_{−1}, both over √k!
+    for k in range(1, terms + 1):
+        if k % 2 == 0:  # `last` is He_{k−1}/√(k−1)!
+            coefficient = -2 * stats.norm.pdf(bound) * last / sqrt(k)
+            total += coefficient**2 * float((correlation**k).mean())
+        last, before = (bound * last - sqrt(k - 1) * before) / sqrt(k), last
+    return total
 
 
 def seed_curves(

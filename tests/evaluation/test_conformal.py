@@ -8,7 +8,7 @@ from latens.distributions import NoiseStream
 from latens.errors import ConfigError, DataError, LatensError, ShapeError, SolverError
 from latens.evaluation import conformal as module
 from latens.evaluation import evaluate, fit_calibration, save_evaluation
-from latens.inference import Calibrated, Solver, as_solver
+from latens.inference import Calibrated, Calibration, Solver, as_solver
 from latens.metrics import (
     CATALOGUE,
     RiskCurve,
@@ -118,6 +118,22 @@ def test_components_by_brute_force():
     known = {m.name: m for m in CATALOGUE}
     worst = known["conformal_miss_block"].value(rows["conformal_miss_block"])
     assert worst == pytest.approx(blocks.mean(0).max().item())
+
+
+@pytest.mark.parametrize(("level", "missed"), [(0.95, 10), (0.9, 20), (0.8, 40), (0.99, 2)])
+def test_twice_the_misses_exactly_is_not_more(level, missed):
+    """Of 100 pixels at level .95, 10 are twice what may be missed, and 11 are more."""
+    found = Calibration(
+        method="crc", widens="offset", level=level, factor=0.0, base_level=0.95, share=None,
+        delta=None, images=100, units=100, signal_shape=(1, 10, 10),
+    )  # fmt: skip
+    x = torch.zeros(2, 100)
+    x[0, :missed], x[1, : missed + 1] = 9.0, 9.0
+    x = x.reshape(2, 1, 10, 10)
+    draws = NoiseStream(0).uniform((39, *x.shape)) - 0.5
+    made = Calibrated(as_solver(lambda y, n: draws[:n]), found)
+    rows = evaluate(made, None, x, y=0 * x).rows
+    assert rows["conformal_bad_images"][:, 0].tolist() == [0.0, 1.0]
 
 
 def test_simultaneous_margin_counts_whole_images():

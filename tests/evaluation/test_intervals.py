@@ -15,7 +15,7 @@ from latens.evaluation.intervals import (
     seed_interval,
 )
 from latens.metrics import CATALOGUE, metric
-from latens.metrics.metric import first
+from latens.metrics.metric import LARGEST, MEAN_MAGNITUDE, Kinked, first
 
 
 def test_single_images_give_nearly_the_t_interval():
@@ -62,7 +62,14 @@ def test_intervals_stay_in_the_support():
     assert 0.9 < found.lower < 0.99
 
 
-@pytest.mark.parametrize("interval", [norm_interval, lambda *a: bootstrap_interval(*a, first)])
+@pytest.mark.parametrize(
+    "interval",
+    [
+        lambda *a: norm_interval(*a, MEAN_MAGNITUDE),
+        lambda *a: norm_interval(*a, LARGEST),
+        lambda *a: bootstrap_interval(*a, first),
+    ],
+)
 def test_no_interval_from_nothing(interval):
     rows = np.random.default_rng(0).normal(size=(10, 1))
     one_group = interval(rows, ["a"] * 10)
@@ -78,11 +85,45 @@ def test_no_interval_from_nothing(interval):
 def test_the_norm_interval_reaches_zero_for_an_unbiased_posterior():
     rng = np.random.default_rng(3)
     errors = 0.2 * rng.standard_normal((60, 1)) + 0.02 * rng.standard_normal((60, 9))
-    found = norm_interval(errors - errors.mean(axis=0) + 0.005, range(60))
+    found = norm_interval(errors - errors.mean(axis=0) + 0.005, range(60), MEAN_MAGNITUDE)
     assert found.lower == 0.0
-    biased = norm_interval(errors + 0.3, range(60))
+    biased = norm_interval(errors + 0.3, range(60), MEAN_MAGNITUDE)
     assert biased.lower > 0.15
     assert biased.upper == pytest.approx(2 * biased.value - biased.lower)
+
+
+def test_the_norm_interval_of_one_component_is_the_symmetric_studentised_one():
+    """‖s*‖ is then the standard error of a mean, and c the quantile of |t*|."""
+    rows = np.random.default_rng(4).normal(3.0, 2.0, size=(80, 1))
+    found = norm_interval(rows, range(80), MEAN_MAGNITUDE, replicates=20_000)
+    radius = stats.t.ppf(0.975, 79) * rows.std(ddof=1) / sqrt(80)
+    assert found.value == pytest.approx(rows.mean())
+    assert found.upper - found.value == pytest.approx(radius, rel=0.05)
+
+
+def test_the_norm_interval_of_deviations_that_are_not_linear():
+    """θ = log of the means: errors of the deviations are relative ones."""
+    logs = Kinked(
+        lambda m: np.abs(np.log(m)).sum(1), norm=lambda d: np.abs(d).sum(1), deviations=np.log
+    )
+    rows = np.exp(0.1 * np.random.default_rng(5).standard_normal((400, 1))) + 1
+    found = norm_interval(rows, range(400), logs)
+    error = rows.std(ddof=1) / rows.mean() / sqrt(400)
+    assert found.value == pytest.approx(np.log(rows.mean()))
+    assert found.upper - found.value == pytest.approx(1.96 * error, rel=0.1)
+    scaled = norm_interval(50 * rows, range(400), logs)
+    assert scaled.upper - scaled.value == pytest.approx(found.upper - found.value)
+
+
+def test_replicates_without_bound_give_no_bound():
+    """A tenth of the images hold all spread of a bin: many resamples have none of it."""
+    share, variance, error = np.ones(6), np.zeros(6), np.ones(6)
+    variance[0] = 1.0
+    rows = np.zeros((6, 30))
+    rows[:, 0], rows[:, 10], rows[:, 20] = share, variance, error
+    found = metric_interval(metric("ence"), rows, range(6))
+    assert found.value == pytest.approx(sqrt(6) - 1)
+    assert isnan(found.upper)
 
 
 def test_twenty_metrics_of_two_hundred_images_take_less_than_a_second():
@@ -101,7 +142,7 @@ def test_bad_input_is_named():
     with pytest.raises(ConfigError, match="level"):
         bootstrap_interval(rows, range(4), first, level=95)
     with pytest.raises(ConfigError, match="replicates"):
-        norm_interval(rows, range(4), replicates=10)
+        norm_interval(rows, range(4), MEAN_MAGNITUDE, replicates=10)
 
 
 def test_seed_interval_by_hand():

@@ -7,10 +7,12 @@ import pytest
 
 from latens.errors import ConfigError
 from latens.metrics import CALIBRATION_LEVELS, CATALOGUE, metric
+from latens.metrics.metric import Kinked
 
 CORE = [
     *("psnr", "ssim", "nmse", "mse", "data_chi2", "interval_width", "crps"),
-    *("ce_pixel", "ace_pixel", "coverage_pixel"),
+    *("psnr_draw", "ssim_draw"),
+    *("ce_pixel", "ace_pixel", "rmsce_pixel", "coverage_pixel", "n_eff_pixel"),
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio"),
@@ -69,6 +71,49 @@ def test_readers_are_told_what_a_bound_does_not_say():
     assert "marginals" in posterior.label
     assert "Correlations between elements do not enter" in posterior.definition
     assert "it bounds no error at x alone, such as `worst_error`" in pair.definition
+
+
+def test_root_mean_square_coverage_error_by_hand():
+    signs = np.where(np.arange(len(CALIBRATION_LEVELS)) == 4, -0.3, 0.1)
+    rows = np.stack([signs + 0.3, signs - 0.3])
+    expected = np.sqrt((8 * 0.01 + 0.09) / 9)
+    assert metric("rmsce_pixel").value(rows) == pytest.approx(expected)
+    assert metric("rmsce_pixel").value(rows) > metric("ace_pixel").value(rows)
+
+
+def test_effective_pixels_of_known_dependence():
+    """Images of 40 independent blocks of equal pixels have 40 effective pixels."""
+    rng = np.random.default_rng(2)
+    inside = np.repeat(rng.random((20_000, 40)) < 0.9, 25, axis=1)
+    share = inside.mean(axis=1)
+    found = metric("n_eff_pixel").value(np.stack([share, share**2], axis=1))
+    assert found == pytest.approx(40, rel=5 * np.sqrt(2 / 20_000))  # of a variance
+    whole = np.array([0.0, 1.0, 1.0, 1.0])
+    assert metric("n_eff_pixel").value(np.stack([whole, whole**2], axis=1)) == 1.0
+    same = np.full((5, 2), [0.5, 0.25])
+    assert metric("n_eff_pixel").value(same) == np.inf
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in CATALOGUE if isinstance(entry.statistic, Kinked)],
+    ids=lambda entry: entry.name,
+)
+def test_a_norm_bounds_what_a_kinked_statistic_changes_by(entry):
+    """|f(a) − f(b)| ≤ ‖θ(a) − θ(b)‖, which its interval rests on."""
+    rng = np.random.default_rng(3)
+    a, b = rng.uniform(0.1, 1, size=(2, 200, len(entry.components)))
+    f = entry.statistic
+    bound = f.norm(f.deviations(a) - f.deviations(b))
+    change = np.abs(f(a) - f(b))
+    assert (change <= bound + 1e-12).all()
+    assert (change > 0).all()
+
+
+def test_the_metrics_with_a_kink():
+    kinked = {entry.name for entry in CATALOGUE if isinstance(entry.statistic, Kinked)}
+    errors = {"ace_pixel", "ace_region", "ace_principal", "rmsce_pixel"}
+    assert kinked == errors | {"ence", "uce", "conformal_miss_block"}
 
 
 def test_ratios_are_taken_after_averaging():

@@ -8,7 +8,7 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from latens.errors import ConfigError, ShapeError
-from latens.metrics import data_chi2, mse, nmse, psnr, ssim
+from latens.metrics import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
 
 
 def _pair(shape: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -57,6 +57,14 @@ def test_psnr_of_a_known_error():
     x = torch.zeros(1, 1, 4, 4)
     assert psnr(x + 0.1, x, 1.0).item() == pytest.approx(20.0, abs=1e-5)
     assert psnr(x, x, 1.0).item() == math.inf
+
+
+def test_psnr_of_single_draws_averages_decibels():
+    x = torch.zeros(2, 1, 4, 4)
+    draws = torch.stack([x + 0.1, x - 1.0, x + 0.01])  # 20, 0 and 40 dB
+    torch.testing.assert_close(psnr_of_draws(draws, x, 1.0), torch.full((2,), 20.0))
+    with pytest.raises(ShapeError, match="draws"):
+        psnr_of_draws(draws[0], x, 1.0)
 
 
 def test_nmse_of_the_zero_image_is_one():

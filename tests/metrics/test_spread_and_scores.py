@@ -15,6 +15,7 @@ from latens.metrics import (
     energy_score,
     interval_score,
     metric,
+    scores,
     spread_skill_components,
     z_variance,
     z_variance_divisor,
@@ -73,6 +74,28 @@ def test_z_variance_of_constant_elements():
     torch.testing.assert_close(padded, z_variance(draws, x))
     wrong = z_variance(torch.cat([draws, known.expand(8, 3, 4)], 2), torch.cat([x, known * 2], 1))
     assert wrong.isinf().all()
+
+
+KNOWN = [0.1, 0.3, 1 / 3, 0.7, 1.1, 12.3]
+"""Numbers whose mean over 39 copies is not the number in float32."""
+
+
+def test_known_elements_in_float32_are_left_out():
+    """Their draws equal the truth; the mean of 39 equal float32 numbers does not."""
+    draws, x = (part.float() for part in _posterior(39, 3, 10))
+    known = torch.tensor([KNOWN] * 3)
+    copies = known.expand(39, 3, len(KNOWN))
+    assert (copies.mean(dim=0) != known).any()
+    every, truth = torch.cat([draws, copies], dim=2), torch.cat([x, known], dim=1)
+    torch.testing.assert_close(z_variance(every, truth), z_variance(draws, x))
+    assert z_variance(copies, known).isnan().all()
+    for rows in (spread_skill_components, draw_mse_components):
+        assert (rows(copies, known) == 0).all()
+        share = 10 / (10 + len(KNOWN))
+        torch.testing.assert_close(rows(every, truth), share * rows(draws, x))
+    off = torch.full_like(known[:, :1], 0.2)  # no spread, but wrong
+    wrong = torch.cat([copies, off.expand(39, 3, 1)], 2), torch.cat([known, off + 1e-3], 1)
+    assert z_variance(*wrong).isinf().all()
 
 
 def test_crps_against_the_double_sum():
@@ -148,6 +171,22 @@ def test_energy_score_against_loops_and_in_one_dimension():
     torch.testing.assert_close(
         energy_score(draws[..., :1], x[..., :1]), crps(draws[..., :1], x[..., :1])
     )
+
+
+def test_energy_score_in_float32_far_from_zero_and_of_equal_draws():
+    draws, x = _posterior(12, 3, 50)
+    far = energy_score((draws + 1000).float(), (x + 1000).float())
+    torch.testing.assert_close(far.double(), energy_score(draws, x), atol=1e-3, rtol=0)
+    equal = draws[:1].float().expand(12, 3, 50)
+    expected = (draws[0] - x).float().norm(dim=1)
+    torch.testing.assert_close(energy_score(equal, x.float()), expected, rtol=1e-6, atol=0)
+
+
+def test_energy_score_of_a_large_event_does_not_depend_on_its_parts(monkeypatch):
+    draws, x = _posterior(6, 2, 1000)
+    whole = energy_score(draws, x)
+    monkeypatch.setattr(scores, "_PART", 7)
+    torch.testing.assert_close(energy_score(draws, x), whole)
 
 
 @pytest.mark.parametrize("score", [crps, energy_score])

@@ -1,5 +1,7 @@
 """Bins of spread, sparsification, rank correlation and variogram score against definitions."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,7 @@ from latens.metrics import (
     sparsification_areas,
     spread_bin_components,
     spread_bin_deviations,
+    variogram,
     variogram_score,
 )
 from latens.metrics.metric import mean_magnitude
@@ -93,6 +96,15 @@ def test_edges_and_masks():
     assert ence(certain.numpy().mean(axis=0, keepdims=True))[0] == np.inf
 
 
+def test_known_elements_in_float32_are_calibrated():
+    """Draws that all equal the truth; the mean of 19 equal float32 numbers is another number."""
+    known = torch.linspace(0.1, 1.7, 24).reshape(3, 8)
+    rows = spread_bin_components(known.expand(39, 3, 8), known, EDGES)
+    assert (known.expand(19, 3, 8).mean(dim=0) != known).any()
+    assert ence(rows.numpy().mean(axis=0, keepdims=True).astype(float))[0] == 0
+    assert (spread_bin_deviations(rows) == 0).all()
+
+
 def _curve(square: np.ndarray, key: np.ndarray) -> np.ndarray:
     order = np.argsort(-key)  # most uncertain first
     left = [np.sqrt(square[order[f:]].mean()) for f in range(len(square))]
@@ -125,6 +137,36 @@ def test_sparsification_of_known_spreads():
     assert claimed[:, 2].min() > 0.2  # errors do not follow the spread
 
 
+def test_equal_spreads_are_removed_in_random_order():
+    """The mean over all orders of ties, of squares, by enumeration."""
+    spread = torch.tensor([[3.0, 1.0, 3.0, 2.0, 1.0, 3.0]], dtype=torch.float64)
+    error = torch.tensor([[0.5, -1.0, 2.0, 0.3, 0.1, -1.5]], dtype=torch.float64)
+    variance = torch.tensor([[1.0, 0.2, 4.0, 0.5, 0.9, 2.0]], dtype=torch.float64)
+    found = sparsification_areas(spread, error, variance)[0]
+    left = {"error": np.zeros(6), "variance": np.zeros(6)}
+    orders = [
+        p for p in permutations(range(6)) if (np.diff(spread[0].numpy()[list(p)]) >= 0).all()
+    ]
+    assert len(orders) == 2 * 6
+    for name, square in (("error", error[0].numpy() ** 2), ("variance", variance[0].numpy())):
+        for order in orders:
+            ascending = square[list(order)]
+            left[name] += [ascending[:k].mean() for k in range(6, 0, -1)]
+        left[name] = np.sqrt(left[name] / left[name][0])
+    oracle = _curve(error[0].numpy() ** 2, error[0].abs().numpy())
+    expected = [left["error"] - oracle, 1 - left["error"], left["error"] - left["variance"]]
+    np.testing.assert_allclose(found, [e.mean() for e in expected], rtol=1e-12)
+
+
+def test_a_constant_spread_gains_nothing_wherever_the_errors_are():
+    error = torch.linspace(0, 2, 400, dtype=torch.float64).reshape(1, 20, 20)
+    constant = torch.full_like(error, 0.3)
+    for shown in (error, error.flip(1, 2)):
+        _, gain, fit = sparsification_areas(constant, shown, constant**2)[0]
+        assert abs(gain) < 1e-12
+        assert abs(fit) < 1e-12
+
+
 def test_rank_correlation_agrees_with_scipy_ties_included():
     spread, error = _normal(7, 5, 6, 7).abs(), _normal(8, 5, 6, 7)
     spread[:, :2] = 0.5
@@ -149,6 +191,14 @@ def test_variogram_score_by_definition():
             observed = np.abs(t[i] - t[j]) ** 0.7
             total += (observed - ensemble.mean()) ** 2 - ensemble.var(ddof=1) / 6
         assert float(found[b]) == pytest.approx(total / len(pairs))
+
+
+def test_variogram_score_does_not_depend_on_the_parts(monkeypatch):
+    draws, x = _normal(13, 6, 5, 1, 3, 4), _normal(14, 5, 1, 3, 4)
+    pairs = lag_pairs((1, 3, 4), (1, 2))
+    whole = variogram_score(draws, x, pairs)
+    monkeypatch.setattr(variogram, "_PART", 2 * len(pairs))
+    torch.testing.assert_close(variogram_score(draws, x, pairs), whole)
 
 
 def test_lags_stay_inside_an_image_and_a_channel():

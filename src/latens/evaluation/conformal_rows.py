@@ -38,9 +38,17 @@ def conformal_rows(posterior: CalibratedPosterior, x: Tensor) -> dict[str, NDArr
         "conformal_miss_narrow": narrow,
         "conformal_miss_wide": wide,
         "conformal_miss_block": _by_block(1 - inside),
-        "conformal_bad_images": (1 - covered > 2 * (1 - calibration.level)).to(x.dtype)[:, None],
+        "conformal_bad_images": _bad(1 - inside, calibration.level)[:, None],
     }
     return {name: value.double().numpy(force=True) for name, value in rows.items()}
+
+
+def _bad(missed: Tensor, level: float) -> Tensor:
+    """1 for an image that misses more than twice the share that the level leaves, `(B,)`."""
+    flat = missed.flatten(1)
+    allowed = 2 * (1 - level) * flat.shape[1]
+    rounding = 1e-9 * flat.shape[1]  # 2 (1 − 0.9) is below 0.2 in floating point
+    return (flat.double().sum(1) > allowed + rounding).to(missed.dtype)
 
 
 def _by_block(missed: Tensor) -> Tensor:

@@ -8,9 +8,11 @@ mean squared error, skewed: percentile .906 / .930, BCa .908 / .917, studentised
 fraction of covered pixels at 95 %: .906 / .940, .916 / .927, .946 / .947; spread-skill ratio:
 .906 / .927, .908 / .913, .936 / .930.
 
-The mean magnitude of several errors has a kink where they vanish, and every form above fails
-there (down to .81). `norm_interval` uses |‖δ̂‖ − ‖δ‖| ≤ ‖δ̂ − δ‖ instead: never too sure, and
-close to nominal because coverage errors at different levels move together (.93–.98).
+Statistics with a kink, such as the mean magnitude of errors where they vanish or the largest of
+several rates where they are equal, make every form above fail: for an exact posterior and 30 to
+200 groups the studentised one covers .69–.77 (ENCE), .87–.89 (UCE), .81–.88 (worst block).
+`norm_interval` uses |f(a) − f(b)| ≤ ‖θ(a) − θ(b)‖ instead, the norm studentised in its turn:
+.95–.99 there, and .95 or more away from the kink, wide rather than wrong.
 
 **Seeds.** Fits that share training data are not independent, so the mean of each data seed is
 the unit, with a t interval; the test images are shared by every cell, and their variance is
@@ -27,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from latens.errors import ConfigError, DataError
-from latens.metrics.metric import Metric, Statistic, mean_magnitude
+from latens.metrics.metric import Deviations, Kinked, Metric, Statistic
 
 Array = NDArray[np.float64]
 
@@ -108,8 +110,10 @@ def metric_interval(
     Raises:
         ConfigError, DataError: As `bootstrap_interval`.
     """
-    if metric.interval == "norm":
-        return norm_interval(rows, groups, level, replicates, seed)
+    if isinstance(metric.statistic, Kinked):
+        return norm_interval(
+            rows, groups, metric.statistic, level, replicates, seed, metric.support
+        )
     return bootstrap_interval(
         rows, groups, metric.statistic, level, replicates, seed, metric.support
     )
@@ -153,8 +157,7 @@ def bootstrap_interval(
     images = int(sizes.sum())
     if count < 2 or not np.isfinite(sums).all() or not np.isfinite(value):
         return Interval(value, nan, nan, level, images, count)
-    spread = np.sqrt(np.mean((sums / sizes[:, None] - means) ** 2, axis=0))
-    step = 1e-4 * (spread + 1e-6 * np.abs(means)) + 1e-12
+    step = _step(means, sums, sizes)
     one = np.ones((1, count))
     error = float(_standard_error(statistic, means[None], one, sums, sizes, step)[0])
     if not error > 1e-9 * (abs(value) + 1e-300):
@@ -174,22 +177,28 @@ def bootstrap_interval(
 def norm_interval(
     rows: ArrayLike,
     groups: Sequence[object] | NDArray,
+    statistic: Kinked,
     level: float = 0.95,
     replicates: int = 2000,
     seed: int = 0,
+    support: tuple[float, float] = (0.0, inf),
 ) -> Interval:
-    """Interval of the mean magnitude of the component means, mean_a |δ_a|.
+    """Interval of a statistic with a kink, from the ball around its deviations.
 
-    ‖δ̂‖ ± c, where c is the quantile of ‖δ* − δ̂‖ over the resamples, widened as a t interval
-    with one degree of freedom less than groups; cut at zero. By the triangle inequality it
-    covers at least as often as the ball around δ̂ does.
+        f(m̂) ± c ‖s‖,   c the quantile of ‖θ* − θ̂‖/‖s*‖ over the resamples
+
+    θ are the deviations, s their delta-method standard errors, s* those in the resample. Because
+    |f(a) − f(b)| ≤ ‖θ(a) − θ(b)‖, the interval covers at least as often as the ball does, whether
+    θ is zero, has ties, or neither.
 
     Args:
-        rows: Components per image, `(B, p)`, each with the ideal value 0.
+        rows: Components per image, `(B, p)`.
         groups: Label of the group of each image, `(B,)`.
+        statistic: f with its norm and deviations.
         level: Nominal coverage, in (0, 1).
         replicates: Bootstrap replicates.
         seed: Seed of the resampling.
+        support: Closed range of possible values, to which the interval is cut.
 
     Returns:
         The estimate with its interval; NaN bounds as in `bootstrap_interval`.
@@ -200,18 +209,25 @@ def norm_interval(
     sums, sizes = _group_sums(rows, groups, level, replicates)
     count, images = len(sizes), int(sizes.sum())
     means = sums.sum(axis=0) / sizes.sum()
-    value = float(mean_magnitude(means[None])[0])
-    if count < 2 or not np.isfinite(sums).all():
-        return Interval(value, nan, nan, level, images, count)
+    value = float(statistic(means[None])[0])
+    nothing = Interval(value, nan, nan, level, images, count)
+    if count < 2 or not np.isfinite(sums).all() or not np.isfinite(value):
+        return nothing
+    slopes = _slopes(statistic.deviations, means[None], _step(means, sums, sizes))[0]  # (p, J)
+    influence = (sums - means * sizes[:, None]) @ slopes  # (G, J)
+    size = float(statistic.norm(_linear_errors(np.ones((1, count)), influence, sizes))[0])
+    if not size > 1e-9 * abs(value):
+        return nothing
     weights = _resamples(count, replicates, seed)
-    deviations = (weights @ sums) / (weights @ sizes)[:, None] - means
-    radius = float(np.quantile(mean_magnitude(deviations), level))
-    if radius == 0:
-        return Interval(value, nan, nan, level, images, count)
-    tail = (1 + level) / 2
-    radius *= float(stats.t.ppf(tail, count - 1) / stats.norm.ppf(tail))
-    radius *= sqrt(count / (count - 1))
-    return Interval(value, max(0.0, value - radius), value + radius, level, images, count)
+    resampled = statistic.deviations((weights @ sums) / (weights @ sizes)[:, None])
+    changes = statistic.norm(resampled - statistic.deviations(means[None]))
+    sizes_of_errors = statistic.norm(_linear_errors(weights, influence, sizes))
+    pivots = changes / np.maximum(sizes_of_errors, _LEAST_ERROR * size)
+    radius = size * float(np.quantile(pivots, level, method="higher"))
+    if not np.isfinite(radius):
+        return nothing
+    lower, upper = np.clip([value - radius, value + radius], *support)
+    return Interval(value, float(lower), float(upper), level, images, count)
 
 
 def seed_interval(
@@ -339,16 +355,47 @@ def _standard_error(
     statistic: Statistic, means: Array, weights: Array, sums: Array, sizes: Array, step: Array
 ) -> Array:
     """Delta-method standard error of the statistic for each weighting of the groups, `(R,)`."""
-    gradient = np.empty_like(means)  # (R, p)
-    for column, width in enumerate(step):
-        shift = np.zeros(len(step))
-        shift[column] = width
-        difference = statistic(means + shift) - statistic(means - shift)
-        gradient[:, column] = difference / (2 * width)
+    gradient = _slopes(statistic, means, step)  # (R, p)
     influence = gradient @ sums.T - (gradient * means).sum(axis=1)[:, None] * sizes  # (R, G)
     count = weights.sum(axis=1)
     variance = (weights * influence**2).sum(axis=1) * count / (count - 1)
     return np.sqrt(variance) / (weights @ sizes)
+
+
+def _linear_errors(weights: Array, influence: Array, sizes: Array) -> Array:
+    """Standard errors of means of a linear influence, for each weighting of the groups.
+
+    Args:
+        weights: `(R, G)`.
+        influence: Summed over the images of each group, `(G, J)`.
+        sizes: Images of each group, `(G,)`.
+
+    Returns:
+        `(R, J)`.
+    """
+    images = (weights @ sizes)[:, None]
+    mean = (weights @ influence) / images
+    cross = weights @ (influence * sizes[:, None])
+    square = weights @ influence**2 - 2 * mean * cross + mean**2 * (weights @ sizes**2)[:, None]
+    count = weights.sum(axis=1, keepdims=True)
+    return np.sqrt(np.maximum(square, 0.0) * count / (count - 1)) / images
+
+
+def _step(means: Array, sums: Array, sizes: Array) -> Array:
+    """Steps of the numerical derivatives, `(p,)`: small beside what groups differ by."""
+    spread = np.sqrt(np.mean((sums / sizes[:, None] - means) ** 2, axis=0))
+    return 1e-4 * (spread + 1e-6 * np.abs(means)) + 1e-12
+
+
+def _slopes(function: Statistic | Deviations, means: Array, step: Array) -> Array:
+    """Central differences by each component, `(R, p)`, or `(R, p, J)` of deviations."""
+    columns = []
+    for column, width in enumerate(step):
+        shift = np.zeros(len(step))
+        shift[column] = width
+        difference = function(means + shift) - function(means - shift)
+        columns.append(difference / (2 * width))
+    return np.stack(columns, axis=1)
 
 
 def _check_level(level: float) -> None:

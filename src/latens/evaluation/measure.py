@@ -32,6 +32,7 @@ from latens.metrics import (
     nmse,
     principal_scores,
     psnr,
+    psnr_of_draws,
     region_means,
     spread_skill_components,
     ssim,
@@ -52,8 +53,8 @@ REGIONS = 4
 """Blocks per axis whose means are checked for coverage."""
 
 
-JOINT = ("energy_score", "variogram_score")
-"""Scores of whole images, which depend on how their elements go together."""
+JOINT = ("energy_score", "variogram_score", "psnr_draw", "ssim_draw")
+"""Numbers of whole images, which depend on how their elements go together."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +195,7 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
         "nmse": [nmse(mean, x)],
         "mse": [mse(mean, x)],
     }
-    spatial = x.shape[2:]
-    if len(spatial) in (2, 3) and min(spatial) >= WINDOW:
+    if _has_windows(x):
         columns["ssim"] = [ssim(mean, x, context.data_range)]
     if context.problem is not None:
         columns["data_chi2"] = [data_chi2(context.problem.residual(y, mean))]
@@ -212,6 +212,12 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     return rows
 
 
+def _has_windows(x: Tensor) -> bool:
+    """Whether SSIM is defined on these signals, `(B, C, *spatial)`."""
+    spatial = x.shape[2:]
+    return len(spatial) in (2, 3) and min(spatial) >= WINDOW
+
+
 def region_grid(x: Tensor) -> Shape:
     """Blocks per spatial axis whose means are checked."""
     return tuple(min(REGIONS, s) for s in x.shape[2:])
@@ -225,7 +231,10 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
         "z_variance": z_variance(draws, x)[:, None],
         "crps": crps(draws, x)[:, None],
         "mse_draw_ratio": draw_mse_components(draws, x),
+        "psnr_draw": psnr_of_draws(draws, x, context.data_range)[:, None],
     }
+    if _has_windows(x):
+        rows["ssim_draw"] = ssim(draws[0], x, context.data_range)[:, None]
     pairs = {"pixel": (draws, x)}
     if posterior.is_joint:
         grid = region_grid(x)
@@ -240,7 +249,11 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
     for kind, (d, truth) in pairs.items():
         covered = coverage(d, truth, [*CALIBRATION_LEVELS, LEVEL])  # (B, L + 1)
         error = covered[:, :-1] - levels
-        rows |= {f"ce_{kind}": error, f"ace_{kind}": error, f"coverage_{kind}": covered[:, -1:]}
+        inside = covered[:, -1:]
+        rows |= {f"ce_{kind}": error, f"ace_{kind}": error, f"coverage_{kind}": inside}
+        if kind == "pixel":
+            own = inside.double()  # squares of float32 would hide how little images differ
+            rows |= {"rmsce_pixel": error, "n_eff_pixel": torch.cat([own, own**2], dim=1)}
     rows |= uncertainty_rows(draws, x, context.data_range)
     if not posterior.is_joint:
         rows = {name: value for name, value in rows.items() if name not in JOINT}

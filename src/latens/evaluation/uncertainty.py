@@ -34,8 +34,9 @@ def uncertainty_rows(draws: Tensor, x: Tensor, data_range: float) -> dict[str, T
     edges = [fraction * data_range for fraction in SPREAD_EDGES]
     bins = spread_bin_components(draws, x, edges)
     deciding, compared = halves(draws)
-    spread, error = deciding.std(dim=0), compared.mean(dim=0) - x
-    areas = sparsification_areas(spread, error, compared.var(dim=0))
+    centred = compared - x  # first: the mean of equal float32 numbers differs from them
+    spread, error = deciding.std(dim=0), centred.mean(dim=0)
+    areas = sparsification_areas(spread, error, centred.var(dim=0))
     rows = {
         "interval_score": interval_score(lower, upper, x, LEVEL)[:, None],
         "energy_score": energy_score(draws, x)[:, None],

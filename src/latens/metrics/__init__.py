@@ -60,7 +60,7 @@ from latens.metrics.null_space import (
     split_variance,
 )
 from latens.metrics.population import PopulationTest, holm, holm_adjusted
-from latens.metrics.quality import data_chi2, mse, nmse, psnr, ssim
+from latens.metrics.quality import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
 from latens.metrics.relabelling import member_ranks, random_orders, relabelling_test
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
@@ -184,6 +184,7 @@ __all__ = [
     "principal_directions",
     "principal_scores",
     "psnr",
+    "psnr_of_draws",
     "random_augrc",
     "random_orders",
     "rank",

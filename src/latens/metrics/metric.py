@@ -22,11 +22,43 @@ Array = NDArray[np.float64]
 Statistic = Callable[[Array], Array]
 """Means over images of the components, `(R, p)` → value of the metric, `(R,)`."""
 
+Deviations = Callable[[Array], Array]
+"""Means over images of the components, `(R, p)` → deviations, `(R, J)`."""
+
 CALIBRATION_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Levels of the coverage errors; M = 19 and M = 39 draws attain each of them exactly."""
 
 LEVEL = 0.95
 """Level of coverage and width in the tables; M = 39 draws attain it exactly."""
+
+
+def unchanged(means: Array) -> Array:
+    """The means themselves."""
+    return means
+
+
+@dataclass(frozen=True)
+class Kinked:
+    """A statistic f with a kink, where the bootstrap of a smooth statistic does not cover.
+
+    Magnitudes have a kink where an ideal solver is, maxima where several are largest, as they
+    are for it. What is known is that f changes by at most a norm of what the deviations change
+    by, |f(a) − f(b)| ≤ ‖θ(a) − θ(b)‖; a norm itself does, by the triangle inequality. An
+    interval follows from that, see `evaluation.intervals.norm_interval`.
+
+    Args:
+        statistic: f, `(R, p)` → `(R,)`.
+        norm: ‖·‖, `(R, J)` → `(R,)`.
+        deviations: θ, smooth, `(R, p)` → `(R, J)`.
+    """
+
+    statistic: Statistic
+    norm: Statistic
+    deviations: Deviations = unchanged
+
+    def __call__(self, means: Array) -> Array:
+        """f of means over images, `(R, p)` → `(R,)`."""
+        return self.statistic(means)
 
 
 @dataclass(frozen=True)
@@ -41,10 +73,9 @@ class Metric:
         target: Value of an ideal solver where there is one, else NaN.
         definition: One sentence with range, norm and reduction.
         components: Names of the columns of the per-image rows.
-        statistic: Function of component means, `(R, p)` → `(R,)`.
+        statistic: Function of component means, `(R, p)` → `(R,)`; `Kinked` where it is not
+            smooth, which decides the form of its interval.
         support: Closed range of possible values; intervals are cut to it.
-        interval: Form of the bootstrap over images: `studentised` for a smooth statistic,
-            `norm` for `mean_magnitude`, which has a kink at the ideal value.
     """
 
     name: str
@@ -56,7 +87,6 @@ class Metric:
     components: tuple[str, ...]
     statistic: Statistic
     support: tuple[float, float] = (-inf, inf)
-    interval: Literal["studentised", "norm"] = "studentised"
 
     def value(self, rows: Array) -> float:
         """The metric of a set of images.
@@ -91,6 +121,52 @@ def mean_of_components(means: Array) -> Array:
 def mean_magnitude(means: Array) -> Array:
     """Mean over the components of the magnitude, taken after averaging over images."""
     return np.abs(means).mean(axis=1)
+
+
+def total_magnitude(means: Array) -> Array:
+    """Sum over the components of the magnitude, taken after averaging over images."""
+    return np.abs(means).sum(axis=1)
+
+
+def root_mean_square(means: Array) -> Array:
+    """Root over the components of the mean square, taken after averaging over images."""
+    return np.sqrt(np.square(means).mean(axis=1))
+
+
+def largest(means: Array) -> Array:
+    """Largest of the components, after averaging over images."""
+    return means.max(axis=1)
+
+
+def largest_magnitude(means: Array) -> Array:
+    """Largest magnitude of the components, after averaging over images."""
+    return np.abs(means).max(axis=1)
+
+
+MEAN_MAGNITUDE = Kinked(mean_magnitude, norm=mean_magnitude)
+ROOT_MEAN_SQUARE = Kinked(root_mean_square, norm=root_mean_square)
+LARGEST = Kinked(largest, norm=largest_magnitude)
+
+
+def effective_elements(means: Array) -> Array:
+    """Independent elements whose share of hits would vary as much between images.
+
+        n_eff = c (1 − c)/Var(c_i),   Var(c_i) = mean of c_i² − c²
+
+    The variance of the mean coverage over n images is then c (1 − c)/(n n_eff).
+
+    Args:
+        means: Mean over images of the share of hits c_i and of c_i², `(R, 2)`.
+
+    Returns:
+        `(R,)` in [1, ∞]: 1 where every image is all hits or none, the number of elements where
+        they are independent, ∞ where all images have the same share, NaN where that is 0 or 1.
+        With n images it is too large by about a factor n/(n − 1), and its 95 % interval covers
+        .87 to .96: images of one subject count as independent, and variances have long tails.
+    """
+    share, square = means[:, 0], means[:, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return share * (1 - share) / np.maximum(square - share**2, 0.0)
 
 
 def ratio(means: Array) -> Array:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latens.errors import ConfigError, ShapeError
-from latens.metrics.reduction import check_pair, event_mean
+from latens.metrics.reduction import check_draws, check_pair, event_mean
 
 WINDOW = 11
 """Side of the SSIM window, in pixels."""
@@ -74,6 +74,28 @@ def psnr(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
     return 10 * torch.log10(_positive_range(data_range) ** 2 / mse(x_hat, x))
 
 
+def psnr_of_draws(draws: Tensor, x: Tensor, data_range: float) -> Tensor:
+    """Peak signal-to-noise ratio of single posterior draws, mean over the draws.
+
+        (1/M) Σ_m 10 log₁₀(L² / MSE(x^(m), x))
+
+    Args:
+        draws: Exchangeable draws, `(M, B, *event)`.
+        x: Truth, `(B, *event)`.
+        data_range: L, the range of the data set, unit of the signal.
+
+    Returns:
+        Decibel per image, `(B,)`, MSE averaged over the event; infinite where a draw is the
+        truth.
+
+    Raises:
+        ShapeError: If the shapes do not fit.
+        ConfigError: If `data_range` is not positive.
+    """
+    check_draws(draws, x, least=1)
+    return torch.stack([psnr(draw, x, data_range) for draw in draws]).mean(dim=0)
+
+
 def ssim(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
     """Structural similarity with a Gaussian window, in two or three dimensions.
 
@@ -123,6 +145,11 @@ def ssim(x_hat: Tensor, x: Tensor, data_range: float) -> Tensor:
 
 def data_chi2(residual: Tensor) -> Tensor:
     """Data residual χ² per measurement, the mean of (y − E[y | x̂])² / Var[y | x̂].
+
+    The variance is that of the noise model at x̂, so that the expectation at the true signal is
+    1 for every noise model, Poisson counts included. For few counts it has heavier tails than
+    the Poisson deviance, whose expectation on the other hand is not 1 there; both agree where
+    counts are many, and a deviance exists for counts alone, not for counts with read-out noise.
 
     Args:
         residual: (y − E[y | x̂]) / √Var[y | x̂], `(B, *measurement_shape)`, no unit; for Gaussian

@@ -1,5 +1,6 @@
 """The one place where a metric reduces: over the event of each image, never over images."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,6 +42,16 @@ def event_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
         )
     flat = values.flatten(1)
     return torch.where(keep, flat, torch.zeros_like(flat)).sum(dim=1) / count
+
+
+def ascending(draws: Tensor) -> Tensor:
+    """Draws `(M, ...)` sorted along the first axis, NaN last.
+
+    On a CPU NumPy sorts, which takes a fourth of the time there.
+    """
+    if draws.device.type == "cpu" and not draws.requires_grad:
+        return torch.from_numpy(np.sort(draws.numpy(), axis=0))
+    return draws.sort(dim=0).values
 
 
 def check_pair(a: Tensor, b: Tensor, name: str = "x_hat") -> None:

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from latens.errors import ConfigError
-from latens.metrics.reduction import check_draws, check_pair, event_mean
+from latens.metrics.reduction import ascending, check_draws, check_pair, event_mean
+
+_PART = 2**16
+"""Elements of an event whose inner products are taken at a time: bounds the float64 copy."""
 
 
 def crps(draws: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -35,7 +38,7 @@ def crps(draws: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
     count = draws.shape[0]
     weight = 2 * torch.arange(1, count + 1, dtype=draws.dtype, device=draws.device) - count - 1
     # centred on the truth first: in float32 a common offset would eat the digits
-    centred = (draws - x).sort(dim=0).values
+    centred = ascending(draws - x)
     spread = torch.tensordot(weight, centred, dims=1) / (count * (count - 1))
     return event_mean(centred.abs().mean(dim=0) - spread, mask)
 
@@ -122,6 +125,20 @@ def energy_score(draws: Tensor, x: Tensor) -> Tensor:
     check_draws(draws, x, least=2)
     count = draws.shape[0]
     error = torch.stack([(draw - x).flatten(1).norm(dim=1) for draw in draws]).mean(dim=0)
-    flat = draws.flatten(2).transpose(0, 1)  # (B, M, d)
-    distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")  # (B, M, M)
-    return error - distance.sum(dim=(1, 2)) / (2 * count * (count - 1))
+    flat = draws.flatten(2).unbind(1)  # B of (M, d)
+    total = torch.stack([_distances(own).sum() for own in flat]).to(error)  # (B,)
+    return error - total / (2 * count * (count - 1))
+
+
+def _distances(draws: Tensor) -> Tensor:
+    """Euclidean distances of the rows `(M, d)` from each other, `(M, M)`, float64.
+
+    From inner products, which take a sixth of the time of differences. Float64, and differences
+    from one of the rows, keep them exact to 1e-8 of the largest distance, and equal rows at 0.
+    """
+    gram = draws.new_zeros(len(draws), len(draws), dtype=torch.float64)
+    for part in draws.split(_PART, dim=1):
+        centred = part.double() - part[0].double()
+        gram += centred @ centred.T
+    square = gram.diagonal()
+    return (square[:, None] + square - 2 * gram).clamp_min(0).sqrt()

@@ -20,6 +20,10 @@ def sparsification_areas(spread: Tensor, error: Tensor, variance: Tensor) -> Ten
       have, √(mean of s² of what is left / mean of s²) in the same order. Taken with root mean
       squares, it needs no assumption on the shape of that distribution.
 
+    Elements of equal spread are removed in random order: what is left counts with its expected
+    square, which is the mean over the tied elements. A constant spread therefore gains nothing
+    over random, wherever in the image the errors are.
+
     Args:
         spread: What elements are sorted by, `(B, *event)`; any increasing function of the
             predicted standard deviation.
@@ -46,10 +50,11 @@ def sparsification_areas(spread: Tensor, error: Tensor, variance: Tensor) -> Ten
     check_pair(variance, error, "variance")
     square = error.flatten(1).double() ** 2
     variance = variance.flatten(1).double()
-    order = spread.flatten(1).argsort(dim=1, stable=True)
-    by_spread = _curve(square.gather(1, order))
+    ascending, order = spread.flatten(1).sort(dim=1)
+    tie = _tied(ascending)
+    by_spread = _curve(_tie_means(square.gather(1, order), tie))
     oracle = _curve(square.sort(dim=1).values)
-    reference = _curve(variance.gather(1, order))
+    reference = _curve(_tie_means(variance.gather(1, order), tie))
     areas = [by_spread - oracle, 1 - by_spread, by_spread - reference]
     return torch.stack([area.mean(dim=1) for area in areas], dim=1)
 
@@ -75,6 +80,21 @@ def error_rank_correlation(spread: Tensor, error: Tensor) -> Tensor:
     a, b = a - a.mean(dim=1, keepdim=True), b - b.mean(dim=1, keepdim=True)
     scale = (a.square().sum(dim=1) * b.square().sum(dim=1)).sqrt()
     return torch.where(scale > 0, (a * b).sum(dim=1) / scale, torch.zeros_like(scale))
+
+
+def _tied(ascending: Tensor) -> Tensor:
+    """Number of the block of equal values that each element belongs to, `(B, d)`, from 0."""
+    step = torch.zeros_like(ascending, dtype=torch.int64)
+    step[:, 1:] = ascending[:, 1:] != ascending[:, :-1]
+    return step.cumsum(dim=1)
+
+
+def _tie_means(values: Tensor, tie: Tensor) -> Tensor:
+    """Each value replaced by the mean over its block, `(B, d)`."""
+    zeros = torch.zeros_like(values)
+    total = zeros.scatter_add(1, tie, values)
+    count = zeros.scatter_add(1, tie, torch.ones_like(values))
+    return (total / count).gather(1, tie)
 
 
 def _curve(ascending: Tensor) -> Tensor:

@@ -1,4 +1,9 @@
-"""Is the spread of the draws the size of the error?"""
+"""Is the spread of the draws the size of the error?
+
+Draws are centred on the truth before anything is averaged. The mean of M equal float32 numbers
+is not that number, and where every draw equals the truth a spread of 0 would meet an error of
+1e-8.
+"""
 
 import torch
 from torch import Tensor
@@ -33,8 +38,9 @@ def spread_skill_components(draws: Tensor, x: Tensor, mask: Tensor | None = None
     """
     check_draws(draws, x, least=2)
     count = draws.shape[0]
-    variance = event_mean(draws.var(dim=0), mask) * (count + 1) / count
-    return torch.stack([variance, event_mean((draws.mean(dim=0) - x) ** 2, mask)], dim=1)
+    centred = draws - x
+    variance = event_mean(centred.var(dim=0), mask) * (count + 1) / count
+    return torch.stack([variance, event_mean(centred.mean(dim=0) ** 2, mask)], dim=1)
 
 
 def draw_mse_components(draws: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -59,8 +65,9 @@ def draw_mse_components(draws: Tensor, x: Tensor, mask: Tensor | None = None) ->
     """
     check_draws(draws, x, least=2)
     count = draws.shape[0]
-    single = torch.stack([event_mean((draw - x) ** 2, mask) for draw in draws]).mean(dim=0)
-    mean = event_mean((draws.mean(dim=0) - x) ** 2, mask) * count / (count + 1)
+    centred = draws - x
+    single = torch.stack([event_mean(error**2, mask) for error in centred]).mean(dim=0)
+    mean = event_mean(centred.mean(dim=0) ** 2, mask) * count / (count + 1)
     return torch.stack([single, mean], dim=1)
 
 
@@ -105,8 +112,9 @@ def z_variance(draws: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """
     check_draws(draws, x, least=2)
     divisor = z_variance_divisor(draws.shape[0])
-    variance = draws.var(dim=0)
-    error = (draws.mean(dim=0) - x) ** 2
+    centred = draws - x
+    variance = centred.var(dim=0)
+    error = centred.mean(dim=0) ** 2
     informative = (variance > 0) | (error > 0)
     if mask is not None:
         informative = informative & mask

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.errors import ConfigError
+from latens.metrics.metric import total_magnitude
 from latens.metrics.reduction import check_draws, event_mean
 
 Array = NDArray[np.float64]
@@ -56,8 +57,9 @@ def spread_bin_components(
     # a tensor made by `std` may be strided in a way that bucketize warns about
     place = torch.bucketize(deciding.std(dim=0).contiguous(), boundaries)
     count = len(compared)
-    variance = compared.var(dim=0) * (count + 1) / count
-    error = (compared.mean(dim=0) - x) ** 2
+    centred = compared - x  # first: the mean of equal float32 numbers differs from them
+    variance = centred.var(dim=0) * (count + 1) / count
+    error = centred.mean(dim=0) ** 2
     bins = range(len(edges) + 1)
     members = [(place == j).to(x.dtype) for j in bins]
     columns = [
@@ -66,6 +68,23 @@ def spread_bin_components(
         *(event_mean(member * error, mask) for member in members),
     ]
     return torch.stack(columns, dim=1)
+
+
+def ence_deviations(means: Array) -> Array:
+    """Signed relative error of the spread in each bin, times the share of the bin.
+
+        share_j (1 − RMSE_j/√mVAR_j)
+
+    Args:
+        means: Means over images of `spread_bin_components`, `(R, 3J)`.
+
+    Returns:
+        `(R, J)` in [−∞, 1], no unit; 0 for bins that are empty or without spread and error.
+    """
+    share, variance, error = np.maximum(np.split(means, 3, axis=1), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where((variance == 0) & (error == 0), 1.0, error / variance)
+        return np.where(share > 0, share * (1 - np.sqrt(ratio)), 0.0)
 
 
 def ence(means: Array) -> Array:
@@ -84,10 +103,7 @@ def ence(means: Array) -> Array:
         Levi, Gispan, Giladi, Fetaya (2022), Evaluating and calibrating uncertainty prediction in
         regression tasks, https://arxiv.org/abs/1905.11659, with bins of equal weight there.
     """
-    share, variance, error = np.maximum(np.split(means, 3, axis=1), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where((variance == 0) & (error == 0), 1.0, error / variance)
-        return np.where(share > 0, share * np.abs(1 - np.sqrt(ratio)), 0.0).sum(axis=1)
+    return total_magnitude(ence_deviations(means))
 
 
 def spread_bin_deviations(components: Tensor) -> Tensor:

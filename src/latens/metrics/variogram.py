@@ -9,6 +9,9 @@ from latens.errors import ConfigError, ShapeError
 from latens.metrics.reduction import check_draws
 from latens.types import Shape
 
+_PART = 2**17
+"""Differences taken at a time: few enough to stay in the cache of a core."""
+
 
 def lag_pairs(event: Shape, lags: Sequence[int]) -> Tensor:
     """Pairs of elements at given distances along each spatial axis, within a channel.
@@ -74,18 +77,27 @@ def variogram_score(draws: Tensor, x: Tensor, pairs: Tensor, order: float = 0.5)
         raise ShapeError(
             "pairs", "(P, 2) with P at least 1", tuple(pairs.shape), "Make them with `lag_pairs`."
         )
-    i, j = pairs.to(x.device).unbind(dim=1)
+    places = pairs.to(x.device).unbind(dim=1)
+    images = max(1, _PART // len(pairs))
+    parts = zip(draws.split(images, dim=1), x.split(images), strict=True)
+    return torch.cat([_score(part, truth, places, order) for part, truth in parts])
 
-    def differences(signal: Tensor) -> Tensor:
-        flat = signal.flatten(1)
-        return (flat[:, i] - flat[:, j]).abs() ** order  # (B, P)
 
-    truth = differences(x)
+def _score(draws: Tensor, x: Tensor, places: tuple[Tensor, ...], order: float) -> Tensor:
+    """Scores of a few images, `(B,)`, with running moments over the draws."""
+    truth = _differences(x, places, order)
     mean, square = torch.zeros_like(truth), torch.zeros_like(truth)
     for m, draw in enumerate(draws, start=1):
-        change = differences(draw) - mean
-        mean = mean + change / m
-        square = square + change * change * (m - 1) / m
+        change = _differences(draw, places, order) - mean
+        mean.add_(change, alpha=1 / m)
+        square.addcmul_(change, change, value=(m - 1) / m)
     count = draws.shape[0]
     noise = square / (count - 1) / count
     return ((truth - mean) ** 2 - noise).mean(dim=1)
+
+
+def _differences(signal: Tensor, places: tuple[Tensor, ...], order: float) -> Tensor:
+    """|x_i − x_j|^p of every pair, `(B, P)`."""
+    flat = signal.flatten(1)
+    i, j = (flat.index_select(1, place) for place in places)
+    return (i - j).abs() ** order

@@ -1,23 +1,26 @@
 """Calibration of a posterior."""
 
-from math import inf
+from math import inf, nan
 
 from latens.metrics.metric import (
     CALIBRATION_LEVELS,
     LEVEL,
+    MEAN_MAGNITUDE,
+    ROOT_MEAN_SQUARE,
     Metric,
+    effective_elements,
     first,
-    mean_magnitude,
     mean_of_components,
     ratio,
     root_ratio,
 )
 
+_BY_LEVEL = tuple(f"coverage_minus_level_{level:.2f}" for level in CALIBRATION_LEVELS)
+_GRID = f"{CALIBRATION_LEVELS[0]:g} … {CALIBRATION_LEVELS[-1]:g}"
+
 
 def _coverage_metrics(functional: str, label: str, elements: str) -> tuple[Metric, ...]:
     """Signed error, absolute error and coverage at `LEVEL` of one kind of functional."""
-    levels = tuple(f"coverage_minus_level_{level:.2f}" for level in CALIBRATION_LEVELS)
-    grid = f"{CALIBRATION_LEVELS[0]:g} … {CALIBRATION_LEVELS[-1]:g}"
     return (
         Metric(
             name=f"ce_{functional}",
@@ -26,10 +29,10 @@ def _coverage_metrics(functional: str, label: str, elements: str) -> tuple[Metri
             better="target",
             target=0.0,
             definition=(
-                f"Mean over the levels {grid} of (fraction of {elements} inside the central "
+                f"Mean over the levels {_GRID} of (fraction of {elements} inside the central "
                 "order-statistic interval − level), mean over images; below 0 = too sure."
             ),
-            components=levels,
+            components=_BY_LEVEL,
             statistic=mean_of_components,
             support=(-1.0, 1.0),
         ),
@@ -40,13 +43,12 @@ def _coverage_metrics(functional: str, label: str, elements: str) -> tuple[Metri
             better="lower",
             target=0.0,
             definition=(
-                f"Mean over the levels {grid} of |fraction of {elements} inside the central "
+                f"Mean over the levels {_GRID} of |fraction of {elements} inside the central "
                 "order-statistic interval, mean over images − level|."
             ),
-            components=levels,
-            statistic=mean_magnitude,
+            components=_BY_LEVEL,
+            statistic=MEAN_MAGNITUDE,
             support=(0.0, 1.0),
-            interval="norm",
         ),
         Metric(
             name=f"coverage_{functional}",
@@ -74,6 +76,19 @@ _SIGNED, _ABSOLUTE, _COVERAGE = zip(
 
 CALIBRATION: tuple[Metric, ...] = (
     *_COVERAGE,
+    Metric(
+        "n_eff_pixel",
+        "effective pixels per image",
+        "",
+        "target",
+        nan,
+        f"c (1 − c)/Var(c_i), c_i the fraction of pixels of image i inside the {LEVEL:.0%} "
+        "central order-statistic interval, c its mean over images: independent pixels whose "
+        "coverage would vary as much between images.",
+        (f"coverage_{LEVEL:.2f}", "square"),
+        effective_elements,
+        (0.0, inf),
+    ),
     Metric(
         "spread_skill",
         "spread-skill ratio",
@@ -111,5 +126,18 @@ CALIBRATION: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     *_ABSOLUTE,
+    Metric(
+        "rmsce_pixel",
+        "root mean square coverage error, pixels",
+        "",
+        "lower",
+        0.0,
+        f"Root mean square over the levels {_GRID} of (fraction of pixels inside the central "
+        "order-statistic interval, mean over images − level); at least the coverage error, and "
+        "above it where single levels stand out.",
+        _BY_LEVEL,
+        ROOT_MEAN_SQUARE,
+        (0.0, 1.0),
+    ),
     *_SIGNED,
 )

@@ -2,15 +2,10 @@
 
 from math import inf, nan
 
-from latens.metrics.metric import Array, Metric, first, ratio
+from latens.metrics.metric import LARGEST, Metric, first, ratio
 
 BLOCKS = 16
 """Blocks of an image whose miss rates are compared."""
-
-
-def largest(means: Array) -> Array:
-    """Largest of the components, after averaging over images."""
-    return means.max(axis=1)
 
 
 CONFORMAL: tuple[Metric, ...] = (
@@ -97,7 +92,7 @@ CONFORMAL: tuple[Metric, ...] = (
         "fraction of pixels missed, mean over images before the maximum, which is biased "
         "upwards where images are few.",
         tuple(f"missed_{block}" for block in range(BLOCKS)),
-        largest,
+        LARGEST,
         (0.0, 1.0),
     ),
     Metric(

@@ -50,6 +50,30 @@ QUALITY: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "psnr_draw",
+        "PSNR of a draw",
+        "dB",
+        "higher",
+        nan,
+        "10 log₁₀(L²/MSE) of a single posterior draw with the range L of the data set; mean over "
+        "draws and images of the decibels. About 3 dB below that of the mean for an exact "
+        "posterior: a draw pays for detail that the mean leaves out.",
+        ("psnr",),
+        first,
+    ),
+    Metric(
+        "ssim_draw",
+        "SSIM of a draw",
+        "",
+        "higher",
+        1.0,
+        "Structural similarity of one posterior draw and the truth, as SSIM; mean over windows, "
+        "channels, images. To be compared with other draws, never with a mean.",
+        ("ssim",),
+        first,
+        (-1.0, 1.0),
+    ),
+    Metric(
         "data_chi2",
         "data residual χ²/m",
         "",

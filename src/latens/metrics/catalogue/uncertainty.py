@@ -2,8 +2,8 @@
 
 from math import inf, nan
 
-from latens.metrics.metric import LEVEL, Metric, first, mean_magnitude
-from latens.metrics.spread_bins import ence
+from latens.metrics.metric import LEVEL, MEAN_MAGNITUDE, Kinked, Metric, first, total_magnitude
+from latens.metrics.spread_bins import ence, ence_deviations
 
 SPREAD_EDGES = tuple(2.0**power for power in range(-8, 1))
 """Edges of the bins of predicted standard deviation, as fractions of the range of the data set:
@@ -85,7 +85,7 @@ UNCERTAINTY: tuple[Metric, ...] = (
         0.0,
         f"Share-weighted mean of |√mVAR − RMSE|/√mVAR {_BINNED}.",
         tuple(f"{what}_{j}" for what in ("share", "variance", "error") for j in range(_BINS)),
-        ence,
+        Kinked(ence, norm=total_magnitude, deviations=ence_deviations),
         (0.0, inf),
     ),
     Metric(
@@ -96,9 +96,8 @@ UNCERTAINTY: tuple[Metric, ...] = (
         0.0,
         f"Share-weighted mean of |mVAR − MSE| {_BINNED}.",
         tuple(f"variance_minus_error_{j}" for j in range(_BINS)),
-        mean_magnitude,
+        MEAN_MAGNITUDE,
         (0.0, inf),
-        "norm",
     ),
     Metric(
         "ause",
