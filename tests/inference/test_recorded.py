@@ -81,7 +81,8 @@ def test_a_spread_per_pixel_says_nothing_of_regions():
     assert {"coverage_pixel", "crps", "spread_skill", "ause"} <= found
     lost = whole - found
     assert lost >= {"coverage_region", "coverage_principal", "energy_score", "variogram_score"}
-    assert all("region" in m or "principal" in m or m.endswith("_score") for m in lost)
+    joint = ("_score", "_draw")  # of whole images
+    assert all("region" in m or "principal" in m or m.endswith(joint) for m in lost)
 
 
 def test_a_spread_of_zero_is_no_error():

@@ -164,8 +164,9 @@ def bootstrap_interval(
         return Interval(value, nan, nan, level, images, count)
     weights = _resamples(count, replicates, seed)
     replicate_means = (weights @ sums) / (weights @ sizes)[:, None]
-    errors = _standard_error(statistic, replicate_means, weights, sums, sizes, step)
-    pivots = (statistic(replicate_means) - value) / np.maximum(errors, _LEAST_ERROR * error)
+    with np.errstate(invalid="ignore"):  # few groups: a statistic may be infinite in a resample
+        errors = _standard_error(statistic, replicate_means, weights, sums, sizes, step)
+        pivots = (statistic(replicate_means) - value) / np.maximum(errors, _LEAST_ERROR * error)
     pivots = pivots[np.isfinite(pivots)]
     if len(pivots) < 0.9 * replicates:
         return Interval(value, nan, nan, level, images, count)

@@ -50,6 +50,18 @@ QUALITY: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "data_chi2",
+        "data residual χ²/m",
+        "",
+        "target",
+        1.0,
+        "Mean of (y − E[y | x̂])²/Var[y | x̂] over the m elements of y, mean over images; "
+        "1 − (effective degrees of freedom)/m is expected of a good estimate.",
+        ("data_chi2",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
         "psnr_draw",
         "PSNR of a draw",
         "dB",
@@ -72,17 +84,5 @@ QUALITY: tuple[Metric, ...] = (
         ("ssim",),
         first,
         (-1.0, 1.0),
-    ),
-    Metric(
-        "data_chi2",
-        "data residual χ²/m",
-        "",
-        "target",
-        1.0,
-        "Mean of (y − E[y | x̂])²/Var[y | x̂] over the m elements of y, mean over images; "
-        "1 − (effective degrees of freedom)/m is expected of a good estimate.",
-        ("data_chi2",),
-        first,
-        (0.0, inf),
     ),
 )
