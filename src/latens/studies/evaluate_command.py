@@ -34,7 +34,7 @@ from latens.studies.configure import construct, resolve
 from latens.studies.gather import gather
 from latens.studies.given import Given, read_given
 from latens.studies.recorded import STUDY, RecordedUnit, Stated, finished_units
-from latens.studies.units import RESULT_VERSION
+from latens.studies.units import EVALUATION_VERSION
 from latens.training import one_thread
 
 Timed = tuple[Checked, Outcome, float]
@@ -108,10 +108,10 @@ def _earlier(path: Path) -> RunFolder | None:
             f"a run of `latens run {study}`",
             "Choose another folder.",
         )
-    if version != RESULT_VERSION:
+    if version != EVALUATION_VERSION:
         raise ConfigError(
             str(path),
-            f"results of version {RESULT_VERSION}, which can be compared with new ones",
+            f"results of version {EVALUATION_VERSION}, which can be compared with new ones",
             version,
             "Begin in a new folder.",
         )
@@ -193,7 +193,7 @@ def _identity(options: Namespace, config: dict[str, Any], given: Given) -> dict[
         "name": Path(options.run).resolve().name,
         "config": config,
         "data": given.data,
-        "result_version": RESULT_VERSION,
+        "result_version": EVALUATION_VERSION,
     }
 
 

@@ -9,7 +9,7 @@ from latens.errors import ConfigError
 from latens.evaluation import Cell, Check
 from latens.problems import NoiseModel, Operator
 from latens.store import RunFolder, content_hash, major_versions, read_json
-from latens.studies.units import RESULT_VERSION, kind_of_check
+from latens.studies.units import EVALUATION_VERSION, kind_of_check
 from latens.types import Shape
 
 STUDY = "evaluate"
@@ -88,7 +88,7 @@ class RecordedUnit:
             "problem": self.problem,
             "check": self.check,
             "images": self.images,
-            "result_version": RESULT_VERSION,
+            "result_version": EVALUATION_VERSION,
             "versions": major_versions(),
         }
 

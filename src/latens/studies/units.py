@@ -12,7 +12,10 @@ from latens.evaluation import Cell
 from latens.store import content_hash, major_versions
 
 RESULT_VERSION = 5
-"""Raised when a change of latens changes numbers of equal configurations."""
+"""Raised when a change of latens changes the weights of equal configurations."""
+
+EVALUATION_VERSION = 6
+"""Raised when it changes what is measured of equal weights."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,7 @@ class EvaluationUnit:
         """Everything that determines the numbers."""
         return {
             "unit": "evaluation",
+            "evaluation_version": EVALUATION_VERSION,
             "algorithm": self.algorithm,
             "fits": [fit.hash for fit in self.fits],
             "n": self.n,
