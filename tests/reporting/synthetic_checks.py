@@ -259,7 +259,9 @@ def _null_space(run, solver: str, n: int, side: int, images: int) -> None:
 
 
 def _calibration(run, solver: str, n: int) -> None:
-    folder = _unit(run, solver, n, "calibration", {})
+    power = {"std × 0.8": 0.9, "independent pixels": 0.1 + 0.001 * n}
+    facts = {"power": {"data": {"images": len(IMAGES), "found": power}}}
+    folder = _unit(run, solver, n, "calibration", facts)
     below = np.arange(1, DRAWS + 1)
     place = below / (DRAWS + 1)
     bend = (0.25 if solver == "direct" else 0.03) * np.sin(2 * np.pi * place)

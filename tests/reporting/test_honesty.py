@@ -13,6 +13,7 @@ from latens.reporting.calibration import (
     coverage_drawing,
     p_value_tables,
 )
+from latens.reporting.checks import power_table
 from latens.reporting.panels import panel_figure
 from latens.reporting.promises import gap_drawing, gaps, promise_drawing, promises
 from latens.reporting.ranks import rank_curves, rank_drawing
@@ -61,7 +62,16 @@ def test_p_values_are_the_smallest_of_a_quantity(checked: Results) -> None:
     bad, good = data.rows["pixels (8)"]["direct"], data.rows["pixels (8)"]["cvae"]
     assert (bad.text, bad.rejects) == ("0.0004", True)
     assert (good.text, good.rejects) == ("1", False)
-    assert "chi-square: p 0.0002, after Holm 0.0006" in bad.tests
+    assert "chi-square: p 0.0002, adjusted 0.0006" in bad.tests
+
+
+def test_power_is_that_of_the_largest_n(checked: Results) -> None:
+    table = power_table(checked)
+    assert table.n == max(AT)
+    assert table.kinds == ["std × 0.8", "independent pixels"]
+    assert [row.solver for row in table.rows] == ["cvae", "latent", "direct"]
+    for row in table.rows:
+        assert row.found["independent pixels"] == pytest.approx(0.1 + 0.001 * max(AT))
 
 
 def test_coverage_by_level_adds_the_level(checked: Results) -> None:

@@ -167,6 +167,9 @@ def test_pictures_of_the_checks_are_kept(run):
             declared = {"model"} if entry["solver"] == "latent" else set()
             assert set(curves["source"]) == {"data", *declared}
             assert (curves["lowest"] <= curves["highest"]).all()
+            power = entry["facts"]["power"]["data"]
+            assert power["images"] == 20
+            assert all(0 <= share <= 1 for share in power["found"].values())
         if entry["check"] == "reliability":
             curves = read_parquet(folder / "risk_coverage.parquet", RISK_COVERAGE)
             assert {"residual", "oracle"} <= set(curves["score"])
@@ -215,6 +218,8 @@ def test_the_report_shows_tests_and_shifts(run):
     page = run.report_file.read_text("utf-8")
     assert "held-out pairs" in page
     assert "pairs of its own model" in page
+    assert "What the tests could have seen" in page
+    assert "local (3)" in page
     assert "images: inverted contrast (1)" in page
     assert "Range and null space" in page
     assert "Conformal intervals" in page

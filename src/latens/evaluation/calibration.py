@@ -7,9 +7,11 @@ Two questions, two sets of pairs:
 - *simulation-based calibration*: pairs simulated from the model that the solver itself declares.
   It asks whether the inference is right about the model, whatever the model is worth.
 
-Families of dependent numbers (pixels, regions, …) are tested by their maximum, with a null made by
-calling another of truth and draws the truth; numbers that stand alone have exact tests. Holm's
-rule holds the chance of one false alarm or more among all of them at the level.
+Families of dependent numbers (pixels, regions, …) are tested by their maximum, numbers that stand
+alone by exact tests, and the local test (L-C2ST) asks whether a classifier can tell the truth from
+draws given y. All are adjusted for each other by calling another of truth and draws the truth, in
+all of them at once: the chance of one false alarm or more is held at the level, and tests that say
+the same count as one.
 
 Talts et al. (2018), Validating Bayesian inference algorithms with simulation-based calibration,
 https://arxiv.org/abs/1804.06788; data-dependent quantities: Modrák et al. (2023),
@@ -17,7 +19,7 @@ Simulation-based calibration checking for Bayesian computation: the choice of te
 shapes sensitivity, https://arxiv.org/abs/2211.02383.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 
 import numpy as np
@@ -26,10 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.errors import ConfigError, NumericalError, UnsupportedError
+from latens.evaluation.calibration_numbers import SUMMARIES, Gathered, Numbers, Values
 from latens.evaluation.calibration_outcome import CalibrationTests
 from latens.evaluation.declared import Pairs, declares_model, simulate_declared
 from latens.evaluation.measure import BLOCK_BYTES
 from latens.evaluation.quantities import Quantities, fit_quantities
+from latens.evaluation.sight import SCORES, Alteration, alterations, power_of_ranks
 from latens.inference import (
     DEFAULT_DRAWS,
     AmortisedPosterior,
@@ -39,19 +43,17 @@ from latens.inference import (
     Solver,
 )
 from latens.metrics import (
+    LabelStatistic,
     PopulationTest,
-    chi_square_statistic,
     chi_square_test,
-    ecdf_statistic,
     ecdf_test,
+    local_statistic,
     member_ranks,
     random_orders,
+    rank_statistics,
     relabelling_test,
 )
 from latens.problems import InverseProblem
-
-Values = dict[str, NDArray[np.float64]]
-"""Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first."""
 
 LEAST_IMAGES = 20
 SIMULATED = 500
@@ -59,6 +61,8 @@ SIMULATED = 500
 
 LATENTS = 8
 """Latents whose ranks are tested."""
+
+_THETA, _GIVEN = "θ of the local test", "y of the local test"
 
 
 def calibration_tests(
@@ -132,10 +136,12 @@ def data_calibration(
             first.setdefault(group, i)
         kept = list(first.values())
     pairs = Pairs(None, x[kept], y[kept], y[kept], problem)
-    values, used, untrusted = _values(solver, pairs, directions, kept, draws, seed)
-    tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 0]))
-    images = tuple(kept[i] for i in used)
-    return CalibrationTests("data", tests, ranks, images, draws, untrusted, note)
+    found = _numbers(solver, pairs, directions, kept, draws, seed, alterations())
+    rng = np.random.default_rng([seed, 0])
+    tests, ranks = uniformity_tests(found.values, rng, local=found.local)
+    power = power_of_ranks(found.values, found.altered, rng)
+    images = tuple(kept[i] for i in found.images)
+    return CalibrationTests("data", tests, ranks, images, draws, found.untrusted, note, power)
 
 
 def model_calibration(
@@ -162,43 +168,56 @@ def model_calibration(
     """
     pairs = simulate_declared(solver, images, seed)
     keys = list(range(images))
-    values, used, untrusted = _values(solver, pairs, directions, keys, draws, seed)
-    tests, ranks = uniformity_tests(values, np.random.default_rng([seed, 1]))
-    return CalibrationTests("model", tests, ranks, used, draws, untrusted)
+    found = _numbers(solver, pairs, directions, keys, draws, seed)
+    rng = np.random.default_rng([seed, 1])
+    tests, ranks = uniformity_tests(found.values, rng, local=found.local)
+    return CalibrationTests("model", tests, ranks, found.images, draws, found.untrusted)
 
 
 def uniformity_tests(
-    values: Values, rng: np.random.Generator, relabellings: int = 999
+    values: Values,
+    rng: np.random.Generator,
+    relabellings: int = 999,
+    local: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> tuple[tuple[PopulationTest, ...], dict[str, NDArray[np.int64]]]:
-    """Tests of every family of numbers.
+    """Tests of every family of numbers, and the local test.
 
     Args:
         values: Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first.
         rng: Source of the order of ties and of relabellings.
-        relabellings: Relabellings of a family with several numbers.
+        relabellings: Relabellings, of all tests together.
+        local: Summaries of truth and draws, `(M + 1, n, k)`, and of the measurement, `(n, l)`.
 
     Returns:
-        Two tests for each family, and the ranks of the truth, `(n, k)`.
+        Two tests for each family and one for `local`, and the ranks of the truth, `(n, k)`.
     """
-    tests: list[PopulationTest] = []
+    members, images, _ = next(iter(values.values())).shape
+    draws = members - 1
+    statistics: list[LabelStatistic] = []
+    names: list[tuple[str, str]] = []
     ranks: dict[str, NDArray[np.int64]] = {}
     for name, numbers in values.items():
-        draws, images, size = len(numbers) - 1, numbers.shape[1], numbers.shape[2]
-        members = member_ranks(numbers, random_orders(draws, images, rng))
-        ranks[name] = members[0].astype(np.int64)
-        if size == 1:
-            pairs = (("ecdf", ecdf_test), ("chi-square", chi_square_test))
-            found = [(kind, *test(ranks[name][:, 0], draws)) for kind, test in pairs]
-            quantity = name
-        else:
-            scores = (ecdf_statistic, chi_square_statistic)
-            outcome = relabelling_test(members, scores, rng, relabellings)
-            found = zip(("max ecdf", "max chi-square"), *outcome, strict=True)
-            quantity = f"{name} ({size})"
-        tests += [
-            PopulationTest(kind, quantity, float(statistic), float(p), images, draws)
-            for kind, statistic, p in found
-        ]
+        every = member_ranks(numbers, random_orders(draws, images, rng))
+        ranks[name] = every[0].astype(np.int64)
+        statistics.append(rank_statistics(every, SCORES))
+        size = numbers.shape[2]
+        quantity, most = (name, "") if size == 1 else (f"{name} ({size})", "max ")
+        names += [(f"{most}{test}", quantity) for test in ("ecdf", "chi-square")]
+    if local is not None:
+        statistics.append(local_statistic(*local))
+        names.append(("classifier", f"local ({local[0].shape[2]})"))
+    found = relabelling_test(statistics, draws, images, rng, relabellings)
+    tests = []
+    exact = {"ecdf": ecdf_test, "chi-square": chi_square_test}
+    columns = zip(names, found.statistic, found.p_value, found.p_adjusted, strict=True)
+    for (test, quantity), statistic, p, adjusted in columns:
+        if test in exact:
+            p = exact[test](ranks[quantity][:, 0], draws)[1]
+        tests.append(
+            PopulationTest(
+                test, quantity, float(statistic), float(p), images, draws, float(adjusted)
+            )
+        )
     return tuple(tests), ranks
 
 
@@ -252,16 +271,17 @@ def posterior_blocks(
         yield block, posterior, torch.cat([x[block].to(sample)[None], sample])
 
 
-def _values(
+def _numbers(
     solver: Solver,
     pairs: Pairs,
     directions: Tensor | None,
     keys: list[int],
     draws: int,
     seed: int,
-) -> tuple[Values, tuple[int, ...], int]:
-    """Numbers of all families, positions of the images used, and how many are not trusted."""
-    parts: dict[str, list[NDArray[np.float64]]] = {}
+    altered: Mapping[str, Alteration] | None = None,
+) -> Numbers:
+    """Numbers of all families, of the right posterior and of altered ones."""
+    gathered, wrong = Gathered(), {name: Gathered() for name in altered or {}}
     trusted: list[NDArray[np.bool_]] = []
     quantities: Quantities | None = None
     solved = posterior_blocks(solver, pairs.x, pairs.y, keys, draws, seed)
@@ -272,14 +292,22 @@ def _values(
         found = quantities(members, y, keys[block]) | _densities(posterior, members)
         if pairs.z is not None:
             found |= _latents(posterior, pairs.z[block], draws)
-        for name, numbers in found.items():
-            parts.setdefault(name, []).append(numbers.double().numpy(force=True))
+        if quantities.weight is not None:
+            found[_THETA] = quantities.summaries(members, SUMMARIES)
+            found[_GIVEN] = quantities.summaries(quantities.regularised(y), SUMMARIES)[None]
+        gathered.add(found)
+        for name, alter in (altered or {}).items():
+            changed = alter(members, keys[block], seed)
+            wrong[name].add(quantities(changed, y, keys[block]))
         rows = posterior.trusted
         size = block.stop - block.start
         trusted.append(np.ones(size, bool) if rows is None else rows.numpy(force=True))
     kept, untrusted = usable_rows(np.concatenate(trusted))
-    values = {name: np.concatenate(blocks, axis=1)[:, kept] for name, blocks in parts.items()}
-    return values, tuple(kept.tolist()), untrusted
+    values = gathered.joined(kept)
+    theta, given = values.pop(_THETA, None), values.pop(_GIVEN, None)
+    condition = None if given is None else given[0]
+    others = {name: parts.joined(kept) for name, parts in wrong.items()}
+    return Numbers(values, theta, condition, others, tuple(kept.tolist()), untrusted)
 
 
 def usable_rows(trusted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:

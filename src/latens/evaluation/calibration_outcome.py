@@ -13,7 +13,6 @@ from latens.metrics import (
     PopulationTest,
     area_to_curve,
     ecdf_band,
-    holm_adjusted,
     rank_counts,
 )
 from latens.store.schemas import RANK_CURVES, REJECTS, TESTS
@@ -45,6 +44,8 @@ class CalibrationTests:
         draws: M.
         untrusted: Images whose estimate is not to be trusted.
         note: What else there is to know.
+        power: Kind of wrong posterior → share of times in which the tests of ranks would have
+            found it on these images; see `latens.evaluation.sight`.
     """
 
     source: Source
@@ -54,16 +55,18 @@ class CalibrationTests:
     draws: int
     untrusted: int = 0
     note: str = ""
+    power: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def p_adjusted(self) -> NDArray[np.float64]:
-        """p-value of each test after Holm's rule over all of them."""
-        return holm_adjusted(self.tests)
+        """p-value of each test, adjusted for all of them."""
+        return np.array([test.p_adjusted for test in self.tests])
 
     @property
     def rejected(self) -> tuple[PopulationTest, ...]:
         """Tests with an adjusted p-value of `REJECTS` or less, smallest first."""
-        order = np.argsort(self.p_adjusted, kind="stable")
+        own = np.array([test.p_value for test in self.tests])
+        order = np.lexsort((own, self.p_adjusted))
         return tuple(self.tests[i] for i in order if self.p_adjusted[i] <= REJECTS)
 
     @property
@@ -84,16 +87,25 @@ class CalibrationTests:
             smallest = float(self.p_adjusted.min())
             return (
                 f"no miscalibration found {source} with {self.draws} draws: none of "
-                f"{len(self.tests)} tests rejects at 5 % after Holm (smallest p {smallest:.2g})"
+                f"{len(self.tests)} tests rejects at 5 % after adjustment "
+                f"(smallest p {smallest:.2g})"
             )
         worst = self.rejected[0]
         names = dict.fromkeys(test.quantity for test in self.rejected)
         lean = _lean(self.ranks, [test.quantity for test in self.rejected], self.draws)
         return (
             f"not calibrated {source}: {len(self.rejected)} of {len(self.tests)} tests reject at "
-            f"5 % after Holm ({', '.join(names)}); clearest in {worst.quantity} by {worst.test}, "
-            f"adjusted p {float(self.p_adjusted.min()):.2g}{lean}"
+            f"5 % after adjustment ({', '.join(names)}); clearest in {worst.quantity} by "
+            f"{worst.test}, adjusted p {float(self.p_adjusted.min()):.2g}{lean}"
         )
+
+    @property
+    def sight(self) -> str:
+        """One line: what these tests would have found; empty where it was not measured."""
+        if not self.power:
+            return ""
+        kinds = "; ".join(f"{kind} {100 * power:.0f} %" for kind, power in self.power.items())
+        return f"a posterior like this one but wrong would have been found: {kinds}"
 
     def table(self, cell: "Cell") -> "pd.DataFrame":
         """One row per test.
@@ -161,12 +173,12 @@ class CalibrationTests:
         return from_rows(records, RANK_CURVES)
 
     def __str__(self) -> str:
-        lines = [self.verdict, *([self.note] if self.note else [])]
+        lines = [text for text in (self.verdict, self.sight, self.note) if text]
         for test, adjusted in zip(self.tests, self.p_adjusted, strict=True):
             mark = "*" if adjusted <= REJECTS else " "
             lines.append(
                 f" {mark} {test.quantity:<26} {test.test:<16} p {test.p_value:<8.3g} "
-                f"after Holm {adjusted:.3g}"
+                f"adjusted {adjusted:.3g}"
             )
         return "\n".join(lines)
 

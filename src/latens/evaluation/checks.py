@@ -174,10 +174,16 @@ def _calibration(subject: Subject) -> Checked:
     table = _joined([tests.table(subject.cell) for tests in found])
     curves = _joined([tests.curves(subject.cell) for tests in found])
     verdicts = {tests.source: tests.verdict for tests in found}
+    verdicts |= {f"{tests.source}: power": tests.sight for tests in found if tests.power}
+    power = {
+        tests.source: {"images": len(tests.images), "found": dict(tests.power)}
+        for tests in found
+        if tests.power
+    }
     return Checked(
         tables={TESTS.name: table},
         curves={RANK_CURVES.name: curves},
-        facts={"verdicts": verdicts},
+        facts={"verdicts": verdicts, "power": power},
     )
 
 

@@ -1,20 +1,19 @@
 """Local calibration: at which measurements can a classifier tell draws from the truth?"""
 
+from math import prod
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.evaluation.calibration import posterior_blocks
 from latens.evaluation.quantities import fit_quantities
 from latens.inference import Solver
-from latens.metrics import LocalTest, lc2st, principal_scores, region_means
+from latens.metrics import LocalTest, lc2st
 from latens.problems import InverseProblem
 
 DRAWS = 8
 """Draws of each image that train the classifier; more cost time and tell little."""
-
-_BLOCKS = 2  # regions per axis where there are no principal directions
 
 
 def local_calibration(
@@ -46,24 +45,14 @@ def local_calibration(
         ConfigError: If there are fewer than 20 images.
     """
     parts: list[tuple[NDArray, NDArray]] = []
-    quantities = None
+    quantities, most = None, prod(x.shape[1:])
     for block, _, members in posterior_blocks(solver, x, y, list(range(len(x))), DRAWS, seed):
         if quantities is None:
             quantities = fit_quantities(members, y[block], problem, directions, seed)
-        signals = _summaries(members, directions, x.ndim - 2)
-        given = _summaries(quantities.regularised(y[block]), directions, x.ndim - 2)
+        both = (members, quantities.regularised(y[block]))
+        signals, given = (quantities.summaries(s, most).double().numpy(force=True) for s in both)
         parts.append((signals, given))
     members = np.concatenate([part[0] for part in parts], axis=1)
     condition = np.concatenate([part[1] for part in parts])
     rng = np.random.default_rng([seed, 2])
     return lc2st(members[0], members[1:], condition, rng, relabellings)
-
-
-def _summaries(signals: Tensor, directions: Tensor | None, spatial: int) -> NDArray[np.float64]:
-    """A few numbers of each signal, `(..., k)`."""
-    with torch.no_grad():
-        if directions is not None:
-            found = principal_scores(signals, directions.to(signals))
-        else:
-            found = region_means(signals, (_BLOCKS,) * spatial).flatten(-2)
-    return found.double().numpy(force=True)

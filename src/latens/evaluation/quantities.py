@@ -125,6 +125,24 @@ class Quantities:
             )
         return tikhonov(operator, y, self.weight)
 
+    @torch.no_grad()
+    def summaries(self, signals: Tensor, count: int) -> Tensor:
+        """The first scores along principal directions, or means over halves of the axes.
+
+        Args:
+            signals: `(..., B, *signal_shape)`.
+            count: Most numbers of each signal.
+
+        Returns:
+            `(..., B, k)`, k at most `count`.
+        """
+        if self.directions is not None:
+            return principal_scores(signals, self.directions[:count].to(signals))
+        grid = tuple(min(2, size) for size in self.centre.shape[1:])
+        found = region_means(signals, grid).flatten(-2) if grid else signals
+        places = torch.linspace(0, found.shape[-1] - 1, min(count, found.shape[-1]))
+        return found[..., places.round().long()]
+
     def _noise(self, keys: list[int], like: Tensor) -> Tensor:
         """Two standard normal signals of each image, `(2, B, *signal_shape)`."""
         key = (self.seed, Purpose.SIMULATION, _REFERENCE)

@@ -14,7 +14,7 @@ the worst disturbance of another solver does to it is a lower bound, which can o
 solver whose cells are all excluded is not to be trusted in any respect. One number does not make a
 posterior calibrated: coverage within the bar is *open* where ranks on test images were not tested
 (the deep check `calibration`, at some N and of no ensemble), and *no* where a test of them rejects
-at 5 % after Holm's rule.
+at 5 % after adjustment for all of them.
 """
 
 from collections.abc import Iterator

@@ -50,7 +50,7 @@ from latens.metrics.detection import (
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
-from latens.metrics.lc2st import LocalTest, lc2st
+from latens.metrics.lc2st import LocalTest, lc2st, local_statistic
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
 from latens.metrics.null_space import (
     hallucinated_share,
@@ -59,9 +59,17 @@ from latens.metrics.null_space import (
     split_error,
     split_variance,
 )
-from latens.metrics.population import PopulationTest, holm, holm_adjusted
+from latens.metrics.population import PopulationTest, holm
 from latens.metrics.quality import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
-from latens.metrics.relabelling import member_ranks, random_orders, relabelling_test
+from latens.metrics.relabelling import (
+    LabelStatistic,
+    labellings,
+    member_ranks,
+    random_orders,
+    rank_statistics,
+    relabelling_test,
+    tail_shares,
+)
 from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
@@ -117,6 +125,7 @@ __all__ = [
     "VISIBILITIES",
     "CollapseDiagnosis",
     "CollapseThresholds",
+    "LabelStatistic",
     "LocalTest",
     "Metric",
     "PopulationTest",
@@ -160,15 +169,16 @@ __all__ = [
     "hoeffding_bentkus",
     "hoeffding_bentkus_bound",
     "holm",
-    "holm_adjusted",
     "hpd_ranks",
     "inside_regions",
     "interval_score",
     "interval_width",
     "kl_per_unit",
+    "labellings",
     "lag_pairs",
     "largest_patch_error",
     "lc2st",
+    "local_statistic",
     "marginal_gap",
     "marginal_w2",
     "mean_ess",
@@ -189,6 +199,7 @@ __all__ = [
     "random_orders",
     "rank",
     "rank_counts",
+    "rank_statistics",
     "rcps_allowance",
     "reference_distance",
     "region_means",
@@ -206,6 +217,7 @@ __all__ = [
     "spread_skill_components",
     "ssim",
     "tail_ess",
+    "tail_shares",
     "tarp_ranks",
     "unit_variance",
     "units_needed",

@@ -9,6 +9,10 @@ The null distribution is that of classifiers trained after another of the truth 
 called the truth, at random in every image; it is exact for whatever classifier. θ and y are
 summaries of a few numbers: a classifier of images would need more images than there are.
 
+`lc2st` asks of every y with any classifier, which costs a fit for each relabelling and half of the
+images. `local_statistic` asks of all y at once with least squares, where a relabelling costs two
+products of matrices, so that it is tested together with the ranks.
+
 Linhart, Gramfort, Rodrigues (2023), L-C2ST: local diagnostics for posterior approximations in
 simulation-based inference, https://arxiv.org/abs/2306.03580, where one draw for each image is
 used and the labels of pairs are permuted.
@@ -21,8 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latens.errors import ConfigError, ShapeError
+from latens.metrics.relabelling import LabelStatistic
 
 Array = NDArray[np.float64]
+
+_RIDGE = 0.01
+"""Added to the unit diagonal of the correlations of features."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +134,65 @@ def lc2st(
     locally = 1 + (null >= found).sum(axis=0)
     count = relabellings + 1
     return LocalTest(float(found.mean()), float(reached / count), held, found, locally / count)
+
+
+def local_statistic(members: Array, condition: Array) -> LabelStatistic:
+    """How well least squares tell the truth from draws, given y.
+
+        T = 1/((M + 1) n) Σ_im f_im², f = wᵀφ(θ_im, y_i),
+        w = argmin Σ_im (1[m is the truth of i] − c_i − wᵀφ(θ_im, y_i))² + n (M + 1) · 0.01 ‖w‖²
+
+    φ are θ, the products of two θ, and the products of a θ and a summary of y; c_i belongs to
+    image i, so that only what differs between the members of an image counts. φ has variance 1
+    within images. All images train and are asked: relabellings know the classifier as well as
+    the truth does.
+
+    Args:
+        members: θ: summaries of truth and draws alike, `(M + 1, n, k)`.
+        condition: Summaries of the measurement, `(n, l)`.
+
+    Returns:
+        Function of labellings, `(R, n)` → `(1, R)`, no unit.
+
+    Raises:
+        ShapeError: If the shapes do not fit.
+    """
+    if members.ndim != 3 or condition.ndim != 2 or len(condition) != members.shape[1]:
+        raise ShapeError(
+            "members",
+            "members (M + 1, n, k) and condition (n, l)",
+            (members.shape, condition.shape),
+            "Reduce signals and measurements to a few numbers each.",
+        )
+    features = _pair_features(members, condition)  # (M + 1, n, a)
+    flat = features.reshape(-1, features.shape[2])
+    moments = flat.T @ flat / len(flat)
+    penalised = moments + _RIDGE * np.eye(len(moments))
+    images = np.arange(members.shape[1])
+
+    def statistic(chosen: NDArray[np.int64]) -> Array:
+        towards = np.stack([features[row, images].sum(axis=0) for row in chosen])  # (R, a)
+        weights = np.linalg.solve(penalised, towards.T / len(flat))  # (a, R)
+        return np.einsum("ar,ab,br->r", weights, moments, weights)[None]
+
+    return statistic
+
+
+def _pair_features(members: Array, condition: Array) -> Array:
+    """φ less its mean over the members of each image, with variance 1, `(M + 1, n, a)`."""
+    theta, given = _standardised(members, (0, 1)), _standardised(condition, (0,))
+    i, j = np.triu_indices(theta.shape[2])
+    crossed = theta[..., :, None] * given[:, None, :]  # (M + 1, n, k, l)
+    features = np.concatenate(
+        [theta, theta[..., i] * theta[..., j], crossed.reshape(*theta.shape[:2], -1)], axis=2
+    )
+    features = features - features.mean(axis=0)
+    return _standardised(features, (0, 1))
+
+
+def _standardised(values: Array, axes: tuple[int, ...]) -> Array:
+    """Mean 0 and variance 1 over some axes; what does not vary is 0."""
+    spread = values.std(axis=axes)
+    constant = spread <= 1e-9 * np.abs(values).max(axis=axes)
+    centred = values - values.mean(axis=axes)
+    return np.where(constant, 0.0, centred / np.where(constant, 1.0, spread))

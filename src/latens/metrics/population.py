@@ -22,6 +22,7 @@ class PopulationTest:
         p_value: Probability of such a statistic, or a larger one, under the hypothesis.
         images: Independent images behind it.
         draws: Draws per image.
+        p_adjusted: The same among all tests of these images: of a smallest p-value as small.
     """
 
     test: str
@@ -30,6 +31,7 @@ class PopulationTest:
     p_value: float
     images: int
     draws: int
+    p_adjusted: float
 
 
 def holm(p_values: Sequence[float] | Array) -> Array:
@@ -39,8 +41,8 @@ def holm(p_values: Sequence[float] | Array) -> Array:
 
     The probability of one false rejection or more among p̃ ≤ α is at most α, whatever the
     dependence of the tests. Many tests of the same kind that depend on each other strongly lose
-    power by it: use `relabelling_test`, which takes their maximum, within such a family, and this
-    between families.
+    power by it: use `relabelling_test`, which knows their dependence, where truth and draws can be
+    exchanged.
 
     Args:
         p_values: m values in [0, 1].
@@ -68,8 +70,3 @@ def holm(p_values: Sequence[float] | Array) -> Array:
     adjusted = np.empty_like(p)
     adjusted[order] = np.maximum.accumulate(stepped)
     return adjusted
-
-
-def holm_adjusted(tests: Sequence[PopulationTest]) -> Array:
-    """Adjusted p-value of each test of a list, in its order; see `holm`."""
-    return holm([test.p_value for test in tests])

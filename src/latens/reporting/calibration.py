@@ -31,7 +31,7 @@ SOURCES = {"data": "held-out pairs", "model": "pairs of the solver's own model"}
 
 ORDER = (
     *("pixels", "regions", "principal", "norm", "data fit", "null space", "null space given y"),
-    *("TARP near A⁺y", "TARP independent", "log q(x | y)", "latents", "log q(z | y)"),
+    *("TARP near A⁺y", "TARP independent", "log q(x | y)", "latents", "log q(z | y)", "local"),
 )
 """Quantities in the order in which they are shown; others follow by name."""
 
@@ -46,7 +46,7 @@ class Tested:
     """Tests of one quantity of one solver.
 
     Args:
-        text: Smallest p-value after Holm's rule.
+        text: Smallest adjusted p-value.
         p: The same as a number.
         rejects: Whether it rejects at 5 %.
         tests: Every test with its p-values, in words.
@@ -113,7 +113,7 @@ def _tested(rows: pd.DataFrame, source: str) -> Tested:
     p = float(found[0]["p_adjusted"])
     each = "; ".join(
         f"{str(row['test']).removeprefix(f'{source}: ')}: p {float(row['p_value']):.2g}, "
-        f"after Holm {float(row['p_adjusted']):.2g}"
+        f"adjusted {float(row['p_adjusted']):.2g}"
         for row in found
     )
     return Tested(f"{p:.2g}" if p < 1 else "1", p, p <= REJECTS, each)

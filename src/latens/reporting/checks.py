@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from latens.reporting.check_data import check_units, size_of, solver_of
+from latens.reporting.check_data import at_largest, check_units, size_of, solver_of
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import Cell, format_interval, format_value
 from latens.store.schemas import REJECTS
@@ -25,7 +25,7 @@ class TestsRow:
         source: What the pairs are, in words.
         images: Number of pairs.
         tests: Number of tests.
-        rejected: Those that reject after Holm's rule.
+        rejected: Those that reject after adjustment.
         smallest: Smallest adjusted p-value.
         clearest: Quantity and test that it belongs to.
     """
@@ -38,6 +38,30 @@ class TestsRow:
     rejected: int
     smallest: float
     clearest: str
+
+
+@dataclass(frozen=True)
+class PowerRow:
+    """What the tests on held-out pairs of one solver could have seen.
+
+    Args:
+        solver: Name of the solver.
+        images: Number of pairs.
+        found: Kind of wrong posterior → share of times in which they find it.
+    """
+
+    solver: str
+    images: int
+    found: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PowerTable:
+    """Power of the tests on held-out pairs, at the largest N that was checked."""
+
+    n: int
+    kinds: list[str]
+    rows: list[PowerRow]
 
 
 @dataclass(frozen=True)
@@ -143,6 +167,21 @@ def _tests_row(
         float(worst["p_adjusted"]),
         f"{worst['quantity']}, {test}",
     )
+
+
+def power_table(results: Results) -> PowerTable:
+    """Power by kind of wrong posterior, one row per solver in the order of the legend."""
+    units = at_largest(check_units(results, "calibration"))
+    found = {}
+    for unit in units:
+        power = ((unit.identity.get("facts") or {}).get("power") or {}).get("data")
+        if power:
+            row = PowerRow(solver_of(unit), int(power["images"]), dict(power["found"]))
+            found[row.solver] = row
+    rows = [found[solver] for solver in results.solvers if solver in found]
+    kinds = list(dict.fromkeys(kind for row in rows for kind in row.found))
+    n = max((int(unit.identity["n"]) for unit in units), default=0)
+    return PowerTable(n, kinds, rows)
 
 
 def transfer_rows(results: Results) -> list[TransferRow]:

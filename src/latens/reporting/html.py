@@ -203,6 +203,7 @@ def render(results: Results) -> str:
         scaling=tables.scaling_rows(results),
         calibration=checks.calibration_rows(results),
         p_values=calibration.p_value_tables(results),
+        power=checks.power_table(results),
         heat=awareness.heat_tables(results),
         scores=awareness.SCORES,
         slopes=checks.slope_rows(results),

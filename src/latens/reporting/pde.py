@@ -274,7 +274,7 @@ class CalibrationTable:
 
 
 def calibration_tables(tests: pd.DataFrame, cell: str) -> list[CalibrationTable]:
-    """The smaller p-value of both tests of every quantity, after Holm's rule over all of a way.
+    """The smaller p-value of both tests of every quantity, adjusted for all of a way.
 
     Args:
         tests: Table of the cell.

@@ -99,8 +99,8 @@ SCALING_BAND = Schema(
     ("solver", "metric", "n"),
 )
 REJECTS = 0.05
-"""A p-value of at most this, after Holm's rule, rejects. Some tests count 1000 simulations, so
-that no smaller p-value than .018 is left of them after eighteen tests."""
+"""An adjusted p-value of at most this rejects. Adjusted p-values count 1000 relabellings: of
+eighteen tests none smaller than about .01 is left, however clear the case."""
 
 TESTS = Schema(
     "tests",
@@ -110,7 +110,7 @@ TESTS = Schema(
         "quantity": "str",
         "statistic": "float64",
         "p_value": "float64",
-        "p_adjusted": "float64",  # after Holm's rule over the tests of one set of pairs
+        "p_adjusted": "float64",  # for all tests of one set of pairs
         "images": "int64",
         "draws": "int64",
         "evaluation": "str",
