@@ -232,8 +232,8 @@ def held_out_p_values(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(replicate)
         peer = LC2ST(truth[1:], y[1:], draws[0, 1:], seed=replicate, num_trials_null=19)
-        peer.train_under_null_hypothesis()
-        peer.train_on_observed_data()
+        peer.train_under_null_hypothesis(verbosity=0)
+        peer.train_on_observed_data(verbosity=0)
         p["sbi LC2ST", "one y"] = float(peer.p_value(draws[:, 0], y[:1]))
     return p
 
