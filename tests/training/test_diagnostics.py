@@ -9,10 +9,12 @@ from lightning.pytorch import Callback
 
 from latens.distributions import NoiseStream
 from latens.metrics.collapse import kl_per_unit
+from latens.models.partitioned import Partition, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.nets import Volumetric
 from latens.objectives.dip import Dip
-from latens.training import Training, fit_model
+from latens.objectives.kl_control import KLControl
+from latens.training import Training, fit_model, module
 from latens.training.diagnostics import BLOCK, LatentDiary, encoded, latent_use, of_others
 from latens.training.hardware import Hardware
 from latens.training.volumes import VolumeData
@@ -122,6 +124,40 @@ def test_a_resumed_fit_ends_with_the_same_diary_and_buffer(tmp_path):
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name
     assert state["dip.buffer.weight"] > 0
+
+
+@pytest.mark.parametrize("alone", [0, 3])
+def test_the_weight_of_the_kl_is_that_of_the_loss(monkeypatch, alone):
+    """What is written down at every look is what the loss of that step had."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = PartitionedVAE(
+            SHAPE,
+            {"volume": 1},
+            dim=4,
+            partition=Partition(alone=alone),
+            architecture=Volumetric(4, features=8, coarse=4),
+            control=KLControl(capacity=5.0, capacity_steps=2),
+        )
+    seen, reduce = [], module.reduce_terms
+
+    def noting(terms, event_size):
+        if torch.is_grad_enabled():
+            seen.append(0.0 if terms.kl is None else terms.weights["kl"])
+        return reduce(terms, event_size)
+
+    monkeypatch.setattr(module, "reduce_terms", noting)
+    settings = Training(
+        max_steps=7, batch_size=4, warmup_steps=1, kl_warmup_steps=4, validate_every=1
+    )
+    known = X.flatten(1)[:, :1]
+    watched = diary()
+    pairs = (X[:8], known[:8]), (X[16:], known[16:])
+    fit_model(model, *pairs, settings, 0, make_data=VolumeData, watchers=[watched])
+    written = [value for _, name, value in watched.rows if name == "sched/beta"]
+    assert written == seen
+    begun = [min(1.0, (k + 1) / 4) for k in range(7 - alone)]
+    assert written == [0.0] * alone + begun
 
 
 def test_every_look_is_told_in_one_line():

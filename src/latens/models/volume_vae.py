@@ -179,7 +179,7 @@ class VolumeVAE(Model):
         return max(self.control.steps, dip)
 
     def schedule(self, step: int) -> dict[str, float]:
-        """See `Model.schedule`."""
+        """See `Model.schedule`; β is that of `control`, before the warm-up of the training."""
         found = {
             "sched/beta": self.control.beta(step),
             "sched/expected_kl_floor": self.control.floor(self.dim),

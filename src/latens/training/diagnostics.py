@@ -9,7 +9,7 @@
 | `diag/recon_z0_mse` | error of decoder(0) |
 | `diag/recon_permuted_mse` | error of decoder(μ of another subject) |
 | `diag/recon_delta_mu_vs_sampled` | the second less the first: what a draw costs |
-| `sched/…` | weights and levels of the step |
+| `sched/…` | weights and levels of the step; `sched/beta` with the warm-up of the KL |
 | `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
 
 Errors are mean squares over all elements, in the squared unit of the data. Variances over volumes
@@ -175,6 +175,13 @@ def _device(model: VolumeVAE) -> torch.device:
     return next(model.parameters()).device
 
 
+def _trained_with(module: StageModule, step: int) -> dict[str, float]:
+    """Weights and levels of a step; that of the KL with its warm-up, as it was trained with."""
+    found = module.model.schedule(step)
+    found["sched/beta"] *= module.kl_warmup(step)
+    return found
+
+
 class LatentDiary(Callback):
     """Writes down, at every look, what the model does with its latents.
 
@@ -214,7 +221,7 @@ class LatentDiary(Callback):
             name.replace("train/", "train_epoch/").replace("val/", "val_epoch/"): value
             for name, value in pl_module.means().items()
         }
-        found = {**use.numbers, **model.schedule(max(step - 1, 0)), **means}
+        found = {**use.numbers, **_trained_with(pl_module, max(step - 1, 0)), **means}
         self.rows += [(step, name, value) for name, value in found.items()]
         if self.tell is not None:
             error, without = found["diag/recon_mu_mse"], found["diag/recon_z0_mse"]

@@ -70,15 +70,20 @@ class StageModule(LightningModule):
         step = self.global_step
         terms = self.model.training_terms(self.stage, *batch, noise, self.problem, step)
         if terms.kl is not None:
-            begun = step + 1 - self.model.waiting_steps
-            beta = min(1.0, max(begun, 1) / max(self.settings.kl_warmup_steps, 1))
-            beta *= terms.weights.get("kl", 1.0)
+            beta = self.kl_warmup(step) * terms.weights.get("kl", 1.0)
             terms = replace(terms, weights={**terms.weights, "kl": beta})
         loss = reduce_terms(terms, self.event_size)
         # Every process stops at the same step, or the others would wait for one that has left.
         require_finite(gathered(loss.detach()[None]).mean(), terms, self.global_step)
         self._add("train", {"loss": float(loss.detach()), **self.model.watched(terms)}, 1)
         return loss
+
+    def kl_warmup(self, step: int) -> float:
+        """Factor of the KL's weight at an optimiser step: 0 while the decoder waits, then a rise to
+        1 over `kl_warmup_steps`.
+        """
+        begun = step + 1 - self.model.waiting_steps
+        return min(1.0, max(begun, 0) / max(self.settings.kl_warmup_steps, 1))
 
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         """Adds the terms of a block, under noise that is the same at every look."""
