@@ -1,7 +1,7 @@
 """The VAE of volumes and its partitioned form: terms against their equations."""
 
 from dataclasses import replace
-from math import log, pi
+from math import exp, log, pi
 
 import pytest
 import torch
@@ -234,7 +234,7 @@ def test_the_rest_of_the_final_encoder_is_projected():
     q = model.encode(x)
     torch.testing.assert_close(q.mean[:, :3], head.mean[:, :3])
     torch.testing.assert_close(q.mean[:, 3:], model.erasure(head.mean[:, 3:]))
-    torch.testing.assert_close(q.stddev, head.stddev)
+    torch.testing.assert_close(q.stddev[:, :3], head.stddev[:, :3])
     prior = Normal(torch.zeros(200, 12), torch.ones(200, 12))
     terms = model.terms("elbo", x, y, noise(), None)
     torch.testing.assert_close(terms.kl, kl_divergence(q.base_dist, prior).sum(1))
@@ -242,6 +242,51 @@ def test_the_rest_of_the_final_encoder_is_projected():
     assert covariance_with_known(model, x, y).abs().max() < 1e-5  # of float32 latents
     model.erasure = LinearErasure(9, 3)
     assert covariance_with_known(model, x, y).abs().max() > 0.2
+
+
+def test_sigma_of_the_rest_is_that_of_every_volume():
+    model, x, _ = fitted_partition()
+    with torch.no_grad():
+        model.encoder_net.head.weight[15:] *= 30  # the encoder writes x into σ of the rest
+        model.rest_scale.free.copy_(0.1 * torch.arange(9.0))
+    told = model.encoder_net(model.signal_units(x)).stddev[:, 3:]
+    assert (told.log().std(0) > 0.1).all()
+    own = model.encode(x).stddev[:, 3:]
+    assert torch.equal(own, own[:1].expand_as(own))
+    torch.testing.assert_close(own[0], model.rest_scale.value)
+    assert own[0].unique().numel() == 9
+    terms = model.terms("elbo", x, torch.full((200, 3), torch.nan), noise(), None)
+    (gradient,) = torch.autograd.grad(terms.elbo.sum(), model.rest_scale.free)
+    assert (gradient != 0).all()
+
+
+def test_sigma_of_the_rest_keeps_the_floor_of_the_posterior():
+    nets = Volumetric(4, features=8, coarse=4, posterior_logvar_min=-8.0)
+    model = PartitionedVAE(SHAPE, PARTS, dim=8, architecture=nets)
+    assert model.rest_scale.value.tolist() == pytest.approx([exp(-2.0)] * 5)
+    with torch.no_grad():
+        model.rest_scale.free.fill_(-100.0)
+    assert model.rest_scale.value.tolist() == pytest.approx([exp(-4.0)] * 5)
+
+
+def test_the_reported_likelihood_is_summed_in_float64():
+    """A million elements: float32 has no more than a sixteenth of a nat there."""
+    shape = (4, 64, 64, 64)
+    model = VolumeVAE(shape, dim=1, architecture=Linear())
+    x, z = NoiseStream(0, 9).normal((2, *shape)) + 3, torch.tensor([[0.3], [-1.0]])
+    model.fit_units(x, x)
+    with torch.no_grad():
+        model.decoder_net.scale.set(0.2)
+        p = model.decode(z)
+        density = Normal(p.mean.double(), p.stddev.double())
+        exact = density.log_prob(x.double()).flatten(1).sum(1)
+        found = model.log_likelihood(x, z)
+        assert found.dtype == torch.float64
+        # Rounded once more or less than here: 1e-7 of each square, at random.
+        torch.testing.assert_close(found, exact, atol=0.01, rtol=0)
+        one = model.log_likelihood(x[:1], z)
+        torch.testing.assert_close(one[0], found[0], atol=1e-9, rtol=0)
+        assert one[1] != found[1]
 
 
 def test_training_batches_alone_move_the_projection():
