@@ -10,11 +10,13 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose, draw, row_noise
 from latens.evaluation.intervals import Interval, bootstrap_interval
+from latens.evaluation.volume_factors import Coded, known_factors, unknown_factors
+from latens.evaluation.volume_probes import LEAKS, Posteriors, read_parts
 from latens.metrics.importance import pareto_smooth
-from latens.metrics.probes import Array, Probe, explained, explained_rows, probe
+from latens.metrics.probes import Array
 from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
-from latens.objectives.dependence import distance_correlation
+from latens.objectives import kl_divergence
 from latens.training.diagnostics import (
     FEWEST,
     LatentUse,
@@ -25,7 +27,6 @@ from latens.training.diagnostics import (
     too_few,
 )
 
-PROBES: tuple[Probe, ...] = ("ridge", "kernel")
 BLOCK = 16
 WEIGHED = 64
 """Held-out volumes, the first ones, whose likelihood is estimated by importance sampling: every
@@ -34,8 +35,6 @@ DRAWS = 64
 """Draws of q per volume behind an importance-sampled likelihood."""
 LEAST_KNOWN = 10
 """Volumes with a known quantity, among the fitting and among the held-out ones, that R² needs."""
-FOLDS = 5
-"""Folds of held-out subjects for the probes that are fitted on held-out subjects."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,9 @@ class Sample:
         groups: Subject of each held-out volume.
         channels: Names of the channels.
         data_range: L of PSNR and SSIM.
+        fitting_factors: True values behind made-up volumes of the pool, `(n, F)`; F is 0 where
+            none are known.
+        test_factors: Those of the held-out volumes, `(m, F)`.
     """
 
     fitting: Tensor
@@ -59,6 +61,8 @@ class Sample:
     groups: Sequence[str]
     channels: Sequence[str]
     data_range: float
+    fitting_factors: Tensor = field(default_factory=lambda: torch.empty(0, 0))
+    test_factors: Tensor = field(default_factory=lambda: torch.empty(0, 0))
 
 
 @dataclass(frozen=True)
@@ -82,15 +86,17 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
 
     Metrics: `neg_elbo` (nats per element, one draw of q per volume; at least the negative
     log-likelihood), `nll` (the same by importance sampling, of the first `WEIGHED` volumes),
-    `nll_gain` (nats per volume by which it is below `neg_elbo` of the same volumes),
-    `nll_unreliable` (share of them with a Pareto k̂ of 0.7 or more), `kl` (nats), `ablation_mean`,
-    `ablation_z0` and `ablation_permuted` (error of the mean training volume, with no latents, or
-    with those of another subject, over the error with its own), with parts
-    `permuted_rest` (the same for `rest` alone), and for each known part `r2` (probes of all
-    latents), `aligned` (the part of that name itself), `leak` (probes of `rest`), `dependence`.
+    `nll_bound` (`neg_elbo` of those alone, which `nll` is to be compared with), `nll_gain` (nats
+    per volume by which `nll` is below it), `nll_unreliable` (share of them with a Pareto k̂ of 0.7
+    or more), `kl` (nats), `ablation_mean`, `ablation_z0` and `ablation_permuted` (error of the
+    mean training volume, with no latents, or with those of another subject, over the error with
+    its own), with parts `permuted_rest` (the same for `rest` alone), and for each known part `r2`
+    (probes of all latents), `aligned` (the part of that name itself), `leak`, `sigma_leak` and
+    `draw_leak` (probes of the means of `rest`, of means and log σ, of a draw), `dependence`.
     Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
-    subjects; without a suffix the largest of the four. What a handful of subjects cannot tell is
-    missing: R², dependence and active units below `FEWEST` of them, R² with fewer than
+    subjects; without a suffix the largest of the four. Scores of `latens.evaluation.volume_factors`
+    say whether latents are independent and stand for factors. What a handful of subjects cannot
+    tell is missing: R², dependence and active units below `FEWEST` of them, R² with fewer than
     `LEAST_KNOWN` known quantities, and exchanges where a subject has more than half of the
     volumes.
 
@@ -114,10 +120,22 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
             both = np.concatenate([rows[name], rows["mu"]], 1)
             values[name] = bootstrap_interval(both, groups, _ratio)
     unread = _unread(sample, use.subjects)
-    values |= _read(model, sample, use.loc, [n for n in sample.test_targets if n not in unread])
+    read = {name: known for name, known in sample.test_targets.items() if name not in unread}
+    probed = slice(None) if read or sample.test_factors.shape[1] else slice(0, 1)
+    posteriors = Posteriors(*encoded(model, sample.fitting[probed]), use.loc, use.scale)
+    values |= read_parts(model, posteriors, sample.fitting_targets, read, groups, seed)
+    coded = Coded(
+        _array(posteriors.fitting_loc),
+        _array(sample.fitting_factors),
+        _array(use.loc),
+        _array(sample.test_factors),
+        groups,
+    )
+    values |= known_factors(coded)
     if use.subjects < FEWEST:
         values = {name: replace(i, lower=nan, upper=nan) for name, i in values.items()}
-    return VolumeAssessment(use, values, _missing(model, use.subjects, rows, unread))
+    missing = _missing(model, use.subjects, rows, unread) | unknown_factors(coded)
+    return VolumeAssessment(use, values, missing)
 
 
 def _unread(sample: Sample, subjects: int) -> dict[str, str]:
@@ -151,7 +169,7 @@ def _missing(
     for part, reason in unread.items():
         found[f"r2_{part}"] = reason
         if partitioned:
-            found[f"leak_{part}"] = reason
+            found |= {f"{leak}_{part}": reason for leak in LEAKS}
         if partitioned and part in model.parts:
             found |= {f"aligned_{part}": reason, f"dependence_{part}": reason}
     return found
@@ -164,10 +182,11 @@ def _likelihood(
     count = min(WEIGHED, len(sample.test))
     x, groups = sample.test[slice(0, count)], list(sample.groups)[:count]
     evidence, shape = log_evidence(model, x, DRAWS, seed)
-    nll = -_array(evidence)[:, None]
-    gain = neg_elbo[:count] * model.event_size - nll
+    nll, bound = -_array(evidence)[:, None], neg_elbo[:count]
+    gain = bound * model.event_size - nll
     return {
         "nll": bootstrap_interval(nll / model.event_size, groups, _first),
+        "nll_bound": bootstrap_interval(bound, groups, _first),
         "nll_gain": bootstrap_interval(gain, groups, _first),
         "nll_unreliable": bootstrap_interval(_array(shape >= 0.7)[:, None], groups, _first),
     }
@@ -201,7 +220,7 @@ def log_evidence(model: VolumeVAE, x: Tensor, draws: int, seed: int = 0) -> tupl
         for eps in noise.to(volume).split(BLOCK):  # (S', 1, dim)
             z = draw(q, eps)
             inside = model.log_likelihood(volume, z[:, 0])
-            parts.append((inside + (prior.log_prob(z) - q.log_prob(z))[:, 0]).double().cpu())
+            parts.append((inside + (prior.log_prob(z) - q.log_prob(z))[:, 0]).cpu())
         log_weights = torch.cat(parts)[:, None]  # (S, 1)
         found.append(torch.logsumexp(log_weights[:, 0], 0) - log(draws))
         shapes.append(pareto_smooth(log_weights)[1][0])
@@ -233,9 +252,11 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
         block = slice(start, start + BLOCK)
         x = sample.test[block].to(loc.device)
         noise = NoiseStream(seed, Purpose.LATENT, 1 + number, device=loc.device)
-        _, _, terms = model.bound(x, noise)
-        found["neg_elbo"].append(-terms.elbo / model.event_size)
-        found["kl"].append(terms.log_likelihood - terms.elbo)
+        q = model.encode(x)
+        kl = kl_divergence(q, model.prior(q.mean)).double()
+        inside = model.log_likelihood(x, draw(q, noise.normal(q.mean.shape)))
+        found["neg_elbo"].append((kl - inside) / model.event_size)
+        found["kl"].append(kl)
         found["ablation_mean"].append((mean - x).square().flatten(1).mean(1))
         for name, code in codes.items():
             error = (model.decode(code[block]).mean - x).square().flatten(1).mean(1)
@@ -245,81 +266,13 @@ def _rows(model: VolumeVAE, sample: Sample, loc: Tensor, seed: int) -> dict[str,
     }
 
 
+def _array(values: Tensor) -> Array:
+    return values.double().numpy(force=True)
+
+
 def _mean(volumes: Tensor) -> Tensor:
     """Mean volume `(*signal)`, float32, of volumes that may lie on a disk."""
     total = torch.zeros(volumes.shape[1:], dtype=torch.float64)
     for start in range(0, len(volumes), BLOCK):
         total += volumes[slice(start, start + BLOCK)].double().sum(0)
     return (total / len(volumes)).float()
-
-
-def _read(
-    model: VolumeVAE, sample: Sample, test: Tensor, parts: Sequence[str]
-) -> dict[str, Interval]:
-    """R² of some parts: by probes of all latents, by the aligned part, by probes of `rest`."""
-    values: dict[str, Interval] = {}
-    if not parts:
-        return values
-    fitting, _ = encoded(model, sample.fitting)
-    groups = np.asarray(sample.groups)
-    aligned = predicted_parts(model, test)
-    for name in parts:
-        truth = sample.test_targets[name]
-        known_here = torch.isfinite(truth).all(1)
-        known_there = torch.isfinite(sample.fitting_targets[name]).all(1)
-        t, own = _array(truth[known_here]), groups[known_here.numpy()]
-        learned = _array(sample.fitting_targets[name][known_there])
-        sources = {"r2": slice(None)}
-        if isinstance(model, PartitionedVAE):
-            sources["leak"] = model.parts[REST]
-        for metric, part in sources.items():
-            there, here = _array(fitting[known_there][:, part]), _array(test[known_here][:, part])
-            rated = {}
-            for kind in PROBES:
-                rated[kind] = _interval(probe(kind, there, learned, here), t, own)
-                rated[f"{kind}_within"] = _interval(_within(kind, here, t, own), t, own)
-            for kind, interval in rated.items():
-                values[f"{metric}_{name}_{kind}"] = interval
-            values[f"{metric}_{name}"] = max(rated.values(), key=lambda found: found.value)
-        if name in aligned and isinstance(model, PartitionedVAE):
-            values[f"aligned_{name}"] = _interval(_array(aligned[name][known_here]), t, own)
-            other, rest = model.part(name, test), model.part(REST, test)
-            dependence = float(distance_correlation(rest.double(), other.double()))
-            values[f"dependence_{name}"] = Interval(
-                dependence, float("nan"), float("nan"), 0.95, len(test), len(set(groups))
-            )
-    return values
-
-
-def _within(kind: Probe, features: Array, targets: Array, groups: np.ndarray) -> Array:
-    """Predictions for every held-out volume by a probe of the other held-out subjects.
-
-    Training subjects may have been made independent one by one; those the model never saw tell
-    what it does to new ones.
-    """
-    names = sorted(set(groups.tolist()))
-    fold = {name: k % FOLDS for k, name in enumerate(names)}
-    mine = np.asarray([fold[name] for name in groups.tolist()])
-    found = np.empty_like(targets)
-    for k in range(FOLDS):
-        inside, outside = mine != k, mine == k
-        if outside.any():
-            found[outside] = probe(kind, features[inside], targets[inside], features[outside])
-    return found
-
-
-def predicted_parts(model: VolumeVAE, loc: Tensor) -> dict[str, Tensor]:
-    """Quantities that the aligned latents stand for, by part; none without parts."""
-    if not isinstance(model, PartitionedVAE):
-        return {}
-    quantities = model.predicted_targets(loc)
-    return {name: quantities[:, s] for name, s in model.parts.items() if name != REST}
-
-
-def _interval(predicted: Array, truth: Array, groups: Sequence[object] | np.ndarray) -> Interval:
-    rows = explained_rows(predicted, truth)
-    return bootstrap_interval(rows, groups, explained, support=(-inf, 1.0))
-
-
-def _array(values: Tensor) -> Array:
-    return values.double().numpy(force=True)

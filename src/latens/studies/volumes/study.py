@@ -320,6 +320,8 @@ class VolumeStudy:
             self.groups("test"),
             self.subjects.channels,
             self.data_range,
+            self.subjects.factors[self.roles["train"]][fitting],
+            self.subjects.factors[self.roles["test"]],
         )
 
     def _all(self, part: str) -> Tensor:
