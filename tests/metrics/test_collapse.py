@@ -7,6 +7,7 @@ import torch
 
 from latens.errors import ShapeError
 from latens.metrics import CollapseThresholds, active_units, diagnose_collapse, kl_per_unit
+from latens.metrics.collapse import free_nats, with_part
 
 
 def _means(active: int, units: int = 32) -> torch.Tensor:
@@ -70,6 +71,41 @@ def test_too_few_images_are_judged_by_information_and_ablation_alone():
     assert len(result.reasons) == 1
     assert result.active_units is result.mean_variance is result.units is None
     assert diagnose_collapse(None, 40.0, 8.0).verdict == "healthy"
+
+
+def test_nats_that_were_given_away_tell_nothing():
+    """A KL at the floor of its free bits is what an encoder has that tells nothing."""
+    per_unit = torch.full((128,), 0.1)
+    assert free_nats(per_unit, 0.0) == 0
+    assert free_nats(per_unit, 0.1) == pytest.approx(12.8)
+    assert free_nats(torch.tensor([5.0, 0.05, 0.1]), 0.1) == pytest.approx(0.25)
+    loc = 0.44 * _means(128, 128)
+    assert diagnose_collapse(loc, 12.8, 2.1).verdict == "healthy"
+    found = diagnose_collapse(loc, 12.8, 2.1, kl_free=12.8)
+    assert found.verdict == "collapsed"
+    assert found.reasons == ("KL 12.8 nats, 12.8 of them free bits",)
+    assert (found.kl_raw, found.kl_free) == (12.8, 12.8)
+    assert diagnose_collapse(loc, 17.8, 2.1, kl_free=12.8).verdict == "weak"
+    assert diagnose_collapse(loc, 22.8, 2.1, kl_free=12.8).verdict == "healthy"
+
+
+def test_a_part_is_judged_with_the_whole():
+    whole = diagnose_collapse(_means(20), 40.0, 8.0)
+    dead = diagnose_collapse(_means(0), 0.1, 1.0, ablation="that of another subject")
+    both = with_part(whole, dead, "rest")
+    assert both.verdict == "collapsed"
+    assert both.reasons[0] == "rest: 0 of 32 units active"
+    assert both.reasons[-1].startswith("rest: MSE with that of another subject only 1 ×")
+    assert both.kl_raw == 40
+    assert with_part(dead, whole, "rest").verdict == "collapsed"
+    assert with_part(whole, diagnose_collapse(_means(5), 6.0, None), "rest").verdict == "weak"
+    assert with_part(whole, whole, "rest").verdict == "healthy"
+
+
+def test_without_an_ablation_the_others_judge():
+    found = diagnose_collapse(_means(20), 40.0, None)
+    assert (found.verdict, found.ablation_ratio) == ("healthy", None)
+    assert diagnose_collapse(_means(20), 1.0, None).verdict == "collapsed"
 
 
 def test_shapes_are_checked():

@@ -1,5 +1,6 @@
 """What is written down of a VAE of volumes: numbers against their definitions, and resuming."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from latens.nets import Volumetric
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
 from latens.training import Training, fit_model, module
-from latens.training.diagnostics import BLOCK, LatentDiary, encoded, latent_use, of_others
+from latens.training.diagnostics import (
+    BLOCK,
+    LatentDiary,
+    LatentUse,
+    encoded,
+    latent_use,
+    of_others,
+)
 from latens.training.hardware import Hardware
 from latens.training.volumes import VolumeData
 
@@ -64,6 +72,59 @@ def test_every_number_is_what_its_name_says():
         assert -1 < found["val_epoch/ssim_first"] < 1
     ratio = float(errors["z0"] / errors["mu"])
     assert use.diagnosis.ablation_ratio == pytest.approx(ratio, rel=1e-4)
+
+
+def use_of(loc: torch.Tensor, errors: dict[str, float], **more) -> LatentUse:
+    numbers = {f"diag/recon_{name}_mse": error for name, error in errors.items()}
+    return LatentUse(loc, torch.full_like(loc, 0.9), numbers, 48, **more)
+
+
+def test_the_gate_knows_the_floor_of_free_bits():
+    """σ = .9 and means of .44: .1 nats of every latent."""
+    loc = 0.44 * NoiseStream(0, 4).normal((48, 128))
+    errors = {"mu": 1.0, "z0": 2.1}
+    kl = float(use_of(loc, errors).kl_per_latent.mean())
+    assert kl == pytest.approx(0.1, abs=0.02)
+    assert use_of(loc, errors).diagnosis.verdict == "healthy"
+    assert use_of(loc, errors, free_bits=0.1).diagnosis.verdict == "collapsed"
+    strong = loc * (1 + 4 * (torch.arange(128) < 20))
+    assert use_of(strong, errors, free_bits=0.1).diagnosis.verdict == "healthy"
+
+
+def test_the_gate_judges_the_rest_by_itself():
+    """Seven aligned latents with all of the information beside a rest that moves a little."""
+    loc = NoiseStream(0, 5).normal((48, 96))
+    loc[:, 7:] *= 0.11 * (torch.arange(89) < 3)
+    dead = use_of(4 * loc, {"mu": 1.0, "z0": 2.1, "permuted_rest": 1.0})
+    assert dead.diagnosis.verdict == "healthy"
+    parted = replace(dead, rest=slice(7, 96))
+    assert parted.diagnosis.verdict == "collapsed"
+    assert "rest: MSE with that of another subject only 1 ×" in parted.diagnosis.reasons[-1]
+    alive = NoiseStream(0, 6).normal((48, 96))
+    errors = {"mu": 1.0, "z0": 2.1, "permuted_rest": 2.2}
+    assert use_of(4 * alive, errors, rest=slice(7, 96)).diagnosis.verdict == "healthy"
+
+
+def test_what_is_counted_of_the_rest():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        nets = Volumetric(4, features=8, coarse=4)
+        control = KLControl(free_bits=0.5)
+        model = PartitionedVAE(SHAPE, {"volume": 1}, dim=4, architecture=nets, control=control)
+    model.fit_units(X, X.flatten(1)[:, :1])
+    use = latent_use(model.eval(), X, NoiseStream(0, 1), CHANNELS, 6.0)
+    with torch.no_grad():
+        loc, scale = encoded(model, X)
+        others = torch.cat([loc[:, :1], loc.roll(-1, 0)[:, 1:]], 1)
+        error = float((model.decode(others).mean - X).square().mean())
+    found = use.numbers
+    assert use.rest == slice(1, 4)
+    assert found["diag/recon_permuted_rest_mse"] == pytest.approx(error, rel=1e-4)
+    assert found["diag/rest_units"] == int((loc[:, 1:].var(0) >= 0.01).sum())
+    above = (kl_per_unit(loc, scale).mean(0) - 0.5).clamp(min=0).sum()
+    assert found["diag/kl_told"] == pytest.approx(float(above), rel=1e-4)
+    plain = latent_use(made().eval(), X, NoiseStream(0, 1), CHANNELS, 6.0).numbers
+    assert not {"diag/rest_units", "diag/recon_permuted_rest_mse", "diag/kl_told"} & set(plain)
 
 
 def test_blocks_do_not_matter():

@@ -1,6 +1,6 @@
 """Does the decoder use its latents? Active units, information, and the z = 0 ablation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -45,8 +45,9 @@ class CollapseDiagnosis:
         active_units: #{k : Var_x E[z_k|x] ≥ threshold}; null where it was not judged.
         units: Number of latents k; null likewise.
         kl_raw: KL without free bits, nats per sample, mean over images.
+        kl_free: Nats of it that free bits give away.
         mean_variance: Var_x μ_k, mean over units; null where it was not judged.
-        ablation_ratio: MSE of decoder(0) over MSE of decoder(μ).
+        ablation_ratio: MSE of decoder(0) over MSE of decoder(μ); null where it was not judged.
         verdict: `collapsed` if one number says so, `healthy` if all do, else `weak`.
         reasons: One phrase per number that is not healthy.
     """
@@ -54,8 +55,9 @@ class CollapseDiagnosis:
     active_units: int | None
     units: int | None
     kl_raw: float
+    kl_free: float
     mean_variance: float | None
-    ablation_ratio: float
+    ablation_ratio: float | None
     verdict: Verdict
     reasons: tuple[str, ...]
 
@@ -125,13 +127,27 @@ def kl_per_unit(loc: Tensor, scale: Tensor) -> Tensor:
     return 0.5 * (loc**2 + scale**2 - 1) - torch.log(scale)
 
 
+def free_nats(per_unit: Tensor, free_bits: float) -> float:
+    """Nats of the KL that free bits give away, Σ_k min(KL_k, λ).
+
+    At most the floor λ k: where the KL of every unit is at its floor or below, all of it.
+
+    Args:
+        per_unit: KL of each unit, mean over images, `(k,)` nats.
+        free_bits: λ, nats per unit that cost nothing.
+    """
+    return float(per_unit.clamp(max=free_bits).sum()) if free_bits else 0.0
+
+
 def diagnose_collapse(
     loc: Tensor | None,
     kl_raw: float,
-    ablation_ratio: float,
+    ablation_ratio: float | None,
     thresholds: CollapseThresholds | None = None,
+    kl_free: float = 0.0,
+    ablation: str = "z = 0",
 ) -> CollapseDiagnosis:
-    """Verdict on posterior collapse from three independent symptoms.
+    """Verdict on posterior collapse from active units, information and what an ablation costs.
 
     A number that is not finite counts as collapsed.
 
@@ -140,8 +156,12 @@ def diagnose_collapse(
             a variance, and the verdict rests on the other two symptoms.
         kl_raw: KL(q‖p) against the model's own prior, nats per sample, mean over images; for a
             standard normal prior `kl_per_unit(loc, scale).sum(1).mean()`.
-        ablation_ratio: MSE of decoder(0) over MSE of decoder(μ); 1 = latents are ignored.
+        ablation_ratio: MSE of decoder(0) over MSE of decoder(μ); 1 = latents are ignored. Null
+            where there is none, and the verdict rests on the others.
         thresholds: Limits; the defaults of `CollapseThresholds` if None.
+        kl_free: Nats of `kl_raw` that were given away, see `free_nats`: an encoder that tells
+            nothing may have them. Limits are of what lies above.
+        ablation: What the decoder was given instead of μ, in words.
 
     Returns:
         The numbers, the verdict, and a phrase for each number that is not healthy.
@@ -166,15 +186,12 @@ def diagnose_collapse(
                 limits.variance_healthy,
             ),
         ]
-    symptoms += [
-        (f"KL {kl_raw:.3g} nats", kl_raw, limits.kl_collapsed, limits.kl_healthy),
-        (
-            f"MSE with z = 0 only {ablation_ratio:.3g} × the reconstruction's",
-            ablation_ratio,
-            limits.ratio_collapsed,
-            limits.ratio_healthy,
-        ),
-    ]
+    given = f", {kl_free:.3g} of them free bits" if kl_free else ""
+    told = kl_raw - kl_free
+    symptoms.append((f"KL {kl_raw:.3g} nats{given}", told, limits.kl_collapsed, limits.kl_healthy))
+    if ablation_ratio is not None:
+        phrase = f"MSE with {ablation} only {ablation_ratio:.3g} × the reconstruction's"
+        symptoms.append((phrase, ablation_ratio, limits.ratio_collapsed, limits.ratio_healthy))
     verdict: Verdict = "healthy"
     if any(not value >= collapsed for _, value, collapsed, _ in symptoms):
         verdict = "collapsed"
@@ -185,8 +202,21 @@ def diagnose_collapse(
         active_units=active,
         units=units,
         kl_raw=float(kl_raw),
+        kl_free=float(kl_free),
         mean_variance=mean_variance,
-        ablation_ratio=float(ablation_ratio),
+        ablation_ratio=None if ablation_ratio is None else float(ablation_ratio),
         verdict=verdict,
         reasons=reasons,
     )
+
+
+def with_part(whole: CollapseDiagnosis, part: CollapseDiagnosis, name: str) -> CollapseDiagnosis:
+    """The diagnosis of a model one part of whose latents is judged by itself too.
+
+    The numbers are those of the whole, the verdict the worse of the two, and the reasons those of
+    both: a part may be dead while the others keep every limit of the whole.
+    """
+    order: tuple[Verdict, ...] = ("healthy", "weak", "collapsed")
+    verdict = max(whole.verdict, part.verdict, key=order.index)
+    reasons = (*whole.reasons, *(f"{name}: {reason}" for reason in part.reasons))
+    return replace(whole, verdict=verdict, reasons=reasons)

@@ -4,10 +4,13 @@
 |---|---|
 | `diag/au_count`, `diag/au_frac` | active units: Var_x μ_k ≥ 0.01; healthy above 10 |
 | `diag/kl_raw` | KL without free bits, nats; healthy above 10, collapsed below 2 |
+| `diag/kl_told` | with free bits λ: Σ_k max(KL_k − λ, 0), and the limits are of it |
 | `diag/mu_var_mean` | mean of Var_x μ_k; healthy above 0.1, collapsed below 0.01 |
 | `diag/recon_mu_mse`, `diag/recon_sample_mse` | error of decoder(μ), of decoder(draw of q) |
 | `diag/recon_z0_mse` | error of decoder(0) |
 | `diag/recon_permuted_mse` | error of decoder(μ of another subject) |
+| `diag/rest_units` | active units among the latents of no part |
+| `diag/recon_permuted_rest_mse` | error of decoder(μ with the rest of another subject) |
 | `diag/recon_delta_mu_vs_sampled` | the second less the first: what a draw costs |
 | `sched/…` | weights and levels of the step; `sched/beta` with the warm-up of the KL |
 | `train_epoch/…`, `val_epoch/…` | means since the last look; PSNR and SSIM for each modality |
@@ -19,7 +22,7 @@ subject has more than half of the volumes, so that none of another one could sta
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -31,9 +34,12 @@ from latens.metrics.collapse import (
     CollapseDiagnosis,
     active_units,
     diagnose_collapse,
+    free_nats,
     unit_variance,
+    with_part,
 )
 from latens.metrics.quality import WINDOW, psnr, ssim
+from latens.models.partitioned import REST, PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.objectives.kl_control import kl_per_latent
 from latens.training.module import StageModule
@@ -52,22 +58,42 @@ class LatentUse:
         scale: Posterior standard deviations, `(n, dim)`.
         numbers: Values by key, without `sched/`, `train_epoch/` and the losses.
         subjects: Number of subjects that the volumes are of.
+        rest: Latents of no part, where the model has parts; null for others.
+        free_bits: Nats per latent that cost nothing in training.
     """
 
     loc: Tensor
     scale: Tensor
     numbers: dict[str, float]
     subjects: int
+    rest: slice | None = None
+    free_bits: float = 0.0
 
     @property
     def diagnosis(self) -> CollapseDiagnosis:
         """The verdict of the collapse gate, with the limits of volumes; of few subjects without
-        the variance of the means.
+        the variance of the means. With parts, the rest is judged by itself too: aligned latents
+        alone can keep every limit of the whole.
         """
-        found = self.numbers
-        ratio = found["diag/recon_z0_mse"] / found["diag/recon_mu_mse"]
-        loc = self.loc if self.subjects >= FEWEST else None
-        return diagnose_collapse(loc, found["diag/kl_raw"], ratio)
+        whole = self._judged(slice(None), "z0", "z = 0")
+        if self.rest is None:
+            return whole
+        rest = self._judged(self.rest, "permuted_rest", "that of another subject")
+        return with_part(whole, rest, "rest")
+
+    def _judged(self, latents: slice, version: str, words: str) -> CollapseDiagnosis:
+        """Verdict on some latents, from the error of a version without them."""
+        error = self.numbers.get(f"diag/recon_{version}_mse")
+        ratio = None if error is None else error / self.numbers["diag/recon_mu_mse"]
+        kl = self.kl_per_latent[latents]
+        loc = self.loc[:, latents] if self.subjects >= FEWEST else None
+        free = free_nats(kl, self.free_bits)
+        return diagnose_collapse(loc, float(kl.sum()), ratio, kl_free=free, ablation=words)
+
+    @property
+    def kl_per_latent(self) -> Tensor:
+        """KL of every latent, mean over volumes, `(dim,)` nats."""
+        return kl_per_latent(diagonal_normal(self.loc, self.scale, 1)).mean(0)
 
 
 def encoded(model: VolumeVAE, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,8 +152,11 @@ def latent_use(
         "z0": torch.zeros_like(loc),
     }
     own = range(len(loc)) if groups is None else groups
+    rest = model.parts[REST] if isinstance(model, PartitionedVAE) else None
     if exchangeable(own):
-        versions["permuted"] = loc[of_others(own)]
+        versions["permuted"] = others = loc[of_others(own)]
+        if rest is not None:
+            versions["permuted_rest"] = torch.cat([loc[:, : rest.start], others[:, rest]], 1)
     sums = dict.fromkeys(versions, 0.0)
     quality: dict[str, float] = {}
     for rows in _blocks(len(x)):
@@ -141,21 +170,24 @@ def latent_use(
             if min(x.shape[2:]) >= WINDOW:
                 _count(quality, f"val_epoch/ssim_{channel}", ssim(*pair, data_range))
     mse = {f"diag/recon_{name}_mse": total / len(x) for name, total in sums.items()}
-    kl = float(kl_per_latent(diagonal_normal(loc, scale, 1)).sum(1).mean())
     subjects = len(set(own))
+    use = LatentUse(loc, scale, {}, subjects, rest, model.control.free_bits)
+    kl = use.kl_per_latent
     numbers = {
-        **(_variances(loc) if subjects >= FEWEST else {}),
-        "diag/kl_raw": kl,
+        **(_variances(loc, rest) if subjects >= FEWEST else {}),
+        "diag/kl_raw": float(kl.sum()),
+        **({"diag/kl_told": float(kl.sum()) - free_nats(kl, use.free_bits)} if use.free_bits else {}),
         **mse,
         "diag/recon_delta_mu_vs_sampled": mse["diag/recon_sample_mse"] - mse["diag/recon_mu_mse"],
         **{name: total / len(x) for name, total in quality.items()},
     }
-    return LatentUse(loc, scale, numbers, subjects)
+    return replace(use, numbers=numbers)
 
 
-def _variances(loc: Tensor) -> dict[str, float]:
+def _variances(loc: Tensor, rest: slice | None) -> dict[str, float]:
     active = active_units(loc)
     return {
+        **({} if rest is None else {"diag/rest_units": float(active_units(loc[:, rest]))}),
         "diag/au_count": float(active),
         "diag/au_frac": active / loc.shape[1],
         "diag/mu_var_mean": float(unit_variance(loc).mean()),
