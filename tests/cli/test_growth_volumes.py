@@ -83,14 +83,22 @@ def test_tables_of_a_partitioned_run(run: Path) -> None:
         kinds = ("ridge", "kernel", "ridge_within", "kernel_within")
         each = [metrics.loc[f"leak_{part}_{kind}", "value"] for kind in kinds]
         assert metrics.loc[f"leak_{part}", "value"] == max(each)
+        each = [f"{kind}_{part}" for kind in ("sigma_leak", "draw_leak")]
+        assert metrics.loc[each, "value"].notna().all()
+        assert metrics.loc[f"sigma_leak_{part}", "value"] == metrics.loc[f"leak_{part}", "value"]
     assert metrics.loc["kl", "subjects"] == 12
+    assert metrics.loc["nll_bound", "scans"] == metrics.loc["nll", "scans"] == 12
+    assert metrics.loc["mig", "missing"] == "12 subjects, 40 are needed"
+    assert {"rest_units", "recon_permuted_rest_mse"} <= set(metrics.index)
     assert (metrics["lower"].isna() | (metrics["lower"] <= metrics["value"])).all()
-    assert all(definition(name) for name in ("leak_volume_ridge", "ablation_z0", "rest_units"))
+    assert all(definition(name) for name in NAMED)
     history = read_csv(run / "tables" / "volume_history.csv", VOLUME_HISTORY)
     assert set(history["step"]) == {3, 6}
     assert set(history["quantity"]) >= {*KEYS, "train_epoch/supervised", "val_epoch/dependence"}
 
 
+NAMED = ("leak_volume_ridge", "sigma_leak_volume", "draw_leak_shape_kernel", "ablation_z0")
+NAMED += ("rest_units", "nll_bound", "mig", "dci_completeness", "corr_max", "dcor_mean", "kl_told")
 TARGET_PARTS = ("volume", "location", "shape")
 
 
@@ -117,6 +125,15 @@ def test_report_and_pictures(run: Path) -> None:
     arrays = load_file(folder / "pictures.safetensors")
     assert arrays["truth"].shape == arrays["std"].shape == (2, 4, 16, 16, 16)
     assert (arrays["std"] > 0).all()
+    assert {path.stem for path in (run / "figures").glob("slices*")} == {
+        "slices_0_1",
+        "slices_0_2",
+    }
+    assert arrays["lesions"].all()
+    study = construct(VolumeStudy, json.loads((run / "run.json").read_text())["config"])
+    masks = study.subjects[study.roles["test"][:2]].lesion[:, 0].numpy()
+    sizes = masks.sum((2, 3))
+    assert arrays["slices"].tolist() == sizes.argmax(1).tolist()
     assert arrays["traversal"].shape == (7 + 3, 17, 4, 16, 16)
     assert arrays["latents"][:7].tolist() == list(range(7))  # volume, place and shape first
     assert np.isfinite(arrays["traversal"]).all()

@@ -153,7 +153,7 @@ def test_a_given_brain_mask_is_used(tmp_path):
     subject(tmp_path, "a")
     _, brain, _ = head()
     half = brain.copy()
-    half[:, :, SHAPE[2] // 2 :] = False
+    half[:, :, : SHAPE[2] // 2] = False  # the lesion lies in the other half
     source = SubjectFolder(str(tmp_path), size=(40, 40, 40), spacing=1.0)
     plain = source.load()[[0]]
     write(tmp_path / "a" / "a_brain_mask.nii.gz", half, dtype=np.uint8)
@@ -193,6 +193,26 @@ def test_an_empty_segmentation_is_refused_or_means_no_lesion(tmp_path):
     assert kept.targets[0, 0] == -math.inf
     assert kept.targets[0, 1:].isnan().all()
     assert not kept[[0]].lesion.any()
+
+
+@pytest.mark.parametrize(("share", "refused"), [(0.45, False), (0.55, True), (1.0, True)])
+def test_a_lesion_that_lies_mostly_outside_the_brain_is_refused(tmp_path, share, refused):
+    """Preparation and inspection say the same."""
+    _, brain, _ = head()
+    inside, outside = np.argwhere(brain), np.argwhere(~brain)
+    lesion = np.zeros(SHAPE, dtype=np.uint8)
+    for places, count in ((inside, round(100 * (1 - share))), (outside, round(100 * share))):
+        near = ((places - [9, 11, 10]) ** 2).sum(1).argsort()[:count]
+        lesion[tuple(places[near].T)] = 1
+    subject(tmp_path, "a", lesion=lesion)
+    source = SubjectFolder(str(tmp_path), size=(40, 40, 40), spacing=1.5)
+    if not refused:
+        assert float(source.load().volumes[0]) == pytest.approx(100 * np.prod(SPACING))
+        assert not check_folder(tmp_path).errors
+        return
+    with pytest.raises(DataError, match=rf"a-seg.*outside the brain.*{round(100 * share)} %"):
+        source.load()
+    assert "outside the brain" in _said(tmp_path, "error")
 
 
 # caches
@@ -263,7 +283,7 @@ def _other_values(data):
 
 
 def _given_brain(data):
-    write(data / "a" / "a_brain_mask.nii", np.indices(SHAPE)[0] < 9, dtype=np.uint8)
+    write(data / "a" / "a_brain_mask.nii", np.indices(SHAPE)[0] >= 8, dtype=np.uint8)
 
 
 def _no_segmentation(data):
@@ -342,7 +362,7 @@ def test_what_preparation_gives_under_its_version(subjects):
     found = [float(images[c, 8, 10, 9]) for c in range(4)]
     found += [float(images.square().sum()), float(subjects[[0]].lesion.sum())]
     found += subjects.targets[0].tolist()
-    assert VERSION == 1
+    assert VERSION == 2
     assert found == pytest.approx(PREPARED, abs=1e-3)
 
 

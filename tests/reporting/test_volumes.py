@@ -3,11 +3,20 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from latens.errors import DataError
 from latens.reporting import write_figures, write_report
-from latens.reporting.volumes import answers, read_volumes, shown_metrics, volume_summary_text
+from latens.reporting.volume_pictures import slices
+from latens.reporting.volumes import (
+    PICTURES,
+    answers,
+    read_volumes,
+    shown_metrics,
+    volume_summary_text,
+)
 from latens.store import RunFolder, from_rows, read_csv, write_csv, write_json
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 
@@ -18,6 +27,10 @@ VALUES = {
     "leak_volume": (0.031, 0.012),
     "leak_volume_ridge": (0.031, 0.012),
     "leak_shape": (0.2, 0.01),
+    "sigma_leak_volume": (0.55, 0.012),
+    "draw_leak_volume": (0.02, 0.01),
+    "rest_units": (12.0, 3.0),
+    "permuted_rest": (2.2, 1.4),
     "r2_shape": (0.7, 0.6),
     "recon_mu_mse": (0.1, 0.1),
 }
@@ -75,6 +88,10 @@ def test_every_gate_and_leak_is_named_with_the_worst_seed(run: RunFolder) -> Non
     assert "2 of 2 seeds pass (more than 10 nats)" in text
     assert "The rest tells 0.031 of the variance of volume at most: no more than" in text
     assert "The rest tells 0.200 of the variance of shape at most: more than" in text
+    assert "The rest with its σ tells 0.550 of the variance of volume at most: more than" in text
+    assert "A draw of the rest tells 0.020 of the variance of volume at most: no more" in text
+    assert "active units of the rest: 12, 3; 1 of 2 seeds pass" in text
+    assert "error with another rest over own: 2.2, 1.4; 1 of 2 seeds pass (at least 2)" in text
     results = read_volumes(run)
     results.metrics.loc[0, "status"] = "collapsed"
     assert "collapsed" in answers(results)[0]
@@ -99,9 +116,11 @@ def test_what_is_missing_is_named_with_its_reason(run: RunFolder) -> None:
 def test_the_summary_is_grouped_and_leaves_single_probes_out(run: RunFolder) -> None:
     shown = shown_metrics({*VALUES, "psnr_t1c", "ssim_t1c", "mse"})
     assert shown == {
-        "latents in use": ["au_count", "kl", "ablation_z0"],
+        "latents in use": ["au_count", "kl", "ablation_z0", "rest_units", "permuted_rest"],
         "quality": ["mse", "psnr_t1c", "ssim_t1c"],
-        "disentanglement": ["leak_shape", "leak_volume", "r2_shape"],
+        "disentanglement": [
+            *("leak_shape", "leak_volume", "sigma_leak_volume", "draw_leak_volume", "r2_shape")
+        ],
     }
     text = volume_summary_text(read_volumes(run).metrics)
     assert "seed 1" in text
@@ -113,6 +132,35 @@ def test_the_summary_is_grouped_and_leaves_single_probes_out(run: RunFolder) -> 
     ]
     assert not math.isnan(float(lines[2].split()[1]))
     assert "disentanglement</span>" in write_report(run).read_text("utf-8")
+
+
+def test_every_shown_scan_has_its_slice(run: RunFolder) -> None:
+    """Slices other than the one that is named are black."""
+    count, shape = 3, (3, 1, 8, 5, 5)
+    truth = np.zeros(shape, np.float32)
+    places = np.asarray([2, 7, 4])
+    for scan, place in enumerate(places):
+        truth[scan, 0, place] = np.linspace(scan + 1, scan + 2, 25).reshape(5, 5)
+    arrays = {"truth": truth, "mean": truth + 0.5, "std": truth + 0.1, "slices": places}
+    arrays |= {"lesions": np.asarray([True, True, False])}
+    arrays |= {"traversal": np.zeros((1, 5, 1, 5, 5), np.float32)}
+    arrays |= {"positions": np.linspace(-2, 2, 5), "latents": np.asarray([3]), "kl": np.ones(9)}
+    for scan in range(count):
+        shown = [ax.images[0].get_array() for ax in slices(arrays, ["t1c"], scan).axes]
+        own = truth[scan, 0, places[scan]]
+        for picture, expected in zip(shown, (own, own + 0.5, own + 0.1), strict=True):
+            np.testing.assert_allclose(picture, expected)
+    folder = run.evaluation("0123abcd")
+    folder.mkdir(parents=True)
+    write_json(folder / "evaluation.json", {"fit": "abc"})
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, folder / PICTURES)
+    write_json(run.units_file, {"fits": {"seed 1": "abc"}, "evaluations": {"0123abcd": "exp3"}})
+    page = write_report(run).read_text("utf-8")
+    assert "held-out scan 1, seed 1: axial slice 3 of 8, where the lesion is largest" in page
+    assert "held-out scan 2, seed 1: axial slice 8 of 8, where the lesion is largest" in page
+    assert "held-out scan 3, seed 1: axial slice 5 of 8, the middle" in page
+    names = {path.name for path in run.figures.iterdir()}
+    assert names >= {f"slices_1_{k}.pdf" for k in (1, 2, 3)}
 
 
 def test_figures_and_missing_tables(run: RunFolder) -> None:

@@ -8,13 +8,15 @@ import torch
 import yaml
 
 from latens.cli import main
-from latens.data import Augmentation, PhantomSubjects
+from latens.data import Augmentation, PhantomSubjects, SubjectFolder
 from latens.data.lesion_shape import lesion_targets
 from latens.models.partitioned import Partition
 from latens.store import read_csv
 from latens.studies.volumes import study as module
+from latens.studies.volumes.scans import certain
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY
+from stand_ins.subject_scans import SHAPE, subject
 from stand_ins.tiny_scans import TINY_SCANS
 
 SIZE = (24, 24, 24)
@@ -102,6 +104,51 @@ def test_unknown_masks_are_nan() -> None:
     known = study.pair("train")[1][torch.arange(2)]
     assert known[0].isnan().all()
     assert known[1].isfinite().all()
+
+
+def test_a_mask_that_the_grid_has_lost_is_unknown(tmp_path: Path) -> None:
+    """One voxel of the files at 8 mm: its volume is known, and no voxel of the grid is lesion."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij"))
+    small = np.zeros(SHAPE, dtype=np.uint8)
+    small[9, 11, 10] = 1
+    lesions = {"small": small, "large": (grid**2).sum(0) < 0.3, "none": np.zeros(SHAPE)}
+    for seed, (name, lesion) in enumerate(lesions.items()):
+        for k in range(7):
+            subject(tmp_path, f"{name}{k}", seed=7 * seed + k, lesion=lesion)
+    data = SubjectFolder(str(tmp_path), size=(16, 16, 16), spacing=8.0, no_lesion="keep")
+    settings = {"partition": Partition(mask=1.0), "test_scans": 8, "validation_scans": 8}
+    study = VolumeStudy(data, "exp3", parts=["volume"], **settings)
+    augmented = VolumeStudy(
+        data, "exp3", parts=["volume"], augmentation=Augmentation(turn=5.0), **settings
+    )
+    seen = set()
+    for role in ("train", "validation", "test"):
+        rows = torch.arange(len(study.roles[role]))
+        known = study.pair(role)[1][rows]
+        if role == "train":
+            changed = augmented.changed(0)
+            assert changed is not None
+            again = changed(rows, torch.zeros(len(rows), dtype=torch.int64))[1]
+            assert torch.equal(again.isnan().any(1), known.isnan().any(1))
+        for row, name in zip(known, study.groups(role), strict=True):
+            kind = name.rstrip("0123456789")
+            seen.add(kind)
+            mask = row[1:]
+            if kind == "small":
+                assert row[0].isfinite()
+                assert mask.isnan().all()
+            else:
+                assert mask.isfinite().all()
+                assert bool(mask.any()) == (kind == "large")
+    assert seen == set(lesions)
+
+
+def test_masks_are_those_of_lesions_within_a_factor_of_two() -> None:
+    lesion = torch.zeros(6, 1, 4, 4, 4)
+    for row, count in enumerate((0, 0, 4, 5, 19, 21)):
+        lesion[row].view(-1)[:count] = 1
+    measured = torch.tensor([torch.nan, 0.0, 10.0, 10.0, 10.0, 10.0], dtype=torch.float64)
+    assert certain(lesion.bool(), measured).tolist() == [False, True, False, True, True, False]
 
 
 def test_a_run_trains_on_changed_scans(tmp_path: Path) -> None:

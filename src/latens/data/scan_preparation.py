@@ -32,14 +32,16 @@ from latens.data.volumes import Volume, read_volume
 from latens.errors import DataError, ShapeError
 from latens.store.hashing import array_fingerprint
 
-VERSION = 1
-"""Changes whenever the same files give other scans."""
+VERSION = 2
+"""Changes whenever the same files give other scans, or are no longer accepted."""
 SAME_PLACE = 0.05
 """Share of a voxel by which the corners of two files of one scan may lie apart."""
 CUT_LESION = 1e-3
 """Share of a lesion that may lie outside the field of view."""
 LEAST_BRAIN = 0.5
 """Share of brain above which a voxel belongs to it."""
+STRAY_LESION = 0.5
+"""Share of a lesion that may lie outside the brain; a rim of it often does."""
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def prepare(scan: ScanFiles, how: Preparation) -> Prepared:
 
     Raises:
         DataError: If a file is damaged, holds NaN, lies elsewhere than the others or is constant,
-            the brain is empty, or a part of the lesion would be cut off.
+            the brain is empty, most of the lesion lies outside it, or a part of the lesion would
+            be cut off.
         ShapeError: If the files differ in shape.
     """
     first, images = _modalities(scan, how.modalities)
     brain = _brain(scan, first, images)
-    lesion = _lesion(scan, first, how)
+    lesion = _lesion(scan, first, brain, how.labels)
     soft = np.zeros((len(images) + 2, *brain.shape), dtype=np.float32)
     for i, image in enumerate(images):
         soft[i] = image * brain
@@ -130,7 +133,7 @@ def check_scan(scan: ScanFiles, modalities: tuple[str, ...]) -> Volume:
     names = [str(scan.files[role]) for role in modalities]
     for image, name in zip(images, names, strict=True):
         standardise(image[None, None], brain[None, None], [name])
-    _segmentation(scan, first)
+    _lesion(scan, first, brain, None)
     return first
 
 
@@ -206,12 +209,24 @@ def _segmentation(scan: ScanFiles, first: Volume) -> np.ndarray | None:
     return labels
 
 
-def _lesion(scan: ScanFiles, first: Volume, how: Preparation) -> np.ndarray | None:
+def _lesion(
+    scan: ScanFiles, first: Volume, brain: np.ndarray, chosen: tuple[int, ...] | None
+) -> np.ndarray | None:
     """Mask on the grid of the files, if there is a segmentation."""
     labels = _segmentation(scan, first)
     if labels is None:
         return None
-    return labels != 0 if how.labels is None else np.isin(labels, how.labels)
+    lesion = labels != 0 if chosen is None else np.isin(labels, chosen)
+    if lesion.any():
+        outside = float((lesion & ~brain).sum() / lesion.sum())
+        if outside > STRAY_LESION:
+            raise DataError(
+                str(scan.files[SEGMENTATION]),
+                f"at most {100 * STRAY_LESION:.0f} % of the lesion outside the brain",
+                f"{100 * outside:.0f} %",
+                "Correct the segmentation or the brain mask, which may be of another scan.",
+            )
+    return lesion
 
 
 def _targets(

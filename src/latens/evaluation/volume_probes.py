@@ -110,9 +110,7 @@ def read_parts(
             other, rest = model.part(name, test), model.part(REST, test)
             dependence = float(distance_correlation(rest.double(), other.double()))
             count = len(set(names.tolist()))
-            values[f"dependence_{name}"] = Interval(
-                dependence, nan, nan, 0.95, len(test), count
-            )
+            values[f"dependence_{name}"] = Interval(dependence, nan, nan, 0.95, len(test), count)
     return values
 
 

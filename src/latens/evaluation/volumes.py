@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf, log, nan
+from math import log, nan
 
 import numpy as np
 import torch
@@ -94,8 +94,8 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
     (probes of all latents), `aligned` (the part of that name itself), `leak`, `sigma_leak` and
     `draw_leak` (probes of the means of `rest`, of means and log σ, of a draw), `dependence`.
     Probes are ridge and kernel, fitted on training subjects or, `_within`, on the other held-out
-    subjects; without a suffix the largest of the four. Scores of `latens.evaluation.volume_factors`
-    say whether latents are independent and stand for factors. What a handful of subjects cannot
+    subjects; without a suffix the largest of the four. `volume_factors` says
+    whether latents are independent and stand for factors. What a handful of subjects cannot
     tell is missing: R², dependence and active units below `FEWEST` of them, R² with fewer than
     `LEAST_KNOWN` known quantities, and exchanges where a subject has more than half of the
     volumes.

@@ -46,7 +46,7 @@ PER_CELL = 5
 MOST_BINS = 20
 FEWEST_SCANS = PER_CELL * 2**2
 CHANCE = 0.01
-"""About the probability that in a code without any knowledge one of the k F pairs counts as known."""
+"""About the probability that of a code without knowledge one of the k F pairs counts as known."""
 PENALTIES = np.geomspace(0.01, 1.0, 15)
 """Of the lasso, in standard units: from 1 on nothing is left."""
 FOLDS = 3
@@ -109,7 +109,7 @@ def mutual_information_gap(information: Information) -> float:
 
 
 def modularity(information: Information) -> float:
-    """Modularity, F ≥ 2 factors, in [0, 1]: mean over latents that know a factor; 0 if none does."""
+    """Modularity, F ≥ 2, in [0, 1]: mean over latents that know a factor; 0 if none does."""
     squares = information.share[information.known.any(1)] ** 2
     if not len(squares):
         return 0.0
@@ -160,7 +160,9 @@ def importances(codes: Array, factors: Array) -> Array:
     least = 2 * log(pairs / CHANCE) / len(codes)
     unit, columns = _standard(codes), []
     for factor in _standard(factors).T:
-        lasso = LassoCV(alphas=PENALTIES, cv=FOLDS, fit_intercept=False, max_iter=20_000).fit(unit, factor)
+        lasso = LassoCV(alphas=PENALTIES, cv=FOLDS, fit_intercept=False, max_iter=20_000).fit(
+            unit, factor
+        )
         read = 1 - lasso.mse_path_.mean(1).min()
         columns.append(np.abs(lasso.coef_) * (read > least))
     return np.stack(columns, 1)

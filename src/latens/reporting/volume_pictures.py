@@ -78,19 +78,25 @@ def _nothing(words: str) -> "Figure":
     return figure
 
 
-def slices(arrays: dict[str, np.ndarray], channels: list[str]) -> "Figure":
-    """Central slices of the first held-out scan: truth, reconstruction, spread, by modality."""
+def slices(arrays: dict[str, np.ndarray], channels: list[str], scan: int) -> "Figure":
+    """An axial slice of a held-out scan: truth, reconstruction, spread, by modality.
+
+    Args:
+        arrays: Those of `latens.studies.volumes.pictures`; `slices` says which slice.
+        channels: Names of the modalities.
+        scan: Which scan, from 0.
+    """
     from matplotlib.figure import Figure
 
     kinds = ("truth", "mean", "std")
-    middle = arrays["truth"].shape[2] // 2
+    place = int(arrays["slices"][scan])
     with drawing_style():
         figure = Figure(figsize=(1.6 * len(channels), 1.7 * len(kinds)), layout="constrained")
         axes = figure.subplots(len(kinds), len(channels), squeeze=False)
         for row, kind in enumerate(kinds):
             for c, channel in enumerate(channels):
-                picture = arrays[kind][0, c, middle]
-                truth = arrays["truth"][0, c, middle]
+                picture = arrays[kind][scan, c, place]
+                truth = arrays["truth"][scan, c, place]
                 low, high = (0.0, None) if kind == "std" else (truth.min(), truth.max())
                 _show(axes[row][c], picture, low, high)
                 if row == 0:

@@ -176,7 +176,11 @@ def latent_use(
     numbers = {
         **(_variances(loc, rest) if subjects >= FEWEST else {}),
         "diag/kl_raw": float(kl.sum()),
-        **({"diag/kl_told": float(kl.sum()) - free_nats(kl, use.free_bits)} if use.free_bits else {}),
+        **(
+            {"diag/kl_told": float(kl.sum()) - free_nats(kl, use.free_bits)}
+            if use.free_bits
+            else {}
+        ),
         **mse,
         "diag/recon_delta_mu_vs_sampled": mse["diag/recon_sample_mse"] - mse["diag/recon_mu_mse"],
         **{name: total / len(x) for name, total in quality.items()},

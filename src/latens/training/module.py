@@ -79,8 +79,8 @@ class StageModule(LightningModule):
         return loss
 
     def kl_warmup(self, step: int) -> float:
-        """Factor of the KL's weight at an optimiser step: 0 while the decoder waits, then a rise to
-        1 over `kl_warmup_steps`.
+        """Factor of the KL's weight at an optimiser step: 0 while the decoder waits, then it rises
+        to 1 over `kl_warmup_steps`.
         """
         begun = step + 1 - self.model.waiting_steps
         return min(1.0, max(begun, 0) / max(self.settings.kl_warmup_steps, 1))

@@ -17,19 +17,22 @@ POSITIONS = tuple(k / 4 for k in range(-8, 9))
 
 
 @torch.no_grad()
-def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
+def pictures(model: VolumeVAE, x: Tensor, use: LatentUse, lesion: Tensor) -> dict[str, Tensor]:
     """Arrays of a report.
 
     Args:
         model: Trained model.
         x: Held-out scans, `(k, C, D, H, W)`, the first of those that `use` describes.
         use: Latents of the held-out scans.
+        lesion: Their masks, `(k, D, H, W)`; empty where none is known.
 
     Returns:
         `truth`, `mean` and `std`, `(k, C, D, H, W)`, the last of draws of z and of the decoder's
-        own σ together; `traversal`, `(latents, positions, C, H, W)`, middle slices around the
-        first scan, of aligned latents first where the model has some; `positions`,
-        `(positions,)`; `latents`, their numbers; `kl`, nats of every latent.
+        own σ together; `slices`, the axial slice of each scan that is shown, `(k,)`, where the
+        lesion is largest or the middle one, and `lesions`, whether it has one, `(k,)`;
+        `traversal`, `(latents, positions, C, H, W)`, middle slices around the first scan, of
+        aligned latents first where the model has some; `positions`, `(positions,)`; `latents`,
+        their numbers; `kl`, nats of every latent.
     """
     loc, scale = use.loc[: len(x)], use.scale[: len(x)]
     noise = NoiseStream(0, Purpose.SIGNAL)
@@ -51,10 +54,13 @@ def pictures(model: VolumeVAE, x: Tensor, use: LatentUse) -> dict[str, Tensor]:
         codes[:, latent] = torch.tensor(POSITIONS).to(codes)
         moved = [model.decode(part).mean[:, :, x.shape[2] // 2].cpu() for part in codes.split(4)]
         strips.append(torch.cat(moved))
+    extent = lesion.flatten(2).sum(2)  # (k, D)
     found = {
         "truth": x,
         "mean": first,
         "std": (spread + own).sqrt(),
+        "slices": torch.where(extent.any(1), extent.argmax(1), x.shape[2] // 2),
+        "lesions": extent.any(1),
         "traversal": torch.stack(strips),
         "positions": torch.tensor(POSITIONS),
         "latents": chosen,

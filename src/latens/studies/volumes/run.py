@@ -362,7 +362,7 @@ def _cells(metric: str, found: Interval) -> dict[str, Any]:
 @torch.no_grad()
 def shown(study: VolumeStudy, model: VolumeVAE, test: Any, use: LatentUse) -> dict[str, Tensor]:
     """Pictures of the first held-out scans and of the latents that carry most."""
-    return pictures(model, test[slice(0, study.shown)], use)
+    return pictures(model, test[slice(0, study.shown)], use, study.shown_lesions())
 
 
 def _gather(

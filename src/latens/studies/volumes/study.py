@@ -26,7 +26,7 @@ from latens.nets.scale import Scale
 from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
-from latens.studies.volumes.scans import ChangedScans, Images, Known
+from latens.studies.volumes.scans import ChangedScans, Images, Known, certain
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -280,9 +280,18 @@ class VolumeStudy:
         """Whether the model is told where the lesion is."""
         return self.stage == "exp3" and self.partition.mask > 0
 
-    def _certain(self, role: str) -> Tensor:
-        """Whether the mask of each scan is known: its volume is, if only as 0."""
-        return ~self.subjects.target("volume")[self.roles[role], 0].isnan()
+    def _measured(self, role: str) -> Tensor:
+        """Volume of the lesion of each scan as measured, in voxels; NaN where unknown."""
+        rows = self.roles[role]
+        edges = np.linalg.det(self.subjects.affines[rows][:, :3, :3])
+        return self.subjects.volumes[rows] / torch.from_numpy(np.abs(edges))
+
+    def shown_lesions(self) -> Tensor:
+        """Masks of the held-out scans in the report, `(shown, D, H, W)`; empty where unknown."""
+        rows = slice(0, self.shown)
+        lesion = self._scans("test")[rows].lesion
+        known = certain(lesion, self._measured("test")[rows])
+        return lesion[:, 0] & known[:, None, None, None]
 
     def changed(self, seed: int) -> ChangedScans | None:
         """Training scans as the augmentation changes them, or with their masks, where images and
@@ -292,8 +301,8 @@ class VolumeStudy:
         if self.augmentation is None and (isinstance(scans, Scans) or not self.reads_masks):
             return None
         own = self.subjects.select(self.roles["train"])
-        certain = self._certain("train") if self.reads_masks else None
-        return ChangedScans(self.augmentation, own, scans, [*self.parts], seed, certain)
+        measured = self._measured("train") if self.reads_masks else None
+        return ChangedScans(self.augmentation, own, scans, [*self.parts], seed, measured)
 
     def targets(self, role: str, *parts: str) -> Tensor:
         """Known quantities of a role, those of exp3 by default, `(n, T)`."""
@@ -305,7 +314,7 @@ class VolumeStudy:
         """
         known: Tensor | Known = self.targets(role)
         if self.reads_masks:
-            known = Known(known, self._scans(role), self._certain(role))
+            known = Known(known, self._scans(role), self._measured(role))
         return self.images(role), known  # pyright: ignore[reportReturnType]
 
     def sample(self) -> Sample:
