@@ -160,9 +160,12 @@ def importances(codes: Array, factors: Array) -> Array:
     least = 2 * log(pairs / CHANCE) / len(codes)
     unit, columns = _standard(codes), []
     for factor in _standard(factors).T:
-        lasso = LassoCV(alphas=PENALTIES, cv=FOLDS, fit_intercept=False, max_iter=20_000).fit(
-            unit, factor
-        )
+        lasso = LassoCV(
+            alphas=PENALTIES,  # pyright: ignore[reportArgumentType]
+            cv=FOLDS,
+            fit_intercept=False,
+            max_iter=20_000,
+        ).fit(unit, factor)
         read = 1 - lasso.mse_path_.mean(1).min()
         columns.append(np.abs(lasso.coef_) * (read > least))
     return np.stack(columns, 1)
