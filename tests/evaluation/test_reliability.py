@@ -27,12 +27,14 @@ from latens.evaluation import measure as measure_module
 from latens.evaluation.reliability import (
     DETECTION,
     SELECTION,
+    auroc_interval,
     detection_interval,
     selection_interval,
 )
 from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
 from latens.metrics import augrc, auroc
+from latens.metrics.detection import two_sided
 from latens.problems import GaussianNoise, Identity, InverseProblem
 from latens.store import RISK_COVERAGE, SHIFTS, conform
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
@@ -162,13 +164,21 @@ def test_detection_and_calibration_inside_shifts():
         return table[keep].iloc[0]
 
     seen, unseen = (value("noise level", s, "residual", "auroc") for s in (1.3, 1.0))
-    # Residuals of the mean are y/2 with Var y = 2 and 1 + 1.3², 144 of them: an F variable.
-    exact_auroc = stats.f.sf(2 / (1 + 1.3**2), 144, 144)
+    # Residuals of the mean are y/2 with Var y = 2 and 1 + 1.3², 144 of them: χ² variables, whose
+    # logarithms are compared by their distance from the median of the usual ones.
+    usual_log = np.log(stats.chi2.ppf((np.arange(1000) + 0.5) / 1000, 144))
+    middle = np.median(usual_log)
+    usual_distance = np.abs(usual_log - middle)
+    distance = np.abs(usual_log + np.log((1 + 1.3**2) / 2) - middle)
+    exact_auroc = np.mean(distance[:, None] > usual_distance)
+    exact_rate = np.mean(usual_distance >= np.quantile(distance, 0.05))
     slack = 0.5 * (seen.upper - seen.lower)
     assert seen.lower - slack <= exact_auroc <= seen.upper + slack
     assert seen.upper - seen.lower < 0.1
     assert unseen.lower < 0.5 < unseen.upper
-    assert value("noise level", 1.3, "residual", "fpr95").value < 0.3
+    rate = value("noise level", 1.3, "residual", "fpr95")
+    assert rate.lower <= exact_rate <= rate.upper
+    assert rate.upper < 0.8
     assert value("images: bright", 1.0, "residual", "auroc").value > 0.9
     assert (seen.images, seen.groups) == (120, 60)
     assert value("images: bright", 1.0, "residual", "auroc").groups == 110
@@ -190,6 +200,18 @@ def test_detection_and_calibration_inside_shifts():
     selected = table[table["number"] == "augrc_over_random"]
     assert set(selected["shift"]) == {"none"}
     assert set(selected["score"]) == {"residual", "replicates", "spread"}
+
+
+def test_too_small_a_residual_is_noticed():
+    """Noise of .4 in place of 1: all residuals lie below all usual ones, and AUROC is no 0."""
+    table = study(exact(), [NoiseLevel(0.4)])[2].table
+    rows = table[(table["shift"] == "noise level") & (table["number"] == "auroc")]
+    found = rows.set_index("score")
+    for score in ("residual", "replicates"):
+        assert found.loc[score, "value"] == 1
+        assert found.loc[score, "lower"] == pytest.approx(0.05 ** (1 / 60))
+        assert found.loc[score, "upper"] == 1
+    assert found.loc["spread", "value"] == 0.5  # the same for every image: of no side
 
 
 def test_every_estimate_is_computed_once_and_in_blocks(monkeypatch):
@@ -261,6 +283,56 @@ def test_intervals_of_detection_cover(paired):
     assert hits / 200 > 0.95 - 3 * sqrt(0.95 * 0.05 / 200)
 
 
+@pytest.mark.parametrize(("mean", "scale"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 2.0)])
+def test_intervals_of_two_sided_detection_cover(mean, scale):
+    """At least 95 % over 150 runs with 24 images of each kind, less three binomial errors."""
+    grid = np.linspace(-12, 12, 4001)
+    density = stats.norm.pdf(grid, mean, scale)
+    truth = np.trapezoid((2 * stats.norm.cdf(np.abs(grid)) - 1) * density, grid)
+    labels, hits = [str(i) for i in range(24)], 0
+    for run in range(150):
+        rng = np.random.default_rng([run, 3])
+        usual, strange = rng.standard_normal(24), rng.normal(mean, scale, 24)
+        found = auroc_interval((usual, labels), (strange, labels), False, run, two_sided(auroc))
+        hits += found.lower <= truth <= found.upper
+    assert hits / 150 > 0.95 - 3 * sqrt(0.95 * 0.05 / 150)
+
+
+def test_the_bound_of_perfect_separation_is_exact():
+    """The hardest case: shifted scores lie above all usual ones but for a share of 1 − AUROC.
+
+    At an AUROC of .05^(1/12), twelve pairs are all in order in 5 % of the runs; the interval then
+    ends there, and misses any smaller AUROC in at most as many.
+    """
+    k, runs = 12, 4000
+    truth = 0.05 ** (1 / k)
+    labels = [str(i) for i in range(k)]
+    perfect = auroc_interval((np.zeros(k), labels), (np.ones(k), labels), True)
+    assert perfect.lower == pytest.approx(truth)
+    assert (perfect.value, perfect.upper) == (1, 1)
+    turned = auroc_interval((np.ones(k), labels), (np.zeros(k), labels), False)
+    assert (turned.value, turned.lower) == (0, 0)
+    assert turned.upper == pytest.approx(1 - truth)
+    rng = np.random.default_rng(8)
+    separated = (rng.random((runs, k)) < truth).all(axis=1).mean()
+    assert separated == pytest.approx(0.05, abs=4 * sqrt(0.05 * 0.95 / runs))
+
+
+@pytest.mark.parametrize("groups", range(20, 61, 5))
+def test_no_end_lies_beyond_that_of_perfect_separation(groups):
+    """Whatever the rounding of sums, and where one pair of many is out of order."""
+    labels = [str(i) for i in range(groups)]
+    usual = np.arange(groups) / 7
+    shifted = usual + groups
+    nearest = 0.05 ** (1 / groups)
+    clean = auroc_interval((usual, labels), (shifted, labels), True)
+    assert clean.lower == pytest.approx(nearest)
+    shifted[0] = usual[-1] - 0.01
+    close = auroc_interval((usual, labels), (shifted, labels), True)
+    assert close.value > 0.99 or groups < 30
+    assert close.lower <= clean.lower
+
+
 def test_intervals_where_nothing_varies():
     groups = list("abcd")
     interval = detection_interval(auroc, ([0, 1, 2, 3], groups), ([4, 5, 6, 7], groups), True)
@@ -268,6 +340,8 @@ def test_intervals_where_nothing_varies():
     assert math.isnan(interval.lower)
     one = detection_interval(auroc, ([0.0, 1], ["a", "a"]), ([1.0, 0], ["a", "a"]), True)
     assert math.isnan(one.upper)
+    alone = auroc_interval(([0.0, 1], ["a", "a"]), ([2.0, 3], ["a", "a"]), True)
+    assert (alone.value, math.isnan(alone.lower)) == (1, True)
     flat = selection_interval(augrc, [1, 2, 3], [1.0, 1, 1], ["a", "b", "c"])
     assert flat.value == pytest.approx(0.5)
 

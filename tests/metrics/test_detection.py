@@ -16,6 +16,7 @@ from latens.metrics import (
     random_augrc,
     risk_coverage,
 )
+from latens.metrics.detection import two_sided, two_sided_p_value, upper_p_value
 
 DETECTION = {"auroc": auroc, "ap": average_precision, "fpr": false_positive_rate}
 SELECTION = {"aurc": aurc, "augrc": augrc}
@@ -82,6 +83,53 @@ def test_weights_of_detection_are_repetitions(name):
     for value, count in zip(many, counts, strict=True):
         once = DETECTION[name](np.repeat(scores, count), np.repeat(strange, count))[0]
         assert value == pytest.approx(once)
+
+
+@pytest.mark.parametrize("name", list(DETECTION))
+@pytest.mark.parametrize("ties", [True, False])
+def test_two_sided_by_brute_force(name, ties):
+    """|v − median of the other usual images of the resample|, then the number itself."""
+    generator = np.random.default_rng(5)
+    scores = generator.standard_normal(31)
+    if ties:
+        scores = np.round(3 * scores)
+    strange = np.arange(31) % 3 == 0
+    counts = generator.multinomial(31, np.full(31, 1 / 31), size=20)
+    found = two_sided(DETECTION[name])(scores, strange, counts)
+    for value, count in zip(found, counts, strict=True):
+        distance = np.empty(31)
+        for i in range(31):
+            others = np.where(strange | (np.arange(31) == i), 0, count)
+            distance[i] = abs(scores[i] - np.median(np.repeat(scores, others)))
+        repeated = np.repeat(distance, count), np.repeat(strange, count)
+        assert value == pytest.approx(DETECTION[name](*repeated)[0])
+
+
+def test_two_sided_sees_either_side_and_is_blind_without_a_shift():
+    generator = np.random.default_rng(6)
+    strange = np.repeat([False, True], 25)
+    usual = generator.normal(1.0, 0.1, 25)
+    number = two_sided(auroc)
+    for shifted in (np.full(25, 0.16), np.full(25, 3.0), np.repeat([0.1, np.inf], [12, 13])):
+        assert number(np.concatenate([usual, shifted]), strange)[0] == 1
+    assert auroc(np.concatenate([usual, np.full(25, 0.16)]), strange)[0] == 0
+    null = [number(generator.standard_normal(50), strange)[0] for _ in range(2000)]
+    assert np.mean(null) == pytest.approx(0.5, abs=0.01)  # .53 with the image in its own median
+    assert np.isnan(number(usual, np.ones(25, bool))[0])
+
+
+def test_p_values_are_ranks_and_hold_their_size():
+    usual = np.array([1.0, 2.0, 2.0, 3.0])
+    np.testing.assert_allclose(upper_p_value([0, 2, 3, 4], usual), [1, 0.8, 0.4, 0.2])
+    np.testing.assert_allclose(two_sided_p_value([0, 2, 3, 4], usual), [0.4, 1, 0.8, 0.4])
+    np.testing.assert_allclose(two_sided_p_value([np.inf, -np.inf], usual), 0.4)
+    generator = np.random.default_rng(7)
+    drawn = generator.standard_normal((4000, 40))
+    for number in (upper_p_value, two_sided_p_value):
+        p = np.array([number(row[:1], row[1:])[0] for row in drawn])
+        for size in (0.05, 0.1, 0.3):  # multiples of 1/40 and of 2/40
+            slack = 4 * np.sqrt(size * (1 - size) / 4000)
+            assert np.mean(p <= size) == pytest.approx(size, abs=slack)
 
 
 def brute(uncertainty: np.ndarray, risk: np.ndarray) -> tuple[float, float]:

@@ -3,17 +3,20 @@
 For every shift: which scores tell shifted images from usual ones (AUROC, average precision, false
 alarms at 95 % detection), how often p-values reject, and the core metrics, calibration among
 them, inside the shift. For the usual images: which scores tell large errors from small ones.
+
+A score of `strangeness.TWO_SIDED` is the distance from the median of the usual images, on which
+side does not matter: a residual of nothing is as strange as a large one. The median is that of the
+usual images alone, and of each resample of them; see `metrics.detection.two_sided`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from math import nan
+from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from latens.data import ImageSet
 from latens.errors import ConfigError
@@ -21,8 +24,15 @@ from latens.evaluation.evaluate import Cell, Evaluation, evaluate_cell
 from latens.evaluation.intervals import Interval, bootstrap_interval
 from latens.evaluation.measure import Context
 from latens.evaluation.shifts import Shift
-from latens.evaluation.strangeness import P_VALUES, SCORES, Columns, strangeness
-from latens.inference import Estimate, Solver
+from latens.evaluation.strangeness import (
+    P_VALUES,
+    SCORES,
+    TWO_SIDED,
+    Columns,
+    Listening,
+    strangeness,
+)
+from latens.inference import Solver
 from latens.metrics import (
     LEVEL,
     augrc,
@@ -33,8 +43,9 @@ from latens.metrics import (
     random_augrc,
     risk_coverage,
 )
+from latens.metrics.detection import Detection as Number
+from latens.metrics.detection import two_sided
 from latens.metrics.metric import first
-from latens.problems import InverseProblem
 from latens.store.schemas import RISK_COVERAGE, SHIFTS
 from latens.store.tables import from_rows
 
@@ -55,11 +66,12 @@ SIZE = 0.05
 
 REPLICATES = 1000
 
-Number = Callable[[ArrayLike, ArrayLike, NDArray[np.float64] | None], NDArray[np.float64]]
+ROUNDING = 1e-12
+"""Resamples that differ by less do not differ."""
 
 
 def _relative_augrc(
-    uncertainty: ArrayLike, risk: ArrayLike, weights: NDArray[np.float64] | None
+    uncertainty: ArrayLike, risk: ArrayLike, weights: ArrayLike | None = None
 ) -> NDArray[np.float64]:
     return augrc(uncertainty, risk, weights) / random_augrc(risk, weights)
 
@@ -244,8 +256,8 @@ def detection_interval(
         seed: Seed of the resampling.
 
     Returns:
-        Estimate and interval at `LEVEL`; NaN bounds where resamples do not vary, as when the
-        scores do not overlap, or for fewer than two groups.
+        Estimate and interval at `LEVEL`; NaN bounds where resamples do not vary beyond rounding,
+        as when the scores do not overlap, or for fewer than two groups. See `auroc_interval`.
     """
     scores = np.concatenate([np.asarray(usual[0]), np.asarray(shifted[0])])
     strange = np.repeat([False, True], [len(usual[1]), len(shifted[1])])
@@ -256,6 +268,52 @@ def detection_interval(
         weights = np.hstack([_resamples(generator, labels) for _, labels in (usual, shifted)])
     groups = len(set(usual[1])) + (0 if same_images else len(set(shifted[1])))
     return _percentile(number, scores, strange, weights, groups)
+
+
+def auroc_interval(
+    usual: tuple[ArrayLike, Sequence[str]],
+    shifted: tuple[ArrayLike, Sequence[str]],
+    same_images: bool,
+    seed: int = 0,
+    number: Number = auroc,
+) -> Interval:
+    """AUROC with an interval that perfect separation does not shrink to a point.
+
+    Resamples of scores that do not overlap never overlap, so that the bootstrap knows nothing
+    there, and next to nothing close by. The exact binomial bound does: k disjoint pairs of a usual
+    and a shifted group are all in order with probability AUROC^k, so after perfect separation
+
+        AUROC ≥ (1 − level)^(1/k),   about 1 − 3/k at 95 %
+
+    and no end of an interval lies nearer to 1 (or to 0, with `1 −` it) than that.
+
+    With the same images on both sides the k pairs are of different images, each of which is in
+    two of them. The bound holds there too where a larger usual score does not make a smaller
+    shifted score of the same image more likely. The scores of `two_sided` are taken as distances
+    from a median that is known.
+
+    Args:
+        usual, shifted, same_images, seed: As `detection_interval`.
+        number: `auroc`, or `two_sided(auroc)`.
+
+    Returns:
+        Estimate and interval at `LEVEL`; NaN bounds for fewer than two groups.
+
+    References:
+        Clopper, Pearson (1934), The use of confidence or fiducial limits illustrated in the case
+        of the binomial, Biometrika 26, https://doi.org/10.1093/biomet/26.4.404
+        Hanley, Lippman-Hand (1983), If nothing goes wrong, is everything all right?, JAMA 249,
+        https://doi.org/10.1001/jama.1983.03330370053031
+    """
+    found = detection_interval(number, usual, shifted, same_images, seed)
+    pairs = min(len(set(usual[1])), len(set(shifted[1])))
+    if pairs < 2 or not isfinite(found.value):
+        return found
+    lower, upper = found.lower, found.upper
+    if not isfinite(upper - lower):  # the resamples do not vary
+        lower = upper = found.value
+    nearest = (1 - LEVEL) ** (1 / pairs)
+    return replace(found, lower=min(lower, nearest), upper=max(upper, 1 - nearest))
 
 
 def selection_interval(
@@ -284,7 +342,7 @@ def _percentile(
     images = weights.shape[1]
     found = number(scores, other, weights)
     found = found[np.isfinite(found)]
-    if groups < 2 or len(found) < 0.9 * len(weights) or found.min() == found.max():
+    if groups < 2 or len(found) < 0.9 * len(weights) or np.ptp(found) < ROUNDING:
         return Interval(value, nan, nan, LEVEL, images, groups)
     lower, upper = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Interval(value, float(lower), float(upper), LEVEL, images, groups)
@@ -298,23 +356,6 @@ def _resamples(generator: np.random.Generator, labels: Sequence[str]) -> NDArray
     return counts.astype(np.float64)[:, index]
 
 
-class _Listening(Solver):
-    """A solver whose estimates are scored as they pass, so that each is computed once."""
-
-    def __init__(self, solver: Solver, problem: InverseProblem | None) -> None:
-        self.solver, self.problem = solver, problem
-        self.heard: list[Columns] = []
-
-    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> Estimate:
-        estimate = self.solver.solve(y, keys, seed)
-        self.heard.append(strangeness(estimate, y, self.problem))
-        return estimate
-
-    @property
-    def columns(self) -> Columns:
-        return {name: np.concatenate([h[name] for h in self.heard]) for name in self.heard[0]}
-
-
 def _condition(
     cell: Cell,
     solver: Solver,
@@ -325,7 +366,7 @@ def _condition(
     strength: float,
     same_images: bool,
 ) -> Condition:
-    listening = _Listening(solver, context.problem)
+    listening = Listening(solver, context.problem, strangeness)
     evaluation = evaluate_cell(cell, listening, images, context, seed=seed)
     return Condition(name, strength, evaluation, listening.columns, images.groups, same_images)
 
@@ -384,9 +425,16 @@ def _detection(usual: Condition, shifted: Condition, seed: int) -> list[dict[str
     for score in SCORES:
         if score not in usual.columns or score not in shifted.columns:
             continue
-        pair = ((c.columns[score], c.groups) for c in (usual, shifted))
-        a, b = pair
-        for name, number in DETECTION.items():
-            found = detection_interval(number, a, b, shifted.same_images, seed)
+        scale = TWO_SIDED.get(score)
+        a, b = (
+            (c.columns[score] if scale is None else scale(c.columns[score]), c.groups)
+            for c in (usual, shifted)
+        )
+        for name, one_sided in DETECTION.items():
+            number = one_sided if scale is None else two_sided(one_sided)
+            if one_sided is auroc:
+                found = auroc_interval(a, b, shifted.same_images, seed, number)
+            else:
+                found = detection_interval(number, a, b, shifted.same_images, seed)
             rows.append(_row(shifted, score, name, found))
     return rows

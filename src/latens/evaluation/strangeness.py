@@ -10,7 +10,10 @@
 | `disagreement` | variance of the members' means / total variance | an ensemble |
 | `spread` | root mean square standard deviation, signal units | a posterior |
 
-`residual` and `replicates` are one-sided: measurements with *less* noise than expected score low.
+`residual` and `replicates` are low where a measurement has *less* noise than expected, as a blank
+or smoothed one has. So detection takes both on either side of the usual images: `TWO_SIDED` gives
+the scale on which the distance from their median counts, χ²/m as a ratio. As an uncertainty, in
+risk-coverage curves, they are taken as they are.
 
 | p-value | null distribution | under an exact posterior |
 |---|---|---|
@@ -18,8 +21,9 @@
 | `p_predictive` | replicated y, averaged over draws | conservative, P(p ≤ a) ≤ 2a |
 | `p_draw` | replicated y of a single draw | uniform on {1, …, M + 1}/(M + 1) |
 
-For an exact posterior one draw and y are distributed as signal and measurement, so y and
-replicates from that draw are exchangeable; every other use of the draws uses y twice.
+All are against *larger* residuals. For an exact posterior one draw and y are distributed as signal
+and measurement, so y and replicates from that draw are exchangeable; every other use of the draws
+uses y twice.
 
 References:
     Gelman, Meng, Stern (1996), Posterior predictive assessment of model fitness via realized
@@ -28,6 +32,7 @@ References:
     https://doi.org/10.1214/aos/1176325622
 """
 
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -37,7 +42,13 @@ from scipy import stats
 from torch import Tensor
 
 from latens.distributions import Purpose
-from latens.inference import CalibratedPosterior, EnsemblePosterior, Estimate, Posterior
+from latens.inference import (
+    CalibratedPosterior,
+    EnsemblePosterior,
+    Estimate,
+    Posterior,
+    Solver,
+)
 from latens.inference.latent_posterior import LatentPosterior
 from latens.metrics.reduction import event_mean
 from latens.models import CVAE, Direct, Latent
@@ -58,6 +69,41 @@ SCORES = (
 P_VALUES = ("p_plug_in", "p_predictive", "p_draw")
 
 
+def _ratio_scale(chi2: NDArray[np.float64]) -> NDArray[np.float64]:
+    with np.errstate(divide="ignore"):  # a blank measurement may leave no residual at all
+        return np.log(np.maximum(chi2, 0.0))
+
+
+TWO_SIDED: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
+    "residual": _ratio_scale,
+    "replicates": np.asarray,
+}
+"""Scores that are strange on either side, and the scale on which their distances are taken."""
+
+
+@torch.no_grad()
+def image_scores(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -> Columns:
+    """The scores that need no replicated measurement, and so cost little beside the estimate.
+
+    Args:
+        estimate: Estimate of B measurements.
+        y: The measurements, `(B, *measurement_shape)`.
+        problem: Operator and noise that the solver was made for; None if they are unknown.
+
+    Returns:
+        Names of `SCORES` that apply, all but `replicates` → `(B,)`; what is not a number counts
+        as infinitely strange. Empty for a point estimate without a problem.
+    """
+    inner = _inner(estimate)
+    found: dict[str, Tensor] = {}
+    if problem is not None:
+        found["residual"] = problem.chi2(y, inner.mean)
+    if isinstance(inner, Posterior):
+        found["spread"] = event_mean(inner.variance).sqrt()
+        found |= _of_members(inner)
+    return _columns(found)
+
+
 @torch.no_grad()
 def strangeness(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -> Columns:
     """Every score and p-value that applies to an estimate.
@@ -71,19 +117,51 @@ def strangeness(estimate: Estimate, y: Tensor, problem: InverseProblem | None) -
         Names of `SCORES` and `P_VALUES` that apply → `(B,)`; what is not a number
         counts as infinitely strange, or as a p-value of 0.
     """
-    inner = estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
-    found: dict[str, Tensor] = {}
-    if problem is not None:
-        chi2 = problem.chi2(y, inner.mean)
-        count = prod(problem.measurement_shape)
-        found["residual"] = chi2
-        tail = stats.chi2.sf(count * chi2.double().numpy(force=True), count)
-        found["p_plug_in"] = torch.from_numpy(np.asarray(tail))
-        if isinstance(inner, Posterior):
-            found |= _replicated(inner, y, problem)
+    columns, inner = image_scores(estimate, y, problem), _inner(estimate)
+    if problem is None:
+        return columns
+    count = prod(problem.measurement_shape)
+    tail = stats.chi2.sf(count * columns["residual"], count)  # 0 where that is infinite
+    found = {"p_plug_in": torch.from_numpy(np.asarray(tail))}
     if isinstance(inner, Posterior):
-        found["spread"] = event_mean(inner.variance).sqrt()
-        found |= _of_members(inner)
+        found |= _replicated(inner, y, problem)
+    return columns | _columns(found)
+
+
+class Listening(Solver):
+    """A solver whose estimates are scored as they pass, so that each is computed once.
+
+    Args:
+        solver: The solver.
+        problem: Operator and noise that it was made for; None if they are unknown.
+        score: `image_scores` or `strangeness`.
+    """
+
+    def __init__(
+        self,
+        solver: Solver,
+        problem: InverseProblem | None,
+        score: Callable[[Estimate, Tensor, InverseProblem | None], Columns],
+    ) -> None:
+        self.solver, self.problem, self.score = solver, problem, score
+        self.heard: list[Columns] = []
+
+    def solve(self, y: Tensor, keys: Sequence[int], seed: int) -> Estimate:
+        estimate = self.solver.solve(y, keys, seed)
+        self.heard.append(self.score(estimate, y, self.problem))
+        return estimate
+
+    @property
+    def columns(self) -> Columns:
+        """Scores of all measurements so far, `(n,)` each."""
+        return {name: np.concatenate([h[name] for h in self.heard]) for name in self.heard[0]}
+
+
+def _inner(estimate: Estimate) -> Estimate:
+    return estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
+
+
+def _columns(found: dict[str, Tensor]) -> Columns:
     columns = {name: value.double().numpy(force=True) for name, value in found.items()}
     return {
         name: np.where(np.isnan(value), np.inf if name in SCORES else 0.0, value)

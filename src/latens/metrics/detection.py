@@ -1,12 +1,16 @@
 """Telling strange images from usual ones, and wrong answers from right ones.
 
-Scores rise with strangeness (or uncertainty). Ties are never broken: what depends on their order
-takes its expectation over random orders. Every function takes weights of the images, many sets of
-them at once, so that thousands of resamples cost one pass: a resample is a row of counts.
+Scores rise with strangeness (or uncertainty); `two_sided` makes such a score of one that strange
+images may leave to either side. Ties are never broken: what depends on their order takes its
+expectation over random orders. Every function takes weights of the images, many sets of them at
+once, so that thousands of resamples cost one pass: a resample is a row of counts.
 
 Throughout, `weights` is `(R, n)`, how often each image occurs in each of R resamples, and the
 result `(R,)`; None stands for one row of ones.
 """
+
+from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +19,9 @@ from scipy.special import digamma
 from latens.errors import DataError
 
 Array = NDArray[np.float64]
+
+Detection = Callable[[ArrayLike, ArrayLike, ArrayLike | None], Array]
+"""A number of `(scores, strange, weights)`, such as `auroc`."""
 
 TRUE_POSITIVE_RATE = 0.95
 """Detection rate at which false alarms are counted."""
@@ -26,7 +33,7 @@ def auroc(scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None = Non
         P(score of a strange image > score of a usual one) + ½ P(equal)
 
     Args:
-        scores: `(n,)`, higher = stranger.
+        scores: `(n,)`, higher = stranger; or `(R, n)`, those of each resample.
         strange: True for strange images, `(n,)`.
         weights: `(R, n)`.
 
@@ -51,7 +58,7 @@ def average_precision(
     information: compare it between equal shares only.
 
     Args:
-        scores: `(n,)`, higher = stranger.
+        scores: `(n,)`, higher = stranger; or `(R, n)`, those of each resample.
         strange: True for strange images, `(n,)`.
         weights: `(R, n)`.
 
@@ -77,7 +84,7 @@ def false_positive_rate(
     """False alarms at the highest threshold that finds 95 % of the strange images.
 
     Args:
-        scores: `(n,)`, higher = stranger.
+        scores: `(n,)`, higher = stranger; or `(R, n)`, those of each resample.
         strange: True for strange images, `(n,)`.
         weights: `(R, n)`.
 
@@ -93,6 +100,60 @@ def false_positive_rate(
     first = reached.argmax(axis=1)
     found = alarms[np.arange(len(alarms)), first]
     return np.where(reached.any(axis=1), found, np.nan)
+
+
+def two_sided(number: Detection) -> Detection:
+    """The same number for a score that strange images may leave to either side.
+
+        d(v) = |v − median of the usual images|   in place of v
+
+    Strange images have no part in the median, and a usual image none in the one that it is
+    compared with, so that it does not lie nearer to it than others of its kind. A resample has the
+    medians of its own usual images: an interval knows how well they are known.
+
+    Args:
+        number: `auroc`, `average_precision` or `false_positive_rate`.
+    """
+
+    def folded(scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None = None) -> Array:
+        return number(_from_median(scores, strange, weights), strange, weights)
+
+    return folded
+
+
+def upper_p_value(values: ArrayLike, usual: ArrayLike) -> Array:
+    """p-value of each value being as usual, against larger ones; `usual` is never that of itself.
+
+        p = (1 + #{usual ≥ v})/(1 + n)
+
+    P(p ≤ a) ≤ a where v is exchangeable with the n usual values. The smallest is 1/(1 + n).
+
+    Args:
+        values: `(B,)`.
+        usual: `(n,)`.
+
+    Returns:
+        `(B,)` in (0, 1].
+
+    References:
+        Phipson, Smyth (2010), Permutation p-values should never be zero, Statistical
+        Applications in Genetics and Molecular Biology 9, https://doi.org/10.2202/1544-6115.1585
+    """
+    known = np.sort(np.asarray(usual, dtype=np.float64))
+    below = np.searchsorted(known, np.asarray(values, dtype=np.float64), side="left")
+    return (1.0 + len(known) - below) / (1 + len(known))
+
+
+def two_sided_p_value(values: ArrayLike, usual: ArrayLike) -> Array:
+    """p-value against values on either side: twice the smaller of both ranks, at most 1.
+
+        p = min(1, 2 min(1 + #{usual ≥ v}, 1 + #{usual ≤ v})/(1 + n))
+
+    As `upper_p_value`; the smallest is 2/(1 + n).
+    """
+    v, known = np.asarray(values, dtype=np.float64), np.asarray(usual, dtype=np.float64)
+    smaller = np.minimum(upper_p_value(v, known), upper_p_value(-v, -known))
+    return np.minimum(1.0, 2 * smaller)
 
 
 def risk_coverage(uncertainty: ArrayLike, risk: ArrayLike) -> Array:
@@ -199,15 +260,63 @@ def _rates(
 def _counts(
     scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None
 ) -> tuple[Array, Array]:
-    """Strange and usual images at or above each distinct threshold, falling, `(R, T)`."""
+    """Strange and usual images at or above each threshold, falling, `(R, T)`.
+
+    Where every resample has scores of its own, thresholds are places in their order, and one
+    between equal scores counts what lies above both.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    kind = np.asarray(strange, dtype=bool)
+    _check(values, kind, axes=(1, 2))
+    table = _weights(weights, values.shape[-1])
+    if values.ndim == 1:
+        order, starts = _blocks(-values)
+        caught = np.add.reduceat((table * kind)[:, order], starts, axis=1).cumsum(axis=1)
+        raised = np.add.reduceat((table * ~kind)[:, order], starts, axis=1).cumsum(axis=1)
+        return caught, raised
+    order = np.argsort(-values, axis=1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=1)
+    last = np.hstack([ordered[:, 1:] != ordered[:, :-1], np.ones((len(values), 1), bool)])
+    place = np.where(last, np.arange(1, values.shape[1] + 1), 0)
+    place = np.maximum.accumulate(place, axis=1)  # end of the block before, 0 for none
+    zero = np.zeros((len(values), 1))
+    found = []
+    for part in (kind, ~kind):
+        own = np.take_along_axis(table * part, order, axis=1).cumsum(axis=1)
+        found.append(np.take_along_axis(np.hstack([zero, own]), place, axis=1))
+    return found[0], found[1]
+
+
+def _from_median(scores: ArrayLike, strange: ArrayLike, weights: ArrayLike | None) -> Array:
+    """Distance of each score from the median of the other usual ones of its resample, `(R, n)`."""
     values = np.asarray(scores, dtype=np.float64)
     kind = np.asarray(strange, dtype=bool)
     _check(values, kind)
     table = _weights(weights, len(values))
-    order, starts = _blocks(-values)
-    caught = np.add.reduceat((table * kind)[:, order], starts, axis=1).cumsum(axis=1)
-    raised = np.add.reduceat((table * ~kind)[:, order], starts, axis=1).cumsum(axis=1)
-    return caught, raised
+    order = np.argsort(values, kind="stable")
+    own = (table * ~kind)[:, order]  # (R, n)
+    summed, place = own.cumsum(axis=1), np.arange(len(values))
+    half = (summed[:, -1:] - own) / 2
+    ends = []
+    for side in ("left", "right"):  # half of the others, and more than half
+        before, after = (_first(summed, wanted, side) for wanted in (half, half + own))
+        ends.append(values[order[np.where(before < place, before, after)]])
+    lower, upper = ends
+    ordered, distance = values[order], np.empty_like(own)
+    with np.errstate(invalid="ignore"):  # scores may be infinite
+        centre = np.where(np.isfinite(upper - lower), (lower + upper) / 2, lower)
+        distance[:, order] = np.where(ordered == centre, 0.0, np.abs(ordered - centre))
+    return distance
+
+
+def _first(summed: Array, wanted: Array, side: Literal["left", "right"]) -> NDArray[np.intp]:
+    """Where each row of ascending sums first reaches (left) or passes (right) what is wanted."""
+    rows, columns = summed.shape
+    apart = np.arange(rows)[:, None] * (2 * summed[:, -1].max() + 1)  # rows one after the other
+    found = np.searchsorted((summed + apart).ravel(), (wanted + apart).ravel(), side=side)
+    return np.minimum(
+        found.reshape(rows, columns) - np.arange(rows)[:, None] * columns, columns - 1
+    )
 
 
 def _kept(
@@ -241,8 +350,8 @@ def _weights(weights: ArrayLike | None, count: int) -> Array:
     return table
 
 
-def _check(values: Array, other: NDArray) -> None:
-    if values.ndim != 1 or len(values) == 0 or values.shape != other.shape:
+def _check(values: Array, other: NDArray, axes: tuple[int, ...] = (1,)) -> None:
+    if values.ndim not in axes or values.size == 0 or values.shape[-1:] != other.shape:
         raise DataError(
             "scores",
             f"one number per image, shape {other.shape}",
