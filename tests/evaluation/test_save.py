@@ -21,6 +21,7 @@ from latens.store import (
     read_json,
     read_parquet,
 )
+from latens.store.schemas import IMAGE_SCORES
 
 SHAPE = (1, 12, 12)
 SOLVERS = {
@@ -55,6 +56,16 @@ def test_what_is_written_is_read(tmp_path, name):
         made.per_image.sort_values(keys, ignore_index=True),
         check_dtype=False,
     )
+    scores = read_parquet(target / "scores.parquet", IMAGE_SCORES)
+    assert set(scores["score"]) == {"residual", "spread"} - (
+        {"spread"} if kind == "point" else set()
+    )
+    for score, of_score in scores.groupby("score"):
+        assert list(of_score["image"]) == list(made.images)
+        np.testing.assert_array_equal(of_score["value"], made.scores[score])
+    residual = scores[scores["score"] == "residual"]["value"].to_numpy()
+    chi2 = made.rows["data_chi2"][:, 0]
+    np.testing.assert_allclose(residual, np.where(np.isnan(chi2), np.inf, chi2), rtol=1e-6)
     assert set(rows["group"]) == {f"g{i}" for i in range(5)}
     examples = read_json(target / "examples" / "examples.json")
     assert examples["images"] == list(made.examples.images)

@@ -15,6 +15,7 @@ from latens.errors import ConfigError
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
+from latens.evaluation.strangeness import Columns, Listening, image_scores
 from latens.inference import Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
@@ -102,6 +103,7 @@ class Evaluation:
         groups: Group of each image, the unit of the bootstrap.
         examples: A few images in full.
         data_range: Range (lower, upper) of the data set, signal units.
+        scores: How strange each image looks, `(n,)` each; see `strangeness.image_scores`.
         checks: What deep checks found, by name, where any were asked for.
     """
 
@@ -113,6 +115,7 @@ class Evaluation:
     groups: tuple[str, ...]
     examples: Examples
     data_range: tuple[float, float]
+    scores: Columns = field(default_factory=dict)
     checks: "Mapping[str, Checked]" = field(default_factory=dict)
 
     @cached_property
@@ -214,7 +217,9 @@ def evaluate_cell(
     """
     assert images.y is not None
     keys = range(len(images.x)) if keys is None else keys
-    rows, examples, solved = measure(solver, images.x, images.y, context, seed, keys=keys)
+    listening = Listening(solver, context.problem, image_scores)
+    rows, examples, solved = measure(listening, images.x, images.y, context, seed, keys=keys)
+    scores = {name: values[list(solved.used)] for name, values in listening.columns.items()}
     kind = "posterior" if solved.is_posterior else "point"
     outcome = Outcome(solved.status) if outcome is None else outcome
     outcome = _with_mixing(outcome, solved, len(images.x))
@@ -223,7 +228,7 @@ def evaluate_cell(
         outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
     used = tuple(keys[i] for i in solved.used)
     groups = tuple(images.groups[i] for i in solved.used)
-    return Evaluation(cell, outcome, kind, rows, used, groups, examples, images.data_range)
+    return Evaluation(cell, outcome, kind, rows, used, groups, examples, images.data_range, scores)
 
 
 def _with_mixing(outcome: Outcome, solved: Solved, total: int) -> Outcome:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latens.evaluation.evaluate import Evaluation
 from latens.metrics import LEVEL
@@ -14,13 +14,21 @@ from latens.store import (
     write_json,
     write_parquet,
 )
+from latens.store.schemas import IMAGE_SCORES
+from latens.store.tables import from_rows
 from latens.types import PathLike
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def save_evaluation(
     evaluation: Evaluation, folder: PathLike, description: Mapping[str, Any]
 ) -> None:
-    """Write metrics, per-image rows, examples and outcome into an existing folder.
+    """Write metrics, rows and scores of every image, examples and outcome into an existing folder.
+
+    What `latens reconstruct` compares a new measurement with is `scores.parquet`; it is there, and
+    empty, where nothing can be scored.
 
     Args:
         evaluation: What to write.
@@ -35,6 +43,7 @@ def save_evaluation(
     evaluation.outcome.write(target)
     write_csv(target / "metrics.csv", METRICS, evaluation.metrics)
     write_parquet(target / "per_image.parquet", PER_IMAGE, evaluation.per_image)
+    write_parquet(target / "scores.parquet", IMAGE_SCORES, _score_table(evaluation))
     examples = target / "examples"
     examples.mkdir()
     for name, array in evaluation.examples.arrays.items():
@@ -47,3 +56,22 @@ def save_evaluation(
             "level": LEVEL,
         },
     )
+
+
+def _score_table(evaluation: Evaluation) -> "pd.DataFrame":
+    cell = evaluation.cell
+    rows = [
+        {
+            "solver": cell.solver,
+            "n": cell.n,
+            "data_seed": cell.data_seed,
+            "init_seed": cell.init_seed,
+            "image": image,
+            "group": group,
+            "score": score,
+            "value": float(value),
+        }
+        for score, values in evaluation.scores.items()
+        for image, group, value in zip(evaluation.images, evaluation.groups, values, strict=True)
+    ]
+    return from_rows(rows, IMAGE_SCORES)

@@ -64,6 +64,11 @@ PER_IMAGE = Schema(
     },
     ("solver", "n", "data_seed", "init_seed", "metric", "image", "component"),
 )
+IMAGE_SCORES = Schema(
+    "scores",
+    {**_CELL, "image": "int64", "group": "str", "score": "str", "value": "float64"},
+    ("solver", "n", "data_seed", "init_seed", "score", "image"),
+)
 CURVES = Schema(
     "curves",
     {
@@ -343,6 +348,7 @@ SCHEMAS: dict[str, Schema] = {
     for schema in (
         METRICS,
         PER_IMAGE,
+        IMAGE_SCORES,
         CURVES,
         SCALING,
         SCALING_BAND,
