@@ -151,7 +151,10 @@ def _parser() -> argparse.ArgumentParser:
     reconstruct.add_argument(
         "--gate",
         action="store_true",
-        help="exit with 4 where the result should not be used; it is written and marked",
+        help="exit with 4 where the result or one of its measurements should not be used: unlike "
+        "the test set in any score, or nothing to compare by; a solver that failed, or that the "
+        "trust card calls not consistent, or not calibrated unless its intervals are conformal; "
+        "all is written, and marked",
     )
     reconstruct.add_argument(
         "--sigma", type=float, metavar="S", help="noise level of the readings (pde)"

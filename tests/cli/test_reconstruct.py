@@ -13,7 +13,7 @@ import latens
 from latens.cli import main
 from latens.errors import ConfigError, DataError, LatensError
 from latens.inference import Calibration, save_calibration
-from latens.store import METRICS, read_csv, write_csv
+from latens.store import METRICS, TRUST, read_csv, read_table, write_csv, write_table
 
 
 def measurement(run: Path, solver: str = "latent_ensemble") -> np.ndarray:
@@ -114,9 +114,13 @@ def test_a_strange_measurement_is_flagged(
     facts = json.loads((tmp_path / "new" / "reconstruction.json").read_text())
     usual, strange = facts["flags"]
     assert (usual["suspicious"], strange["suspicious"]) == (False, True)
-    assert strange["data_chi2"] > 10 * usual["data_chi2"]
-    assert strange["p_value"] == pytest.approx(1 / 31)
-    assert "unlike the test set" in capsys.readouterr().out
+    mine, other = ({e["score"]: e for e in row["scores"]} for row in (strange, usual))
+    assert mine["residual"]["value"] > 10 * other["residual"]["value"]
+    assert mine["residual"]["p_value"] == pytest.approx(2 / 31)
+    assert set(mine) >= {"representation", "latent_tail", "disagreement", "spread"}
+    text = capsys.readouterr().out
+    assert "residual" in text.partition("← ")[2].partition(" unlike the test set")[0]
+    assert "unlike the test set: 1 of 2" in text
 
 
 def test_warnings_and_point_estimates(
@@ -374,6 +378,7 @@ def test_a_calibration_for_other_signals(
 def test_a_gate_refuses_what_is_unlike_the_test_set_and_writes_it(
     orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    _judge(orphan_copy, "open")
     strange = np.stack([measurement(orphan_copy)[0]] * 2)
     strange[1] = 30 * np.random.default_rng(0).standard_normal(strange[1].shape)
     np.save(tmp_path / "new.npy", strange)
@@ -382,9 +387,53 @@ def test_a_gate_refuses_what_is_unlike_the_test_set_and_writes_it(
     capsys.readouterr()
     assert main([*argv, "--gate", "--out", str(tmp_path / "gated")]) == 4
     assert "refused: measurement 1 unlike the test set" in capsys.readouterr().err
-    facts = json.loads((tmp_path / "gated" / "reconstruction.json").read_text())
-    assert facts["refused"] is True
+    free, facts = (
+        json.loads((tmp_path / name / "reconstruction.json").read_text())
+        for name in ("free", "gated")
+    )
+    assert (free["refused"], facts["refused"]) == ([], [1])
     assert (tmp_path / "gated" / "mean.npy").is_file()
     np.save(tmp_path / "usual.npy", strange[:1])
     usual = ["reconstruct", str(orphan_copy), str(tmp_path / "usual.npy"), "--gate"]
     assert main([*usual, "--out", str(tmp_path / "usual")]) == 0
+
+
+def _judge(run: Path, verdict: str) -> None:
+    """Let the trust card say the same of everything."""
+    card = read_table(run / "tables", TRUST)
+    write_table(run / "tables", TRUST, card.assign(verdict=verdict, reason="as it was found"))
+
+
+def test_a_gate_refuses_a_solver_that_the_card_refuses(
+    orphan_copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "new.npy", measurement(orphan_copy)[:2])
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy"), "--gate"]
+    _judge(orphan_copy, "open")
+    assert main([*argv, "--out", str(tmp_path / "open")]) == 0
+    _judge(orphan_copy, "no")
+    capsys.readouterr()
+    assert main([*argv, "--out", str(tmp_path / "no")]) == 4
+    told = capsys.readouterr().err
+    assert "the solver is not calibrated" in told
+    assert "the solver is not consistent" in told
+    facts = json.loads((tmp_path / "no" / "reconstruction.json").read_text())
+    assert facts["refused"] == [0, 1]
+    _calibrate(orphan_copy)
+    assert main([*argv, "--out", str(tmp_path / "promised")]) == 4
+    told = capsys.readouterr().err
+    assert "not consistent" in told
+    assert "not calibrated" not in told
+
+
+def test_a_blank_measurement_is_refused(orphan_copy: Path, tmp_path: Path) -> None:
+    """Nothing to see and no noise: the residual lies far below those of all test images."""
+    _judge(orphan_copy, "open")
+    np.save(tmp_path / "new.npy", np.zeros((1, 16, 16), np.float32))
+    argv = ["reconstruct", str(orphan_copy), str(tmp_path / "new.npy"), "--gate"]
+    argv += ["--solver", "tikhonov"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 4
+    facts = json.loads((tmp_path / "out" / "reconstruction.json").read_text())
+    (row,) = facts["flags"]
+    assert (row["suspicious"], row["score"]) == (True, "residual")
+    assert row["p_value"] == pytest.approx(2 / 31)

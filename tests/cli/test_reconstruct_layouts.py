@@ -23,7 +23,8 @@ from latens.problems import (
     InverseProblem,
     LinearOperator,
 )
-from latens.store import PER_IMAGE, Outcome, Status, from_rows, write_parquet
+from latens.store import Outcome, Status, from_rows, write_parquet
+from latens.store.schemas import IMAGE_SCORES
 from latens.studies.load import Loaded
 
 SHAPE = (6, 8, 10)  # D, H, W
@@ -36,12 +37,12 @@ Trained = Callable[[LinearOperator], None]
 def trained(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Trained:
     """Let every run hold one solver, whose posterior is N(Aᵀy, 0.1²), for an operator."""
     folder = tmp_path_factory.mktemp("run")
-    cell = {"solver": "plain", "n": 8, "data_seed": 0, "init_seed": None, "component": 0}
+    cell = {"solver": "plain", "n": 8, "data_seed": 0, "init_seed": None}
     rows = [
-        {**cell, "image": i, "group": str(i), "metric": "data_chi2", "value": 50.0 + i}
+        {**cell, "image": i, "group": str(i), "score": "residual", "value": 50.0 + i}
         for i in range(30)
     ]
-    write_parquet(folder / "per_image.parquet", PER_IMAGE, from_rows(rows, PER_IMAGE))
+    write_parquet(folder / "scores.parquet", IMAGE_SCORES, from_rows(rows, IMAGE_SCORES))
 
     def use(operator: LinearOperator) -> None:
         def solve(y: Tensor) -> Independent:

@@ -63,4 +63,16 @@ def test_pairs_of_an_unknown_operator(
     mean = np.load(tmp_path / "new" / "mean.npy")
     assert mean.shape == (1, 1, 16, 16)
     assert json.loads((tmp_path / "new" / "reconstruction.json").read_text())["flags"] == []
+    told = capsys.readouterr().out
+    assert "not compared with the test set" in told
+    argv = ["reconstruct", str(out), str(tmp_path / "new.npy"), "--gate", "--solver"]
+    assert main([*argv, "unet", "--out", str(tmp_path / "gated")]) == 4
+    assert "no operator and noise are stated" in capsys.readouterr().err
+    facts = json.loads((tmp_path / "gated" / "reconstruction.json").read_text())
+    assert facts["refused"] == [0]
+    main([*argv, "cvae_ensemble", "--out", str(tmp_path / "scored")])
+    assert "data residual not checked" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "scored" / "reconstruction.json").read_text())["flags"]
+    names = {entry["score"] for entry in row["scores"]}
+    assert names == {"representation", "disagreement", "spread"}
     assert latens.load(out, "cvae_ensemble").problem is None

@@ -15,28 +15,23 @@ from latens.data.folder import as_image, require_real
 from latens.data.grids import averaged_affine
 from latens.data.volumes import Volume, is_volume_name, read_volume, volume_stem, write_volume
 from latens.errors import DataError, ShapeError, UnsupportedError
-from latens.evaluation.trust import verdicts
 from latens.inference import Calibrated, Calibration, Posterior, Solver, load_calibration
 from latens.metrics import LEVEL
 from latens.problems import Operator
-from latens.store import (
-    PER_IMAGE,
-    TRUST,
-    new_folder,
-    read_array,
-    read_parquet,
-    read_table,
-    write_array,
-    write_json,
+from latens.store import new_folder, read_array, write_array, write_json
+from latens.studies.gate import (
+    by_chance,
+    card_lines,
+    doubts,
+    flag_lines,
+    measurement_flags,
+    refusals,
 )
 from latens.studies.load import Loaded, load
 from latens.types import Shape
 
-SUSPICIOUS = 0.01
-"""A measurement whose residual has this p-value or a smaller one is flagged."""
-
 REFUSED = 4
-"""Exit code of a result that is written, and not to be used."""
+"""Exit code of a result that is written, and not to be used, or not all of it."""
 
 
 def reconstruct_command(options: Namespace) -> int:
@@ -64,8 +59,10 @@ def reconstruct_command(options: Namespace) -> int:
         if isinstance(estimate, Posterior):
             interval = estimate.interval(level)
             arrays |= {"std": estimate.std, "lower": interval.lower, "upper": interval.upper}
-        flags = measurement_flags(loaded, y, estimate.mean)
-    reasons = doubts(loaded, flags)
+        flags = measurement_flags(loaded, y, estimate)
+    reasons = doubts(loaded, flags, promised=calibration is not None)
+    places, told = refusals(flags)
+    refused = list(range(len(y))) if reasons else places
     with new_folder(out) as folder:
         written = [
             write(folder, name, array.numpy(force=True)).name for name, array in arrays.items()
@@ -81,8 +78,9 @@ def reconstruct_command(options: Namespace) -> int:
                 "level": level if isinstance(estimate, Posterior) else None,
                 "calibration": None if calibration is None else _described(calibration),
                 "flags": flags,
-                "doubts": reasons,
-                "refused": bool(options.gate and reasons),
+                "by_chance": by_chance(loaded, flags) if flags else None,
+                "doubts": [*reasons, *told],
+                "refused": refused if options.gate else [],
             },
         )
     print(f"{loaded.name} trained on N = {loaded.n} pairs ({loaded.outcome.status})")
@@ -96,42 +94,13 @@ def reconstruct_command(options: Namespace) -> int:
         print(f"intervals at {level:g} are not calibrated; those at {promised:g} would be")
     for line in card_lines(loaded):
         print(line)
-    for row in flags:
-        print(_flag_line(row))
+    for line in flag_lines(loaded, flags):
+        print(line)
     print(f"wrote {', '.join(written)} to {out}")
-    if not (options.gate and reasons):
+    if not (options.gate and refused):
         return 0
-    print(f"refused: {'; '.join(reasons)}", file=sys.stderr)
+    print(f"refused: {'; '.join([*reasons, *told])}", file=sys.stderr)
     return REFUSED
-
-
-def card_lines(loaded: Loaded) -> list[str]:
-    """Verdicts of the trust card on this solver at its N, a line each; none without a card."""
-    folder = loaded.folder.parent.parent / "tables"
-    if not (folder / f"{TRUST.name}.parquet").is_file():
-        return []
-    card = read_table(folder, TRUST)
-    lines = []
-    for row in verdicts(card, loaded.name, loaded.n):
-        if row["verdict"] in ("yes", "no", "open"):
-            reason = f" ({row['reason']})" if row["reason"] else ""
-            number = "" if np.isnan(row["value"]) else f": {row['metric']} {row['value']:.3g}"
-            lines.append(f"  {row['question']}? {row['verdict']}{number}{reason}")
-    return lines
-
-
-def doubts(loaded: Loaded, flags: list[dict[str, Any]]) -> list[str]:
-    """Why the result should not be used, a reason each; empty if nothing speaks against it."""
-    reasons = []
-    if not loaded.outcome.usable:
-        reasons.append(f"the solver is {loaded.outcome.status}: {loaded.outcome.message}")
-    if loaded.note:
-        reasons.append(f"the solver is {loaded.note}")
-    strange = [str(row["measurement"]) for row in flags if row["suspicious"]]
-    if strange:
-        noun = "measurement" if len(strange) == 1 else "measurements"
-        reasons.append(f"{noun} {', '.join(strange)} unlike the test set")
-    return reasons
 
 
 def calibrated_solver(loaded: Loaded) -> tuple[Solver, Calibration | None]:
@@ -267,39 +236,3 @@ def _write_npy(folder: Path, name: str, images: np.ndarray) -> Path:
 
 def _stem(file: Path) -> str:
     return volume_stem(file.name) if is_volume_name(file.name) else file.stem
-
-
-def measurement_flags(loaded: Loaded, y: Tensor, mean: Tensor) -> list[dict]:
-    """Residual of each measurement and its place among those of the test set.
-
-    The p-value is that of the one-sided permutation test against the test images, (1 + number
-    with a larger residual)/(1 + images): valid whatever the solver, if the new measurement is
-    exchangeable with them. A small test set cannot give a p-value below `SUSPICIOUS`; then a
-    residual larger than all of its own is flagged.
-    """
-    if loaded.problem is None:
-        return []
-    chi2 = loaded.problem.chi2(y, mean).numpy(force=True)
-    table = read_parquet(loaded.folder / "per_image.parquet", PER_IMAGE)
-    known = table.loc[table["metric"] == "data_chi2", "value"].to_numpy()
-    threshold = max(SUSPICIOUS, 1 / (1 + len(known)))
-    rows = []
-    for index, value in enumerate(chi2):
-        p = (1 + int((known >= value).sum())) / (1 + len(known))
-        rows.append(
-            {
-                "measurement": index,
-                "data_chi2": float(value),
-                "p_value": p,
-                "suspicious": p <= threshold,
-            }
-        )
-    return rows
-
-
-def _flag_line(row: dict) -> str:
-    text = f"  measurement {row['measurement']}: data residual χ²/m = {row['data_chi2']:.3g}"
-    text += f", p = {row['p_value']:.3g}"
-    if row["suspicious"]:
-        text += "  ← unlike the test set: do not trust the interval"
-    return text
