@@ -1,11 +1,12 @@
 """Verdicts follow from intervals and bars, and nothing is said without a number."""
 
-from math import nan
+from math import nan, nextafter
 
+import numpy as np
 import pytest
 
 from latens.evaluation.trust import trust_card, verdicts
-from latens.store import CURVES, METRICS, SHIFTS, TESTS, from_rows
+from latens.store import CURVES, METRICS, PER_IMAGE, SHIFTS, TESTS, from_rows
 
 
 def curve(metric, mean, lower, upper, solver="a", n=100, status="ok"):
@@ -41,12 +42,30 @@ def ranks(quantity, p_adjusted, test="data: chi-square"):
     }
 
 
-def card(curves, shifts=(), metrics=(), tests=()):
+HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
+
+
+def errors(solver, factor, n=100, seeds=2):
+    """Errors of 40 images with a tenth of noise, at each of some data seeds."""
+    cell = {"solver": solver, "n": n, "init_seed": 0, "metric": "nmse", "component": 0}
+    found = []
+    for seed in range(seeds):
+        noise = 1 + 0.1 * np.random.default_rng([n, seed, len(solver)]).standard_normal(40)
+        values = factor * HARD * noise
+        found += [
+            {**cell, "data_seed": seed, "image": i, "group": str(i), "value": float(v)}
+            for i, v in enumerate(values)
+        ]
+    return found
+
+
+def card(curves, shifts=(), metrics=(), tests=(), rows=()):
     return trust_card(
         from_rows(curves, CURVES),
         from_rows(metrics, METRICS),
         from_rows(shifts, SHIFTS),
         from_rows(tests, TESTS),
+        from_rows(rows, PER_IMAGE),
     )
 
 
@@ -96,17 +115,49 @@ def test_coverage_alone_does_not_make_a_posterior_calibrated(tests, verdict):
 
 
 def test_accuracy_is_measured_against_the_best_at_its_largest_size():
+    """The curves have intervals wide enough to leave every verdict open; the images do not."""
     table = card(
         [
-            curve("nmse", 0.010, 0.009, 0.0105, "a", 100),
-            curve("nmse", 0.012, 0.0115, 0.0125, "b", 100),
-            curve("nmse", 0.020, 0.019, 0.021, "a", 10),
-        ]
+            curve("nmse", 1.6, 0.8, 2.4, "a", 100),
+            curve("nmse", 2.1, 1.0, 3.2, "bb", 100),
+            curve("nmse", 3.2, 1.6, 4.8, "a", 10),
+        ],
+        rows=[*errors("a", 1.0), *errors("bb", 1.3), *errors("a", 2.0, 10)],
     )
-    assert answer(table, "accurate", "a", 100)["verdict"] == "yes"
-    assert answer(table, "accurate", "b", 100)["verdict"] == "no"
-    assert answer(table, "accurate", "a", 10)["verdict"] == "no"
-    assert answer(table, "accurate", "b", 100)["bar_upper"] == pytest.approx(0.011)
+    best = answer(table, "accurate", "a", 100)
+    assert best["verdict"] == "yes"
+    assert (best["value"], best["bar_upper"]) == (1, 1.1)
+    assert "the best solver" in best["reason"]
+    for solver, n, ratio in (("bb", 100, 1.3), ("a", 10, 2.0)):
+        row = answer(table, "accurate", solver, n)
+        assert row["verdict"] == "no"
+        assert row["value"] == pytest.approx(ratio, rel=0.1)
+        assert "against a at N = 100, on 40 images" in row["reason"]
+
+
+def test_a_residual_that_is_too_small_says_so():
+    low = answer(card([curve("data_chi2", 0.04, 0.03, 0.05)]), "consistent")
+    assert low["verdict"] == "yes"
+    assert "fits the noise" in low["reason"]
+    usual = answer(card([curve("data_chi2", 0.6, 0.5, 0.7)]), "consistent")
+    assert (usual["verdict"], usual["reason"]) == ("yes", "")
+
+
+@pytest.mark.parametrize("value", [1.0, nextafter(1, 0), nextafter(1, 2)])
+def test_the_baseline_against_itself(value):
+    row = answer(card([curve("worst_over_baseline", value, nan, nan)]), "stable")
+    assert row["verdict"] == "yes"
+    assert "by definition" in row["reason"]
+    other = answer(card([curve("worst_over_baseline", 1.01, nan, nan)]), "stable")
+    assert other["verdict"] == "open"
+
+
+@pytest.mark.parametrize("lower", [0.9, nextafter(0.9, 0), nextafter(0.9, 1)])
+def test_the_last_digit_decides_nothing(lower):
+    row = answer(card([curve("nmse", 1, 1, 1)], [shift("blur", 0.95, lower, 1.0)]), "aware")
+    assert row["verdict"] == "yes"
+    bound = nextafter(1.2, 2)
+    assert answer(card([curve("data_chi2", 1.0, 0.9, bound)]), "consistent")["verdict"] == "yes"
 
 
 def test_the_shift_that_is_noticed_least_decides():

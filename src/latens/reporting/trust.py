@@ -7,6 +7,9 @@ from typing import Any
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import format_interval, format_value
 
+LABELS = {"nmse_over_best": "NMSE / that of the best", "auroc": "AUROC"}
+"""Words for what is in no table but the card."""
+
 MARKS = {"yes": "✓", "no": "✗", "open": "?", "not measured": "–"}
 
 
@@ -17,7 +20,7 @@ class Verdict:
     Args:
         word: `yes`, `no`, `open` or `not measured`.
         text: The number with its interval, and the bar.
-        reason: Why it is not a yes, may be empty.
+        reason: Why it is not a yes, or what the yes means; may be empty.
     """
 
     word: str
@@ -76,7 +79,7 @@ def _verdict(row: dict[str, Any], results: Results) -> Verdict:
     if not math.isfinite(value):
         return Verdict(word, "", str(row["reason"]))
     known = results.definitions.get(metric)
-    label = known.label if known else metric.upper()
+    label = known.label if known else LABELS.get(metric, metric)
     interval = format_interval(value, lower, upper)
     number = " ".join(part for part in (format_value(value, lower, upper), interval) if part)
     return Verdict(word, f"{label} {number}, {_bar(row)}", str(row["reason"]))

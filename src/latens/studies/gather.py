@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from latens.evaluation import fit_scaling, metric_interval, seed_interval
-from latens.evaluation.trust import trust_card
+from latens.evaluation.trust import ERROR, trust_card
 from latens.metrics import LEVEL, Metric, metric
 from latens.metrics.catalogue import SECTIONS
 from latens.store import (
@@ -20,6 +20,7 @@ from latens.store import (
     SHIFTS,
     TESTS,
     USABLE,
+    Outcome,
     RunFolder,
     Schema,
     from_rows,
@@ -63,7 +64,9 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
     }
-    tables["trust"] = trust_card(tables["curves"], metrics, tables["shifts"], tables["tests"])
+    tables["trust"] = trust_card(
+        tables["curves"], metrics, tables["shifts"], tables["tests"], _errors(run, finished)
+    )
     for name, frame in tables.items():
         write_table(run.tables, name, frame)
     definitions = definitions_of(metrics["metric"])
@@ -106,6 +109,20 @@ def _collected(run: RunFolder, units: Sequence[Unit], schema: Schema) -> "pd.Dat
     return pd.concat(frames, ignore_index=True) if frames else from_rows([], schema)
 
 
+def _errors(run: RunFolder, units: Sequence[Unit]) -> "pd.DataFrame":
+    """Rows per image of the error that solvers are compared by, of usable cells."""
+    import pandas as pd
+
+    frames = []
+    for unit in units:
+        folder = run.evaluation(unit.hash)
+        file = folder / "per_image.parquet"
+        if unit.check == "" and file.is_file() and Outcome.read(folder).status in USABLE:
+            rows = read_parquet(file, PER_IMAGE, {"metric": [ERROR]})
+            frames.append(rows.assign(solver=unit.solver))
+    return pd.concat(frames, ignore_index=True) if frames else from_rows([], PER_IMAGE)
+
+
 def definitions_of(
     names: Iterable[str], sections: Mapping[str, Sequence[Metric]] = SECTIONS
 ) -> "pd.DataFrame":
@@ -130,16 +147,13 @@ def definitions_of(
 
 def _summary_of(run: RunFolder, usable: Sequence[Unit]) -> Summary:
     """Interval for seeds and test images together."""
-    return partial(_summary, _image_components(run, usable))
+    return partial(_summary, _image_rows(run, usable))
 
 
 def _summary(
-    components: Mapping[str, tuple[np.ndarray, np.ndarray]],
-    name: str,
-    n: int,
-    cells: "pd.DataFrame",
+    rows: Mapping[str, "pd.DataFrame"], name: str, n: int, cells: "pd.DataFrame"
 ) -> dict[str, float]:
-    """Mean over cells with its interval; NaN without cells.
+    """Mean over cells with its interval; NaN without cells, or where image error is not known.
 
     A solver without training data, N = 0, has no seeds: its interval is that over images.
     """
@@ -148,15 +162,19 @@ def _summary(
     if n == 0 and len(cells) == 1:
         (row,) = cells[["value", "lower", "upper"]].to_numpy(dtype=float).tolist()
         return dict(zip(("mean", "lower", "upper"), row, strict=True))
-    variance, degrees = _image_variance(metric(name), *components[name])
+    own = rows[name].loc[rows[name]["evaluation"].isin(cells["evaluation"])]
+    variance, degrees = _image_variance(metric(name), *_averaged(own))
+    known = np.isfinite(variance)
     interval = seed_interval(
         cells["value"],
         cells["data_seed"].to_numpy(),
         _labels(cells),
-        image_variance=variance,
+        image_variance=variance if known else 0.0,
         image_degrees=degrees,
         level=LEVEL,
     )
+    if not known:
+        return {"mean": interval.value, "lower": float("nan"), "upper": float("nan")}
     low, high = metric(name).support
     lower, upper = np.clip([interval.lower, interval.upper], low, high)
     return {"mean": interval.value, "lower": float(lower), "upper": float(upper)}
@@ -167,36 +185,50 @@ def _labels(cells: "pd.DataFrame") -> np.ndarray:
     return cells["init_seed"].fillna(-1).to_numpy(dtype=int)
 
 
-def _image_components(
-    run: RunFolder, members: Sequence[Unit]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Components per image averaged over cells, `(n, p)`, and the groups, by metric."""
+def _image_rows(run: RunFolder, members: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
+    """Rows of every image in every cell, by metric, with the cell's evaluation."""
     import pandas as pd
 
     if not members:
         return {}
     frames = [
-        read_parquet(run.evaluation(u.hash) / "per_image.parquet", PER_IMAGE) for u in members
+        read_parquet(run.evaluation(u.hash) / "per_image.parquet", PER_IMAGE).assign(
+            evaluation=u.hash
+        )
+        for u in members
     ]
     table = pd.concat(frames, ignore_index=True)
-    index = ["metric", "image", "group", "component"]
-    mean: Any = table.groupby(index, sort=True)["value"].mean()
-    wide = mean.unstack("component")
-    result = {}
-    for name in wide.index.get_level_values("metric").unique():
-        part = wide.loc[name].dropna(axis=1, how="all")
-        groups = part.index.get_level_values("group").to_numpy()
-        result[str(name)] = (part.to_numpy(dtype=float), groups)
-    return result
+    return {str(name): rows for name, rows in table.groupby("metric", sort=True)}
+
+
+def _averaged(rows: "pd.DataFrame") -> tuple[np.ndarray, np.ndarray]:
+    """Components per image averaged over cells, `(n, p)`, and the groups."""
+    mean: Any = rows.groupby(["image", "group", "component"], sort=True)["value"].mean()
+    wide = mean.unstack("component").dropna(axis=1, how="all")
+    return wide.to_numpy(dtype=float), wide.index.get_level_values("group").to_numpy()
 
 
 def _image_variance(metric: Metric, rows: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Squared standard error over test images of the average cell, and its degrees of freedom."""
+    """Squared standard error over test images of the average cell, and its degrees of freedom.
+
+    0 where images do not differ in the metric; NaN where the rows cannot say: fewer than two
+    groups, or rows that are not finite.
+    """
     interval = metric_interval(metric, rows, groups, level=ONE_SIGMA)
+    degrees = float(max(interval.groups - 1, 1))
     width = (interval.upper - interval.lower) / 2
-    if not np.isfinite(width):
+    if np.isfinite(width):
+        return float(width**2), degrees
+    if interval.groups > 1 and np.isfinite(rows).all() and _constant(metric, rows):
         return 0.0, np.inf
-    return float(width**2), float(interval.groups - 1)
+    return float("nan"), degrees
+
+
+def _constant(metric: Metric, rows: np.ndarray) -> bool:
+    """True if the metric is the same whichever image is left out."""
+    without = (rows.sum(axis=0) - rows) / (len(rows) - 1)
+    values = metric.statistic(without)
+    return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
 def _scaling(metrics: "pd.DataFrame") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
