@@ -6,9 +6,9 @@ simulates sweeps with known laws, repeats the back-test on finished sweeps (run 
 with a metrics.csv; by default those of `benchmarks/data`) and on classical estimators with forty
 data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Targets are what the
 whole curve gives at the sizes beyond the quarter, or shares of the value at its end, which are
-fixed before anything beyond it is seen. Ten minutes of one
-core, and ten more with `--sensitivity`, which repeats finished and classical sweeps with other
-priors, with and without laws that fall late.
+fixed before anything beyond it is seen. Sixteen minutes of one core, and half an hour more with
+`--sensitivity`, which repeats finished and classical sweeps with other priors, with and without
+laws that fall late.
 
 The classical estimators cost nothing to train, so that their sweep can be repeated: forty data
 seeds are thirteen sweeps of three, or four of ten. Their law is known, α = 1, and the back-test is
@@ -71,6 +71,10 @@ GROUPS = (3, 5, 10, 20)
 OWN = priors.MEDIAN_EXPONENT, priors.LOG_SPREAD
 KNOWN = (1.0, 0.01)
 """Median and log-spread of somebody who knows that α = 1."""
+UNSEEN = ("mri", "inpainting")
+"""Operators on whose sweeps neither prior nor laws were chosen."""
+UNITED = ("all", "accuracy", "uncertainty")
+"""Rows that unite several metrics."""
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Targets that the quarter fixes: these shares of what it has reached."""
 RUNS = 150
@@ -98,6 +102,8 @@ def main() -> None:
     folders = options.runs or FINISHED
     rows += [_shown(row) for row in finished(folders)]
     rows += [_shown(row) for row in fixed(folders)]
+    unseen = [folder for folder in folders if folder.name.startswith(UNSEEN)]
+    rows += [_shown(row) for row in finished(unseen, "unseen") if _kind(row) in UNITED]
     rows += [_shown(row) for row in classical()]
     if options.sensitivity:
         rows += [_shown(row) for row in sensitivity(folders)]
@@ -185,18 +191,18 @@ def fixed(folders: list[Path]) -> Iterator[Row]:
         yield _row(f"finished, shares of the quarter, {name}", tests)
 
 
-def finished(folders: list[Path]) -> Iterator[Row]:
+def finished(folders: list[Path], word: str = "finished") -> Iterator[Row]:
     """Finished sweeps, together, by folder, solver, metric and what is measured."""
     found = targets_of(folders)
-    yield _row("finished, all", [test for *_, test in found])
+    yield _row(f"{word}, all", [test for *_, test in found])
     for column, kind in ((0, "sweep"), (1, "solver"), (2, "metric")):
         for name in sorted({entry[column] for entry in found}):
             tests = [entry[3] for entry in found if entry[column] == name]
-            yield _row(f"finished, {kind} {name}", tests)
+            yield _row(f"{word}, {kind} {name}", tests)
     for name in sorted({entry[1] for entry in found}):
-        for word, wanted in (("accuracy", True), ("uncertainty", False)):
+        for what, wanted in (("accuracy", True), ("uncertainty", False)):
             mine = [test for _, s, m, test in found if s == name and (m in ACCURACY) == wanted]
-            yield _row(f"finished, {word} of {name}", mine)
+            yield _row(f"{word}, {what} of {name}", mine)
 
 
 def classical() -> Iterator[Row]:
@@ -242,7 +248,7 @@ def sensitivity(folders: list[Path]) -> Iterator[Row]:
             words = f", prior median {prior[0]}, spread {prior[1]}, late {late}"
             with under(prior, late):
                 for row in finished(folders):
-                    if row["experiment"].split()[1] in ("all", "accuracy", "uncertainty"):
+                    if _kind(row) in UNITED:
                         yield {**row, "experiment": f"{row['experiment']}{words}"}
                 for folder in CLASSICAL:
                     yield _row(f"classical, {folder.name}{words}", grouped(folder, GROUPS[0]))
@@ -254,6 +260,10 @@ def _tables(folder: Path):
         return read_metrics(RunFolder.open(folder))
     metrics = read_csv(folder / "metrics.csv", METRICS)
     return metrics.loc[metrics["status"].isin(USABLE)], definitions_of(metrics["metric"])
+
+
+def _kind(row: Row) -> str:
+    return str(row["experiment"]).split()[1]
 
 
 def _row(name: str, tests, hits=None) -> Row:
