@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from safetensors.numpy import load_file
@@ -171,6 +172,30 @@ def test_a_seed_that_fails_is_in_the_tables_and_no_gate_passes_it(
     assert "figures/traversals_0.gif" not in page
 
 
+def test_a_seed_without_memory_is_trained_by_the_next_run(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = volumes_run.fit_model
+
+    def lacking(model, pair, held, settings, seed, **more):
+        if seed == 0:
+            raise torch.OutOfMemoryError("no memory")
+        return train(model, pair, held, settings, seed, **more)
+
+    monkeypatch.setattr(volumes_run, "fit_model", lacking)
+    out = tiny.parent / "without_memory"
+    arguments = ["run", "growth", "--stage", "exp1", "--config", str(tiny), "--seeds", "2"]
+    assert main([*arguments, "--out", str(out)]) == 4
+    assert "seed 0: failed: OutOfMemoryError: no memory" in capsys.readouterr().err
+    monkeypatch.setattr(volumes_run, "fit_model", train)
+    assert main([*arguments, "--out", str(out)]) in (0, 4)
+    said = capsys.readouterr().err
+    assert "seed 0: trained in" in said
+    assert "seed 1: trained in" not in said
+    metrics = read_csv(out / "tables" / "volume_metrics.csv", VOLUME_METRICS)
+    assert not (metrics["status"] == "failed").any()
+
+
 def test_published_splits_are_kept(tmp_path: Path) -> None:
     """Both glands of a patient lie in one split of AdrenalMNIST3D; none may change sides."""
     arrays = {}
@@ -258,6 +283,29 @@ def test_bad_settings(
     assert said in message
     assert message.count("\n") == 1
     assert not list(out.glob("fits/*"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "said"),
+    [
+        ("exp3", ["--hardware.accumulate", "4"], "4 rows or more in each of the 4 parts"),
+        ("exp2", ["--training.batch_size", "1"], "Set it to 2 or more.\n"),
+    ],
+)
+def test_too_few_rows_are_refused_before_anything_is_prepared(
+    tiny: Path,
+    stage: str,
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("latens.data.PhantomSubjects.load", None)
+    head = ["run", "growth", "--stage", stage, "--config", str(tiny), "--out"]
+    assert main([*head, str(tmp_path / "run"), *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 RECIPES = {

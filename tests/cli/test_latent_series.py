@@ -11,9 +11,11 @@ import torch
 from latens.cli import main
 from latens.data import LesionGrowth, PhantomSubjects
 from latens.data.latent_series import LatentSeries
+from latens.errors import DataError
 from latens.store import RunFolder, read_csv
 from latens.store.schemas import FORECAST, FORECAST_METRICS, FORECAST_SCORES
-from latens.studies.volumes import encode
+from latens.studies import forecast
+from latens.studies.volumes import decode, encode
 from latens.studies.volumes.encode import PHANTOM_GROWTH, PHANTOM_SEED, trained
 from stand_ins.tiny_scans import TINY_SCANS, trained_scans
 
@@ -42,10 +44,10 @@ def run(file: Path) -> Path:
     return out
 
 
-def test_an_encoder_says_that_it_has_seen_these_subjects(
+def test_an_encoder_says_that_it_has_seen_some_of_these_scans(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    growing = PhantomSubjects((16, 16, 16), 16, 0, LesionGrowth(visits=2))
+    growing = PhantomSubjects((16, 16, 16), 17, 0, LesionGrowth(visits=2))  # one subject more
     data = {"size": [16, 16, 16], "count": 16, "growth": {"visits": 2}}
     source = {"class_path": "latens.data.PhantomSubjects", "init_args": data}
     out = trained_scans(tmp_path, data=source, test_scans=8)
@@ -55,7 +57,8 @@ def test_an_encoder_says_that_it_has_seen_these_subjects(
         capsys.readouterr()
         file = tmp_path / f"{name}.safetensors"
         assert main(["encode", str(out), "--count", "4", "--out", str(file)]) == 0
-        assert ("was trained on subjects of these" in capsys.readouterr().out) == (name == "same")
+        said = capsys.readouterr().out  # 8 of the 32 are for the test
+        assert ("was trained on 24 of these 34 scans" in said) == (name == "same")
 
 
 def test_every_visit_is_what_the_encoder_says(encoder: Path, file: Path) -> None:
@@ -206,6 +209,30 @@ def test_bad_files(change: str, said: str, run: Path, file: Path, tmp_path: Path
     assert said in message
     assert message.count("\n") == 1
     assert not (tmp_path / "bad-forecast.csv").exists()
+
+
+def test_a_forecast_that_cannot_be_decoded_leaves_nothing(
+    run: Path, file: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one whose table cannot be written: the same command can be given again."""
+    out = tmp_path / "new.csv"
+    command = ["forecast", str(run), str(file), "--horizon", "30", "--out", str(out)]
+    command += ["--decode", str(encoder)]
+
+    def full(*_: object) -> None:
+        raise DataError("out", "a place that can be written", "'no space'", "Free some.")
+
+    for place, name in ((decode, "write_volume"), (forecast, "write_csv")):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, name, full)
+            assert main(command) == 2
+        assert not list(tmp_path.iterdir())
+    with monkeypatch.context() as patch:
+        patch.setattr("latens.store.atomic._publish", full)  # after the table
+        assert main(command) == 2
+    assert not list(tmp_path.iterdir())
+    assert main(command) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"new.csv", "new"}
 
 
 def test_bad_commands(

@@ -6,6 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from latens.cli import main
 from latens.data import PhantomSubjects, SubjectFolder
@@ -14,8 +15,9 @@ from latens.store import read_csv
 from latens.studies.volumes.decode import file_names
 from latens.studies.volumes.encode import folder_like, trained
 from latens.studies.volumes.reconstruct import RECONSTRUCTED
+from latens.studies.volumes.study import VolumeStudy
 from stand_ins.subject_scans import subject
-from stand_ins.tiny_scans import trained_scans
+from stand_ins.tiny_scans import TINY_SCANS, trained_scans
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,42 @@ def test_a_folder_has_voxels_as_large_as_those_of_the_phantoms(run: Path) -> Non
     assert isinstance(source, SubjectFolder)
     affine = PhantomSubjects((16, 16, 16), 1).load().affines[0]
     np.testing.assert_allclose(source.preparation.spacing, np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def test_days_of_visits_are_those_of_the_same_folder(tmp_path: Path) -> None:
+    known = SubjectFolder(str(tmp_path / "a"), size=(16, 16, 16), visits="days.csv", limit=3)
+    study = VolumeStudy(known)
+    same, other = (folder_like(study, (4, 16, 16, 16), str(tmp_path / name)) for name in "ab")
+    assert isinstance(same, SubjectFolder)
+    assert isinstance(other, SubjectFolder)
+    assert (same.visits, other.visits) == ("days.csv", None)
+    assert same.limit is None  # all of the folder was asked for
+
+
+def test_scans_that_a_model_has_seen_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One subject more than it was trained on does not hide the others."""
+    data = tmp_path / "data"
+    names = [f"s{k:02d}" for k in range(26)]
+    for k, name in enumerate(names[:25]):
+        subject(data, name, seed=k)
+    source = {
+        "class_path": "latens.data.SubjectFolder",
+        "init_args": {"path": str(data), "size": [16, 16, 16], "spacing": 11.0, "limit": 24},
+    }
+    config, run = tmp_path / "tiny.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(TINY_SCANS | {"data": source, "test_scans": 8}))
+    arguments = ["--stage", "exp1", "--config", str(config), "--out", str(run)]
+    assert main(["run", "growth", *arguments]) in (0, 4)
+    subject(data, names[25], seed=25)
+    capsys.readouterr()
+    assert main(["reconstruct", str(run), str(data), "--out", str(tmp_path / "out")]) == 0
+    assert "warning: 16 of them were trained on" in capsys.readouterr().out
+    rows = read_csv(tmp_path / "out" / "scans.csv", RECONSTRUCTED)
+    roles = rows.groupby("scan")["role"].first()
+    assert roles[names[24:]].tolist() == ["", ""]
+    assert roles.value_counts().to_dict() == {"train": 8, "validation": 8, "test": 8, "": 2}
 
 
 def test_every_patient_has_files_of_its_own() -> None:

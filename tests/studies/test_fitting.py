@@ -7,7 +7,7 @@ from torch import nn
 
 from latens.errors import DataError, NumericalError, SolverError
 from latens.store import Outcome, RunFolder, Status, read_json
-from latens.studies.fitting import publish_fit
+from latens.studies.fitting import publish_fit, settled
 from latens.studies.load import WEIGHTS, load_weights
 from latens.training import FitResult
 
@@ -83,10 +83,25 @@ def test_an_error_becomes_the_outcome(run, name):
     found = publish(run, stumble(error))
     assert (found.status, found.step, found.statistics) == (status, step, statistics)
     assert words in found.message
-    assert not run.resume(HASH).exists()
+    assert run.resume(HASH).exists() == (status == Status.FAILED)  # to go on from, or not
     assert not (run.fit(HASH) / WEIGHTS).exists()
     with pytest.raises(SolverError, match="a fit that left weights"):
         load_weights(Shared(), run.fit(HASH))
+
+
+def test_what_is_settled_is_not_tried_again(run):
+    """A loss that is not finite belongs to the settings; a lack of memory does not."""
+    assert not settled(run, HASH)
+
+    def lacking(resume):
+        raise torch.OutOfMemoryError("no memory")
+
+    publish(run, lacking)
+    assert not settled(run, HASH)
+    assert not run.has_fit(HASH)
+    publish(run, stumble(ENDS["not finite"][0]))
+    assert settled(run, HASH)
+    assert Outcome.read(run.fit(HASH)).status == Status.NAN
 
 
 @pytest.mark.parametrize(

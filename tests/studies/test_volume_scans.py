@@ -1,5 +1,6 @@
 """Scans that training takes: augmented or not, in memory or read, the same numbers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,14 +9,22 @@ import torch
 import yaml
 
 from latens.cli import main
-from latens.data import Augmentation, PhantomSubjects, SubjectFolder
+from latens.data import Augmentation, PhantomSubjects, Scans, SubjectFolder
 from latens.data.lesion_shape import lesion_targets
+from latens.distributions import diagonal_normal
+from latens.errors import ConfigError, DataError, ShapeError
+from latens.evaluation.volumes import BLOCK, assess_volumes
 from latens.models.partitioned import Partition
-from latens.store import read_csv
+from latens.objectives.dependence import distance_correlation
+from latens.objectives.dip import Dip, DipPenalty
+from latens.store import read_csv, write_json
 from latens.studies.volumes import study as module
 from latens.studies.volumes.scans import certain
-from latens.studies.volumes.study import VolumeStudy
+from latens.studies.volumes.seen import trained_roles
+from latens.studies.volumes.study import Sizes, VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY
+from latens.training import Training
+from latens.training.hardware import Hardware
 from stand_ins.subject_scans import SHAPE, subject
 from stand_ins.tiny_scans import TINY_SCANS
 
@@ -70,6 +79,91 @@ def test_held_and_read_scans_are_changed_alike(monkeypatch: pytest.MonkeyPatch) 
     # Images are in memory once, and nothing but images without an augmentation.
     assert held.images("train").data_ptr() == first.scans.images.data_ptr()  # pyright: ignore
     assert made().changed(1) is None
+
+
+def test_assessment_reads_no_more_than_a_block_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = made()
+    study.model = Sizes(dim=16, width=4, coarse=4, features=8)
+    asked: list[int] = []
+
+    def counted(rows):
+        asked.append(len(rows))
+        return whole.read(rows)
+
+    whole = study.subjects
+    study.subjects = replace(whole, read=counted)
+    monkeypatch.setattr(module, "HELD_BYTES", 0)
+    assess_volumes(study.build(0), study.sample())
+    assert len(study.roles["train"]) > BLOCK
+    assert max(asked) <= BLOCK
+    assert sum(asked) >= len(study.roles["train"])
+    read = study.sample().fitting
+    study._held.clear()
+    monkeypatch.undo()
+    assert torch.equal(read[:5], study.sample().fitting[:5])
+
+
+@pytest.mark.parametrize(
+    ("stage", "batch", "hardware", "more", "least"),
+    [
+        ("exp1", 1, Hardware(), {}, 1),
+        ("exp2", 2, Hardware(), {}, 2),
+        ("exp2", 4, Hardware(), {"dip": Dip(estimator="squares")}, 4),
+        ("exp2", 12, Hardware(accumulate=3), {"dip": Dip(estimator="squares")}, 4),
+        ("exp2", 4, Hardware(accumulate=2, processes=2), {}, 2),
+        ("exp3", 4, Hardware(), {}, 4),
+        ("exp3", 8, Hardware(accumulate=2), {}, 4),
+        ("exp3", 12, Hardware(accumulate=2, processes=3), {}, 4),
+        ("exp3", 2, Hardware(accumulate=2), {"partition": Partition(independent=0.0)}, 1),
+    ],
+)
+def test_a_penalty_has_the_rows_that_it_needs(stage, batch, hardware, more, least) -> None:
+    """The least batch is taken, and advised where one has fewer rows."""
+    data = PhantomSubjects(SIZE, count=40)
+    settings = {"stage": stage, "hardware": hardware, **more}
+    VolumeStudy(data, training=Training(batch_size=batch), **settings)
+    unit = hardware.accumulate * hardware.processes
+    if least > 1 and batch > unit:
+        with pytest.raises(ConfigError, match=f"Set it to {batch} or more"):
+            VolumeStudy(data, training=Training(batch_size=batch - unit), **settings)
+    q = diagonal_normal(torch.randn(least, 3), torch.ones(least, 3), 1)
+    needed = more["dip"].rows if "dip" in more else 2
+    if stage == "exp2":  # the rule is that of the penalty itself
+        DipPenalty(3, more.get("dip", Dip()))(q)
+        assert least == needed
+        with pytest.raises(ShapeError):
+            DipPenalty(3, more.get("dip", Dip()))(diagonal_normal(q.mean[1:], q.stddev[1:], 1))
+    if stage == "exp3" and least > 1:
+        distance_correlation(q.mean, q.mean)
+        with pytest.raises(ShapeError):
+            distance_correlation(q.mean[1:], q.mean[1:])
+
+
+def test_scans_are_known_by_their_content(tmp_path: Path) -> None:
+    """Whatever the collection, the order, the names and the masks."""
+    study = made()
+    write_json(tmp_path / "fit.json", {"scans": study.fingerprints})
+    whole = PhantomSubjects(SIZE, count=43, seed=2).load()  # three more
+    roles = {name: role for role, rows in study.roles.items() for name in _names(study, rows)}
+    assert trained_roles(whole, tmp_path) == roles
+    few = whole.select([42, 7, 3, 0])
+    blind = replace(few, names=("d", "c", "b", "a"), read=lambda rows: _without(few.read(rows)))
+    known = {"c": roles[few.names[1]], "b": roles[few.names[2]], "a": roles[few.names[3]]}
+    assert trained_roles(blind, tmp_path) == known
+    shared = VolumeStudy(PhantomSubjects(SIZE, 40, 2), test_scans=8, validation_scans=0)
+    write_json(tmp_path / "fit.json", {"scans": shared.fingerprints})
+    assert sorted(set(trained_roles(whole, tmp_path).values())) == ["test", "train"]
+    write_json(tmp_path / "fit.json", {})
+    with pytest.raises(DataError, match="the scans of every role"):
+        trained_roles(whole, tmp_path)
+
+
+def _names(study: VolumeStudy, rows: np.ndarray) -> list[str]:
+    return [study.subjects.names[row] for row in rows]
+
+
+def _without(scans: Scans) -> Scans:
+    return replace(scans, lesion=torch.zeros_like(scans.lesion))
 
 
 def test_masks_come_with_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

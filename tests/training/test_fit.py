@@ -251,6 +251,22 @@ def test_nan_ends_the_fit_with_its_step_and_terms(tmp_path, step):
         assert all(torch.isfinite(value).all() for value in saved.values())
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_a_matrix_that_cannot_be_decomposed_is_an_explosion(monkeypatch, training):
+    model = make_model("cvae")
+    terms = model.terms
+
+    def failing(*arguments):
+        if torch.is_grad_enabled() == training:
+            raise torch.linalg.LinAlgError("eigh: failed to converge")
+        return terms(*arguments)
+
+    monkeypatch.setattr(model, "terms", failing)
+    with pytest.raises(NumericalError, match="decomposed") as caught:
+        fit_model(model, TRAIN, VALIDATION, SHORT, 0)
+    assert caught.value.step == (0 if training else 4)
+
+
 def test_a_rate_that_explodes():
     settings = replace(SHORT, learning_rate=1e30, warmup_steps=0)
     with pytest.raises(NumericalError, match="learning rate") as caught:

@@ -121,8 +121,10 @@ def assess_volumes(model: VolumeVAE, sample: Sample, seed: int = 0) -> VolumeAss
             values[name] = bootstrap_interval(both, groups, _ratio)
     unread = _unread(sample, use.subjects)
     read = {name: known for name, known in sample.test_targets.items() if name not in unread}
-    probed = slice(None) if read or sample.test_factors.shape[1] else slice(0, 1)
-    posteriors = Posteriors(*encoded(model, sample.fitting[probed]), use.loc, use.scale)
+    probed = sample.fitting  # which may lie on a disk: to be read block by block
+    if not read and not sample.test_factors.shape[1]:
+        probed = probed[slice(0, 1)]
+    posteriors = Posteriors(*encoded(model, probed), use.loc, use.scale)
     values |= read_parts(model, posteriors, sample.fitting_targets, read, groups, seed)
     coded = Coded(
         _array(posteriors.fitting_loc),

@@ -22,7 +22,7 @@ from latens.store import (
     write_csv,
     write_json,
 )
-from latens.store.atomic import storage_error
+from latens.store.atomic import remove_folder, storage_error
 from latens.studies.load import WEIGHTS
 from latens.studies.units import FitUnit
 from latens.training import FitResult, one_thread
@@ -51,9 +51,10 @@ def initialise(study: Builder[AnyModel_co], unit: FitUnit) -> AnyModel_co:
 def publish_fit(
     run: RunFolder, hash: str, train: Train, describe: Callable[[], dict[str, Any]]
 ) -> Outcome:
-    """Train on one thread and publish the folder of the fit; its checkpoints are removed.
+    """Train on one thread and publish the folder of the fit.
 
-    Everything that goes wrong in `train` becomes the outcome.
+    Everything that goes wrong in `train` becomes the outcome. Checkpoints are removed, but for
+    those of a fit that failed: what ended it may be gone when it is tried again.
 
     Args:
         run: The run; who calls has claimed the fit.
@@ -88,8 +89,26 @@ def publish_fit(
         write_csv(folder / "history.csv", HISTORY, from_rows(rows, HISTORY))
         if weights is not None:
             save_file(weights, folder / WEIGHTS)
-    shutil.rmtree(resume, ignore_errors=True)
+    if outcome.status is not Status.FAILED:
+        shutil.rmtree(resume, ignore_errors=True)
     return outcome
+
+
+def settled(run: RunFolder, hash: str) -> bool:
+    """Whether a fit is finished for good; who calls has claimed it.
+
+    A loss that left the finite numbers would do so again. Another error, such as a lack of
+    memory, may not: the folder of a fit that failed is removed, and it can be trained again.
+
+    Raises:
+        DataError: If the folder is damaged, or cannot be removed.
+    """
+    if not run.has_fit(hash):
+        return False
+    if Outcome.read(run.fit(hash)).status is not Status.FAILED:
+        return True
+    remove_folder(run.fit(hash))
+    return False
 
 
 def failure(error: Exception) -> Outcome:

@@ -2,6 +2,8 @@
 
 import math
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from latens.errors import ConfigError, DataError, SolverError
 from latens.evaluation.forecast_conformal import ForecastCalibration
 from latens.inference.forecasting import Forecaster
 from latens.inference.forecasting.support import Support
-from latens.store import Outcome, RunFolder, from_rows, read_json, write_csv
+from latens.store import Outcome, RunFolder, from_rows, new_folder, read_json, write_csv
 from latens.store.schemas import FORECAST
 from latens.studies.configure import construct
 from latens.studies.growth import SCANS, STORED, Growth
@@ -95,13 +97,30 @@ def forecast_command(options: Namespace) -> int:
         decoder.check_folder(out.with_suffix(""))
     calibration = stored.calibration if options.conformal else None
     rows = forecast_rows(forecaster, stored.support, series, horizons, calibration)
-    write_csv(out, FORECAST, from_rows(rows, FORECAST))
-    if options.decode is not None:
-        count = decoder.write(forecaster, series, horizons, out.with_suffix(""))
+    if options.decode is None:
+        write_csv(out, FORECAST, from_rows(rows, FORECAST))
+    else:
+        with _with_table(out, out.with_suffix("")) as place:
+            count = decoder.write(forecaster, series, horizons, place)
+            write_csv(out, FORECAST, from_rows(rows, FORECAST))
         print(f"wrote {count} NIfTI files to {out.with_suffix('')}")
     _tell(stored, series, horizons, rows)
     print(f"wrote {out}")
     return 0
+
+
+@contextmanager
+def _with_table(table: Path, folder: Path) -> Iterator[Path]:
+    """A new folder, filled by a block that writes a new table last: both appear, or none.
+
+    The table stands for a moment without the folder, and goes if the folder does not appear.
+    """
+    try:
+        with new_folder(folder) as place:
+            yield place
+    except BaseException:
+        table.unlink(missing_ok=True)
+        raise
 
 
 def _tell(

@@ -1,6 +1,8 @@
 """The one LightningModule: any model, any stage."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -9,6 +11,7 @@ from lightning.pytorch import LightningDataModule, LightningModule
 from torch import Tensor, nn
 
 from latens.distributions import NoiseStream
+from latens.errors import NumericalError
 from latens.models import Model
 from latens.objectives import reduce_terms
 from latens.objectives.distributed import gathered, world_size
@@ -16,7 +19,7 @@ from latens.objectives.terms import require_finite
 from latens.problems import InverseProblem
 from latens.training.batches import Blocks, Pair, StepBatches
 from latens.training.settings import Training
-from latens.training.sharing import SharedNoise
+from latens.training.sharing import SharedNoise, summed
 
 TRAINING_NOISE, VALIDATION_NOISE = 0, 1
 
@@ -68,7 +71,8 @@ class StageModule(LightningModule):
         noise = self._training_noise(batch_idx)
         self.model.before_step(self.global_step, *batch)
         step = self.global_step
-        terms = self.model.training_terms(self.stage, *batch, noise, self.problem, step)
+        with _exploded(step, met_by_all=world_size() == 1):
+            terms = self.model.training_terms(self.stage, *batch, noise, self.problem, step)
         if terms.kl is not None:
             beta = self.kl_warmup(step) * terms.weights.get("kl", 1.0)
             terms = replace(terms, weights={**terms.weights, "kl": beta})
@@ -88,7 +92,8 @@ class StageModule(LightningModule):
     def validation_step(self, batch: Pair, batch_idx: int) -> None:
         """Adds the terms of a block, under noise that is the same at every look."""
         noise = self._noise(VALIDATION_NOISE, batch_idx)
-        terms = self.model.terms(self.stage, *batch, noise, self.problem)
+        with _exploded(self.global_step, met_by_all=True):
+            terms = self.model.terms(self.stage, *batch, noise, self.problem)
         loss = reduce_terms(terms, self.event_size)
         require_finite(loss, terms, self.global_step)
         self._add("val", {"loss": float(loss), **terms.means()}, len(batch[0]))
@@ -101,10 +106,13 @@ class StageModule(LightningModule):
             self.sums[key] = self.sums.get(key, 0.0) + weight * value
 
     def means(self) -> dict[str, float]:
-        """Means of all quantities since they were last taken."""
+        """Means of all quantities since they were last taken, over the rows of all processes,
+        which must ask together.
+        """
+        sums = dict(zip(self.sums, summed([*self.sums.values()], self.device), strict=True))
         return {
-            key: value / self.sums[f"{key.split('/')[0]}/count"]
-            for key, value in self.sums.items()
+            key: value / sums[f"{key.split('/')[0]}/count"]
+            for key, value in sums.items()
             if not key.endswith("/count")
         }
 
@@ -157,6 +165,26 @@ class StageModule(LightningModule):
         """
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
+
+
+@contextmanager
+def _exploded(step: int, met_by_all: bool) -> Iterator[None]:
+    """Raise `NumericalError` where a matrix cannot be decomposed: its numbers are not finite.
+
+    Not where the other processes do not meet the same matrix, and would wait for this one.
+    """
+    try:
+        yield
+    except torch.linalg.LinAlgError as error:  # pyright: ignore[reportPrivateImportUsage]
+        if not met_by_all:
+            raise
+        raise NumericalError(
+            "loss",
+            "matrices that can be decomposed",
+            f"'{error}' at step {step}",
+            "Lower the learning rate or look for extreme values in the data.",
+            step=step,
+        ) from error
 
 
 class PairData(LightningDataModule):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch import distributed as dist
 
 from latens.distributions import NoiseStream
 from latens.errors import ConfigError
@@ -30,6 +31,15 @@ def own_rows(rows: Tensor) -> Tensor:
         )
     share = len(rows) // count
     return rows[rank() * share : (rank() + 1) * share]
+
+
+def summed(values: Sequence[float], device: torch.device) -> list[float]:
+    """Sums over all processes of numbers that each of them has, in the same order, in float64."""
+    if world_size() == 1:
+        return list(values)
+    total = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(total)
+    return total.tolist()
 
 
 class SharedNoise(NoiseStream):

@@ -14,7 +14,6 @@ from latens.data.volumes import Volume, write_volume
 from latens.errors import ConfigError, DataError
 from latens.inference.forecasting import Forecaster, ScanODEForecaster
 from latens.models.volume_vae import VolumeVAE
-from latens.store import new_folder
 from latens.studies.volumes.encode import trained
 from latens.types import PathLike
 
@@ -73,7 +72,7 @@ class Decoder:
 
     @torch.no_grad()
     def write(
-        self, forecaster: Forecaster, series: VolumeSeries, horizons: list[float], folder: Path
+        self, forecaster: Forecaster, series: VolumeSeries, horizons: list[float], place: Path
     ) -> int:
         """Mean and standard deviation of every modality, patient and horizon; counts the files.
 
@@ -83,18 +82,17 @@ class Decoder:
         """
         assert isinstance(forecaster, ScanODEForecaster)
         names = file_names(series.patients)
-        with new_folder(folder) as place:
-            for b, patient in enumerate(series.patients):
-                own = series.take([b])
-                times = own.last_times[:, None] + torch.tensor(horizons, dtype=torch.float64)
-                z = forecaster.scan_latents(own, times, [b], 0, DRAWS)[:, 0]  # (M, H, dim)
-                last = self.scans.rows(patient)[int(own.visits[0]) - 1]
-                for h, horizon in enumerate(horizons):
-                    mean, std = decoded_moments(self.model, z[:, h])
-                    for c, channel in enumerate(self.scans.channels):
-                        stem = f"{names[b]}_{horizon:g}_{channel}"
-                        self._write(last, mean[c], place / f"{stem}_mean.nii.gz")
-                        self._write(last, std[c], place / f"{stem}_std.nii.gz")
+        for b, patient in enumerate(series.patients):
+            own = series.take([b])
+            times = own.last_times[:, None] + torch.tensor(horizons, dtype=torch.float64)
+            z = forecaster.scan_latents(own, times, [b], 0, DRAWS)[:, 0]  # (M, H, dim)
+            last = self.scans.rows(patient)[int(own.visits[0]) - 1]
+            for h, horizon in enumerate(horizons):
+                mean, std = decoded_moments(self.model, z[:, h])
+                for c, channel in enumerate(self.scans.channels):
+                    stem = f"{names[b]}_{horizon:g}_{channel}"
+                    self._write(last, mean[c], place / f"{stem}_mean.nii.gz")
+                    self._write(last, std[c], place / f"{stem}_std.nii.gz")
         return 2 * len(series) * len(horizons) * len(self.scans.channels)
 
     def _write(self, row: int, values: Tensor, path: Path) -> None:

@@ -15,6 +15,7 @@ from latens.store import RunFolder, read_json
 from latens.studies.configure import construct
 from latens.studies.volumes.run import load_model
 from latens.studies.volumes.scans import Images
+from latens.studies.volumes.seen import LEARNED, trained_roles
 from latens.studies.volumes.study import VolumeStudy
 from latens.training import one_thread
 from latens.training.diagnostics import encoded
@@ -40,9 +41,12 @@ def encode_command(options: Namespace) -> int:
         else folder_like(study, model.signal_shape, options.subjects)
     )
     loaded = source.load()
-    if loaded.identity == RunFolder.open(options.run).description["data"]["fingerprint"]:
-        print("warning: the encoder was trained on subjects of these; what is forecast of them")
-        print("from its latents says little about new ones")
+    check_shape(model, loaded.shape)
+    roles = trained_roles(loaded, RunFolder.open(options.run).fit(fit))
+    learned = sum(role in LEARNED for role in roles.values())
+    if learned:
+        print(f"warning: the encoder was trained on {learned} of these {len(loaded)} scans, or")
+        print("chosen by them; what is forecast from their latents says little about new subjects")
     with one_thread():
         series = encode_subjects(model, loaded, fit)
     series.save(out)
@@ -94,12 +98,14 @@ def growing_phantoms(shape: Shape, count: int) -> PhantomSubjects:
 
 
 def folder_like(study: VolumeStudy, shape: Shape, path: str) -> SubjectSource:
-    """A folder of subjects, prepared as those that the model was trained on.
+    """A folder of subjects, prepared as those that the model was trained on, without its limit.
 
-    After phantoms, voxels are as large as theirs are along the longest axis.
+    The days of visits are those of the training where the folder is its folder; another has its
+    own. After phantoms, voxels are as large as theirs are along the longest axis.
     """
     if isinstance(study.data, SubjectFolder):
         known = study.data
+        same = Path(path).resolve() == Path(known.path).resolve()
         return SubjectFolder(
             path,
             known.patterns,
@@ -108,6 +114,7 @@ def folder_like(study: VolumeStudy, shape: Shape, path: str) -> SubjectSource:
             known.spacing,
             known.labels,
             "keep",
+            visits=known.visits if same else None,
             cache=known.cache,
         )
     _, depth, height, width = shape

@@ -15,7 +15,7 @@ from latens.models.volume_vae import VolumeVAE
 from latens.store import RunFolder, Schema, from_rows, new_folder, write_csv
 from latens.studies.volumes.decode import DRAWS, decoded_moments, file_names
 from latens.studies.volumes.encode import check_shape, folder_like, trained
-from latens.studies.volumes.study import VolumeStudy
+from latens.studies.volumes.seen import LEARNED, trained_roles
 from latens.training import one_thread
 
 RECONSTRUCTED = Schema(
@@ -26,7 +26,7 @@ RECONSTRUCTED = Schema(
         "value": "float64",
         "std": "float64",
         "measured": "float64",
-        "role": "str",  # in the training; empty where the folder is not the one trained on
+        "role": "str",  # in the training; empty where the model has not seen the scan
     },
     ("scan", "quantity"),
 )
@@ -47,31 +47,19 @@ def reconstruct_scans(options: Namespace) -> int:
         raise DataError(
             "out", "a folder that does not exist yet", str(out), "Choose another with --out."
         )
-    study, model, _ = trained(options.run)
+    study, model, fit = trained(options.run)
     subjects = folder_like(study, model.signal_shape, options.file).load()
     check_shape(model, subjects.shape)
-    roles = trained_roles(study, subjects, RunFolder.open(options.run))
+    roles = trained_roles(subjects, RunFolder.open(options.run).fit(fit))
     with one_thread(), new_folder(out) as place:
         rows = write_reconstructions(model, subjects, study.parts, place)
         rows = [{**row, "role": roles.get(row["scan"], "")} for row in rows]
         write_csv(place / "scans.csv", RECONSTRUCTED, from_rows(rows, RECONSTRUCTED))
     print(f"{len(subjects)} scans, {len(subjects.channels)} modalities each: {out}")
-    if roles:
-        known = sum(role != "test" for role in roles.values())
-        print(f"warning: {known} of them were trained on, or chose the weights: see `role`")
+    learned = sum(role in LEARNED for role in roles.values())
+    if learned:
+        print(f"warning: {learned} of them were trained on, or chose the weights: see `role`")
     return 0
-
-
-def trained_roles(study: VolumeStudy, subjects: Subjects, run: RunFolder) -> dict[str, str]:
-    """Role of each scan, by name, if these are the scans that the run was trained on."""
-    if subjects.identity != run.description["data"]["fingerprint"]:
-        return {}
-    study.subjects = subjects
-    return {
-        subjects.names[row]: role
-        for role in ("test", "validation", "train")  # the last of two roles counts
-        for row in study.roles[role]
-    }
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Run exp1, exp2 or exp3: a fit and an evaluation for every seed, then tables and report."""
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose
-from latens.errors import ConfigError, NumericalError, SolverError
+from latens.errors import NumericalError, SolverError
 from latens.evaluation.intervals import Interval
 from latens.evaluation.volumes import assess_volumes
 from latens.metrics import active_units
@@ -37,11 +36,12 @@ from latens.store import (
     write_json,
 )
 from latens.studies.configure import construct
-from latens.studies.fitting import publish_fit
+from latens.studies.fitting import publish_fit, settled
 from latens.studies.load import load_weights
 from latens.studies.volumes.pictures import pictures
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
+from latens.studies.volumes.together import Together, processes
 from latens.training import FitResult, fit_model, one_thread
 from latens.training.diagnostics import FEWEST, LatentDiary, LatentUse, latent_use, too_few
 from latens.training.volumes import VolumeData
@@ -63,8 +63,6 @@ STAGE_KEYS = {"exp1": (), "exp2": ("dip",), "exp3": ("partition", "parts")}
 WEAK = "weak latents"
 NOT_JUDGED = "active units not judged"
 ON_TRAINING = "weights and verdict are of training scans, for want of others"
-STARTED_WITHIN = 600
-"""Seconds that other processes wait for the first, which may prepare scans before."""
 WATCHED = 48
 """Validation scans that are diagnosed at every look."""
 
@@ -104,9 +102,22 @@ def run_volumes(
         LatensError: One line that names the setting or file at fault.
     """
     study = construct(VolumeStudy, config)
-    if not leads(study):
-        follow(study, config, out)
-        return None
+    with processes(study.hardware) as together:
+        if together.leads:
+            return _lead(study, config, out, name, say, together)
+        _follow(study, config, RunFolder(out), together)
+    return None
+
+
+def _lead(
+    study: VolumeStudy,
+    config: dict[str, Any],
+    out: PathLike,
+    name: str,
+    say: Callable[[str], None],
+    together: Together,
+) -> Finished:
+    """The work of the first process, or of the only one."""
     roles = {role: len(rows) for role, rows in study.roles.items()}
     roles["validation"] = study.chosen_on
     run = RunFolder.create(
@@ -136,7 +147,7 @@ def run_volumes(
                     raise SolverError(
                         str(run.path), "a run that nobody else works on", "another", "Wait."
                     )
-                _fit(study, run, fit_hash, fit_identity, seed, say)
+                _fit(study, run, fit_hash, fit_identity, seed, say, together)
                 outcome = Outcome.read(run.fit(fit_hash))
                 if not outcome.usable or outcome.message.startswith((WEAK, NOT_JUDGED)):
                     gates.append(f"seed {seed}: {outcome.status}: {outcome.message}")
@@ -146,6 +157,7 @@ def run_volumes(
                     _evaluate(study, run, fit_hash, evaluation_identity, seed, say)
     metrics = _gather(study, run, units)
     write_volume_report(run)
+    together.tell(None)
     return Finished(run, metrics, gates, collapsed)
 
 
@@ -174,6 +186,7 @@ def _train(
     model: VolumeVAE,
     resume: Path,
     seed: int,
+    together: Together,
     say: Callable[[str], None] | None = None,
 ) -> tuple[FitResult, LatentDiary, Tensor]:
     """Train a model: result, diary, and the validation scans it looked at."""
@@ -182,6 +195,7 @@ def _train(
     watched = validation[0][slice(0, WATCHED)]
     groups = study.groups("validation")[:WATCHED]
     diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups, tell)
+    together.meet()  # with the scans at hand: from here on processes wait for a limited time
     result = fit_model(
         model,
         train,
@@ -196,46 +210,16 @@ def _train(
     return result, diary, watched
 
 
-def leads(study: VolumeStudy) -> bool:
-    """Whether this process writes the run: the first of those that `torchrun` or SLURM started."""
-    if study.hardware.processes * study.hardware.nodes == 1:
-        return True
-    numbers = [os.environ[key] for key in ("RANK", "SLURM_PROCID") if key in os.environ]
-    if not numbers:
-        raise ConfigError(
-            "hardware.processes",
-            "processes started by `torchrun` or `srun`",
-            "one process",
-            "Start the command with `torchrun --nproc_per_node=2 -m latens.cli run growth …`.",
-        )
-    return numbers[0] == "0"
-
-
-def follow(study: VolumeStudy, config: dict[str, Any], out: PathLike) -> None:
-    """Take part in every training that is missing, and write nothing."""
-    run = RunFolder(out)
-    _wait_for(run)
+def _follow(
+    study: VolumeStudy, config: dict[str, Any], run: RunFolder, together: Together
+) -> None:
+    """Take part in every training that the first process begins, and write nothing."""
     with one_thread():
-        for seed in range(study.seeds):
+        while (seed := together.heard()) is not None:
             hash = content_hash(_identities(study, config, seed)[0])
-            if not run.has_fit(hash):
-                # The first process writes down what went wrong.
-                with contextlib.suppress(NumericalError):
-                    _train(study, study.build(seed), run.resume(hash), seed)
-
-
-def _wait_for(run: RunFolder) -> None:
-    """Wait until the first process has made the folder: it takes none that holds something."""
-    start = time.monotonic()
-    while not run.exists:
-        if time.monotonic() - start > STARTED_WITHIN:
-            raise SolverError(
-                str(run.path),
-                f"a run that the first process begins within {STARTED_WITHIN} s",
-                "none",
-                "Look at the output of that process.",
-            )
-        time.sleep(0.1)
+            # The first process writes down what went wrong.
+            with contextlib.suppress(NumericalError):
+                _train(study, study.build(seed), run.resume(hash), seed, together)
 
 
 def _fit(
@@ -245,14 +229,17 @@ def _fit(
     identity: dict[str, Any],
     seed: int,
     say: Callable[[str], None],
+    together: Together,
 ) -> None:
-    if run.has_fit(hash):
+    if settled(run, hash):
         return
     start = time.perf_counter()
     model = study.build(seed)  # a setting at fault ends the run, and is no failure of a fit
+    facts = {**identity, "scans": study.fingerprints}
+    together.tell(seed)
 
     def train(resume: Path) -> tuple[VolumeVAE, FitResult]:
-        result, diary, watched = _train(study, model, resume, seed, say)
+        result, diary, watched = _train(study, model, resume, seed, together, say)
         noise = NoiseStream(seed, Purpose.LATENT)
         groups = study.groups("validation")[:WATCHED]
         use = latent_use(model, watched, noise, study.subjects.channels, study.data_range, groups)
@@ -263,7 +250,15 @@ def _fit(
             outcome = replace(outcome, message=message)
         return model, FitResult(outcome, looks)
 
-    publish_fit(run, hash, train, lambda: identity)
+    outcome = publish_fit(run, hash, train, lambda: facts)
+    if outcome.status is Status.FAILED and study.hardware.processes * study.hardware.nodes > 1:
+        # The others are still in this training, and would take the next one for it.
+        raise SolverError(
+            f"seed {seed}",
+            "a training that all processes end",
+            outcome.message,
+            "Start the run again: it goes on from the last checkpoint.",
+        )
     seconds, count = round(time.perf_counter() - start, 3), len(study.roles["train"])
     run.record_cost("fit", hash, study.stage, count, 0, seed, seconds, float("nan"))
     say(f"seed {seed}: trained in {seconds:.0f} s")

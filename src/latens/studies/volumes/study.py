@@ -26,7 +26,9 @@ from latens.nets.scale import Scale
 from latens.nets.volumetric import DecoderKind, Upsampling
 from latens.objectives.dip import Dip
 from latens.objectives.kl_control import KLControl
+from latens.studies.volumes.rows import check_rows
 from latens.studies.volumes.scans import ChangedScans, Images, Known, certain
+from latens.studies.volumes.seen import fingerprints
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -173,6 +175,7 @@ class VolumeStudy:
                 training.batch_size,
                 "It counts all rows of an optimiser step.",
             )
+        check_rows(stage, training.batch_size, hardware, dip, partition)
         self.stage: Stage = stage
         self.data, self.model, self.control = data, model, control
         self.dip, self.partition, self.parts = dip, partition, parts
@@ -269,6 +272,14 @@ class VolumeStudy:
             self._held[role] = own[:] if few else own
         return self._held[role]
 
+    @cached_property
+    def fingerprints(self) -> dict[str, list[str]]:
+        """Hash of every scan, by role; training scans that choose the weights have one role."""
+        roles = [role for role in self.roles if role != "validation" or self.chosen_on]
+        return {
+            role: fingerprints(self._scans(role)) if role in roles else [] for role in self.roles
+        }
+
     @property
     def aligned(self) -> list[str]:
         """What the first latents mean, one name each."""
@@ -320,9 +331,13 @@ class VolumeStudy:
     def sample(self) -> Sample:
         """What every model is assessed on: probes are fitted on training subjects."""
         names = [name for name in PARTS if bool(torch.isfinite(self._all(name)).any())]
-        fitting = slice(0, min(PROBED, len(self.roles["train"])))
+        fitting, train = slice(0, PROBED), self.images("train")
+        if isinstance(train, Images):  # too many to be held: read when asked for, as the others
+            train = Images(self.subjects.select(self.roles["train"][fitting]))
+        else:
+            train = train[fitting]
         return Sample(
-            self.images("train")[fitting],
+            train,  # pyright: ignore[reportArgumentType]
             {name: self.targets("train", name)[fitting] for name in names},
             self.images("test"),  # pyright: ignore[reportArgumentType]
             {name: self.targets("test", name) for name in names},
