@@ -304,7 +304,7 @@ def test_the_report_says_whether_lipschitz_searches_arrived(run):
     found = {(e["solver"], e["n"]): e["facts"] for e in entries(run) if e["check"] == "stability"}
     rows = slope_rows(read_results(run))
     assert {(row.solver, row.n) for row in rows} == {
-        (s, n) for s in ("latent", "tikhonov") for n in SIZES
+        (s, n) for s in ("latent", "latent_ensemble", "tikhonov") for n in SIZES
     }
     for row in rows:
         facts = found[row.solver, row.n]

@@ -49,7 +49,7 @@ class PlanBar:
         bar: As it was given, for example `nmse<=1.1*best`.
         metric: Definition of its metric.
         lower, upper: Range in units of the metric; infinite where it has no end.
-        purpose: `calibration`, `accuracy` or `given`.
+        purpose: `calibration`, `stability`, `accuracy` or `given`.
         rows: By solver, in the order of every table.
     """
 

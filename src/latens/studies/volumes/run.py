@@ -47,7 +47,7 @@ from latens.training.diagnostics import FEWEST, LatentDiary, LatentUse, latent_u
 from latens.training.volumes import VolumeData
 from latens.types import PathLike, Shape
 
-RESULT_VERSION = 6
+RESULT_VERSION = 7
 FIT_KEYS = (
     "stage",
     "data",
