@@ -78,7 +78,8 @@ def _parser() -> argparse.ArgumentParser:
         "mnist, breastmnist, fashion, ablation, terms, objectives, collapse, quick; default: the "
         "digits of scikit-learn. pde: problem (smooth, piecewise, eit, burgers), "
         "conditions and budget (quick); default: smooth. growth: quick, and with --stage exp1, "
-        "exp2 or exp3 also long and data (adrenal, folder)",
+        "exp2 or exp3 also long, wide, data (adrenal, folder) and what keeps latents in use "
+        "(free_bits, cycles, capacity, learned_scale)",
     )
     run.add_argument(
         "--study",
