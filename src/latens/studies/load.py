@@ -193,6 +193,13 @@ def _nmse(run: RunFolder, entry: dict[str, Any]) -> float:
 
 
 def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loaded:
+    if run.description["study"] == STUDY:
+        raise UnsupportedError(
+            str(run.path),
+            "a run of `latens run`, which keeps its solvers",
+            "reconstructions that `latens evaluate` recorded",
+            "Apply the solver that made them.",
+        )
     version = run.description["result_version"]
     if version != RESULT_VERSION:
         raise DataError(
@@ -200,13 +207,6 @@ def _build(run: RunFolder, entry: dict[str, Any], trust: Collection[str]) -> Loa
             f"results of version {RESULT_VERSION}, whose weights this latens reads",
             version,
             "Run the study again, or load it with the latens that made it.",
-        )
-    if run.description["study"] == STUDY:
-        raise UnsupportedError(
-            str(run.path),
-            "a run of `latens run`, which keeps its solvers",
-            "reconstructions that `latens evaluate` recorded",
-            "Apply the solver that made them.",
         )
     folder = run.evaluation(entry["hash"])
     description = run.description["data"]

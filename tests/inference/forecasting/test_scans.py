@@ -228,6 +228,7 @@ def test_the_spread_of_a_decoded_scan_is_that_of_a_scan_and_not_of_its_path(
     for model in forecaster.models:
         model.log_spread.data.fill_(math.log(0.7))
     some = series.take(range(12))
+    (tmp_path / "maps").mkdir()
     Decoder(Linear(), latents).write(forecaster, some, [30.0], tmp_path / "maps")  # pyright: ignore
     written = sorted((tmp_path / "maps").glob("*_std.nii.gz"))
     found = np.mean([nibabel.load(file).get_fdata().mean() ** 2 for file in written])  # pyright: ignore

@@ -1,6 +1,7 @@
 """Arrays that describe a posterior, and ranks, on posteriors that are known."""
 
 import numpy as np
+import pytest
 import torch
 
 from inference.fields.field_cases import SENSORS, operator_model, simulated, target_of
@@ -66,7 +67,8 @@ def test_ranks_find_a_posterior_that_is_too_narrow():
     ranks.add("narrow", of_latents(posterior, z), posterior)
     found = dict(ranks.tests("model", 0))
     assert found["right"].p_adjusted.min() > 0.01
-    assert found["narrow"].p_adjusted.min() < 1e-4
+    # 999 relabellings: none is as extreme.
+    assert found["narrow"].p_adjusted.min() == pytest.approx(1e-3)
     counted = 150 - found["right"].untrusted
     assert counted > 140
     assert found["right"].ranks["values at nodes"].shape == (counted, 9)

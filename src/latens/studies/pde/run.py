@@ -39,7 +39,7 @@ from latens.studies.pde.tables import FIELDS, SECONDS, SUMMARY, summary
 from latens.training import one_thread
 from latens.types import PathLike
 
-RESULT_VERSION, EVALUATION_VERSION = 5, 5
+RESULT_VERSION, EVALUATION_VERSION = 5, 6
 """Raised where fits, or inversions of the same fit, would be others."""
 ARRAYS_FILE = "fields.h5"
 """Mean, standard deviation and interval of every test field and way, `WAY/NAME`."""
