@@ -97,8 +97,11 @@ def slices(arrays: dict[str, np.ndarray], channels: list[str], scan: int) -> "Fi
             for c, channel in enumerate(channels):
                 picture = arrays[kind][scan, c, place]
                 truth = arrays["truth"][scan, c, place]
-                low, high = (0.0, None) if kind == "std" else (truth.min(), truth.max())
-                _show(axes[row][c], picture, low, high)
+                shown = picture if kind == "std" else truth
+                _show(axes[row][c], picture, shown.min(), shown.max())
+                if kind == "std":  # black to white: a grey value alone would tell nothing
+                    ends = f"{picture.min():.3g} to {picture.max():.3g}"
+                    axes[row][c].set_xlabel(ends, color=MUTED, fontsize=6)
                 if row == 0:
                     axes[row][c].set_title(channel, color=INK)
             axes[row][0].set_ylabel(kind, color=INK)
@@ -164,7 +167,7 @@ def _swing(strips: np.ndarray) -> list[int]:
     return [*range(last), *range(last, 0, -1)]
 
 
-def _show(ax: Any, picture: np.ndarray, low: float | None, high: float | None) -> None:
+def _show(ax: Any, picture: np.ndarray, low: float, high: float) -> None:
     ax.imshow(picture, cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
