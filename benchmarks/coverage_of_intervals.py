@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.ndimage import gaussian_filter
 
-from latens.evaluation.intervals import metric_interval, seed_interval
+from latens.evaluation.intervals import metric_interval
+from latens.evaluation.seed_intervals import seed_interval
 from latens.metrics import CALIBRATION_LEVELS, metric
 from latens.metrics.catalogue.uncertainty import SPREAD_EDGES
 from latens.scaling.curve_tests import EXPONENTS, SeedCurves

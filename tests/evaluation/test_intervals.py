@@ -12,8 +12,8 @@ from latens.evaluation.intervals import (
     bootstrap_interval,
     metric_interval,
     norm_interval,
-    seed_interval,
 )
+from latens.evaluation.seed_intervals import seed_interval
 from latens.metrics import CATALOGUE, metric
 from latens.metrics.metric import LARGEST, MEAN_MAGNITUDE, Kinked, first
 

@@ -24,13 +24,12 @@ from latens.evaluation import (
     strangeness,
 )
 from latens.evaluation import measure as measure_module
-from latens.evaluation.reliability import (
-    DETECTION,
-    SELECTION,
+from latens.evaluation.detection_intervals import (
     auroc_interval,
     detection_interval,
     selection_interval,
 )
+from latens.evaluation.reliability import DETECTION, SELECTION
 from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
 from latens.metrics import augrc, auroc
@@ -293,7 +292,7 @@ def test_intervals_of_two_sided_detection_cover(mean, scale):
     for run in range(150):
         rng = np.random.default_rng([run, 3])
         usual, strange = rng.standard_normal(24), rng.normal(mean, scale, 24)
-        found = auroc_interval((usual, labels), (strange, labels), False, run, two_sided(auroc))
+        found = auroc_interval(two_sided(auroc), (usual, labels), (strange, labels), False, run)
         hits += found.lower <= truth <= found.upper
     assert hits / 150 > 0.95 - 3 * sqrt(0.95 * 0.05 / 150)
 
@@ -307,10 +306,10 @@ def test_the_bound_of_perfect_separation_is_exact():
     k, runs = 12, 4000
     truth = 0.05 ** (1 / k)
     labels = [str(i) for i in range(k)]
-    perfect = auroc_interval((np.zeros(k), labels), (np.ones(k), labels), True)
+    perfect = auroc_interval(auroc, (np.zeros(k), labels), (np.ones(k), labels), True)
     assert perfect.lower == pytest.approx(truth)
     assert (perfect.value, perfect.upper) == (1, 1)
-    turned = auroc_interval((np.ones(k), labels), (np.zeros(k), labels), False)
+    turned = auroc_interval(auroc, (np.ones(k), labels), (np.zeros(k), labels), False)
     assert (turned.value, turned.lower) == (0, 0)
     assert turned.upper == pytest.approx(1 - truth)
     rng = np.random.default_rng(8)
@@ -325,10 +324,10 @@ def test_no_end_lies_beyond_that_of_perfect_separation(groups):
     usual = np.arange(groups) / 7
     shifted = usual + groups
     nearest = 0.05 ** (1 / groups)
-    clean = auroc_interval((usual, labels), (shifted, labels), True)
+    clean = auroc_interval(auroc, (usual, labels), (shifted, labels), True)
     assert clean.lower == pytest.approx(nearest)
     shifted[0] = usual[-1] - 0.01
-    close = auroc_interval((usual, labels), (shifted, labels), True)
+    close = auroc_interval(auroc, (usual, labels), (shifted, labels), True)
     assert close.value > 0.99 or groups < 30
     assert close.lower <= clean.lower
 
@@ -340,7 +339,7 @@ def test_intervals_where_nothing_varies():
     assert math.isnan(interval.lower)
     one = detection_interval(auroc, ([0.0, 1], ["a", "a"]), ([1.0, 0], ["a", "a"]), True)
     assert math.isnan(one.upper)
-    alone = auroc_interval(([0.0, 1], ["a", "a"]), ([2.0, 3], ["a", "a"]), True)
+    alone = auroc_interval(auroc, ([0.0, 1], ["a", "a"]), ([2.0, 3], ["a", "a"]), True)
     assert (alone.value, math.isnan(alone.lower)) == (1, True)
     flat = selection_interval(augrc, [1, 2, 3], [1.0, 1, 1], ["a", "b", "c"])
     assert flat.value == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from latens.objectives.dependence import (
     distance_correlation,
     distances,
     inner_product,
+    pairwise_distance_correlations,
     u_centred,
 )
 
@@ -74,3 +75,15 @@ def test_rows_that_do_not_pair():
         distance_correlation(normal(3, 1), normal(3, 1))
     with pytest.raises(ShapeError, match="rows of x"):
         distance_correlation(normal(5, 1), normal(4, 1))
+
+
+def test_every_pair_of_columns_at_once():
+    columns = normal(200, 3)
+    columns = torch.cat([columns, columns[:, :1] + columns[:, 1:2], columns[:, 2:] ** 2], 1)
+    found = pairwise_distance_correlations(columns)
+    pairs = torch.triu_indices(5, 5, 1).T.tolist()
+    for value, (i, j) in zip(found, pairs, strict=True):
+        torch.testing.assert_close(value, distance_correlation(columns[:, [i]], columns[:, [j]]))
+    shaped = found[pairs.index([2, 4])]
+    linear = torch.corrcoef(columns.T)[2, 4].abs()
+    assert shaped > 0.15 > linear

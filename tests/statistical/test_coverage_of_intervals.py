@@ -9,7 +9,8 @@ from math import sqrt
 import numpy as np
 import pytest
 
-from latens.evaluation.intervals import bootstrap_interval, metric_interval, seed_interval
+from latens.evaluation.intervals import bootstrap_interval, metric_interval
+from latens.evaluation.seed_intervals import seed_interval
 from latens.metrics import metric
 from latens.metrics.catalogue.uncertainty import SPREAD_EDGES
 from latens.metrics.metric import first

@@ -40,13 +40,15 @@ from latens.evaluation.evaluate import (
 )
 from latens.evaluation.intervals import (
     Interval,
-    SeedInterval,
     bootstrap_interval,
     metric_interval,
-    seed_interval,
 )
 from latens.evaluation.local_calibration import (
     local_calibration,
+)
+from latens.evaluation.lost_samples import (
+    LostSamples,
+    LostShare,
 )
 from latens.evaluation.measure import (
     Context,
@@ -64,10 +66,12 @@ from latens.evaluation.reliability import (
 from latens.evaluation.save import (
     save_evaluation,
 )
+from latens.evaluation.seed_intervals import (
+    SeedInterval,
+    seed_interval,
+)
 from latens.evaluation.shifts import (
     KernelWidth,
-    LostSamples,
-    LostShare,
     MagnitudeNoise,
     NoiseLevel,
     OtherImages,

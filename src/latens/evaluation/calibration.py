@@ -62,8 +62,6 @@ SIMULATED = 500
 LATENTS = 8
 """Latents whose ranks are tested."""
 
-_THETA, _GIVEN = "θ of the local test", "y of the local test"
-
 
 def calibration_tests(
     solver: Solver,
@@ -138,7 +136,7 @@ def data_calibration(
     pairs = Pairs(None, x[kept], y[kept], y[kept], problem)
     found = _numbers(solver, pairs, directions, kept, draws, seed, alterations())
     rng = np.random.default_rng([seed, 0])
-    tests, ranks = uniformity_tests(found.values, rng, local=found.local)
+    tests, ranks = uniformity_tests(found.values, rng, local=found.told)
     power = power_of_ranks(found.values, found.altered, rng)
     images = tuple(kept[i] for i in found.images)
     return CalibrationTests("data", tests, ranks, images, draws, found.untrusted, note, power)
@@ -170,7 +168,7 @@ def model_calibration(
     keys = list(range(images))
     found = _numbers(solver, pairs, directions, keys, draws, seed)
     rng = np.random.default_rng([seed, 1])
-    tests, ranks = uniformity_tests(found.values, rng, local=found.local)
+    tests, ranks = uniformity_tests(found.values, rng, local=found.told)
     return CalibrationTests("model", tests, ranks, found.images, draws, found.untrusted)
 
 
@@ -281,7 +279,8 @@ def _numbers(
     altered: Mapping[str, Alteration] | None = None,
 ) -> Numbers:
     """Numbers of all families, of the right posterior and of altered ones."""
-    gathered, wrong = Gathered(), {name: Gathered() for name in altered or {}}
+    gathered, summaries = Gathered(), Gathered()
+    wrong = {name: Gathered() for name in altered or {}}
     trusted: list[NDArray[np.bool_]] = []
     quantities: Quantities | None = None
     solved = posterior_blocks(solver, pairs.x, pairs.y, keys, draws, seed)
@@ -293,8 +292,10 @@ def _numbers(
         if pairs.z is not None:
             found |= _latents(posterior, pairs.z[block], draws)
         if quantities.weight is not None:
-            found[_THETA] = quantities.summaries(members, SUMMARIES)
-            found[_GIVEN] = quantities.summaries(quantities.regularised(y), SUMMARIES)[None]
+            told = quantities.summaries(quantities.regularised(y), SUMMARIES)
+            summaries.add(
+                {"theta": quantities.summaries(members, SUMMARIES), "condition": told[None]}
+            )
         gathered.add(found)
         for name, alter in (altered or {}).items():
             changed = alter(members, keys[block], seed)
@@ -303,11 +304,10 @@ def _numbers(
         size = block.stop - block.start
         trusted.append(np.ones(size, bool) if rows is None else rows.numpy(force=True))
     kept, untrusted = usable_rows(np.concatenate(trusted))
-    values = gathered.joined(kept)
-    theta, given = values.pop(_THETA, None), values.pop(_GIVEN, None)
-    condition = None if given is None else given[0]
     others = {name: parts.joined(kept) for name, parts in wrong.items()}
-    return Numbers(values, theta, condition, others, tuple(kept.tolist()), untrusted)
+    own = summaries.joined(kept)
+    local = (own["theta"], own["condition"][0]) if own else None
+    return Numbers(gathered.joined(kept), local, others, tuple(kept.tolist()), untrusted)
 
 
 def usable_rows(trusted: NDArray[np.bool_]) -> tuple[NDArray[np.intp], int]:

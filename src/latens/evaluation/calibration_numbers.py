@@ -20,29 +20,28 @@ class Numbers:
 
     Attributes:
         values: Family → numbers of truth and draws, `(M + 1, n, k)`, the truth first.
-        summaries: θ of the local test, `(M + 1, n, k)`; None where there is no linear operator.
-        condition: Summaries of A⁺y, `(n, k)`.
+        local: Summaries of truth and draws, `(M + 1, n, k)`, and of A⁺y, `(n, k)`, for the local
+            test; None where there is no linear operator.
         altered: Kind of wrong posterior → the same as `values`, made of draws that are altered.
         images: Positions of the images used.
         untrusted: Images whose estimate is not to be trusted.
     """
 
     values: Values
-    summaries: NDArray[np.float64] | None
-    condition: NDArray[np.float64] | None
+    local: tuple[NDArray[np.float64], NDArray[np.float64]] | None
     altered: dict[str, Values]
     images: tuple[int, ...]
     untrusted: int
 
     @property
-    def local(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-        """Summaries for the local test, so few that its coefficients are no more than images."""
-        if self.summaries is None or self.condition is None:
+    def told(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """The first summaries, so few that the local test has no more coefficients than images."""
+        if self.local is None:
             return None
-        most = min(self.summaries.shape[2], self.condition.shape[1])
-        for k in range(most, 0, -1):
-            if k + k * (k + 1) // 2 + k * k <= len(self.condition):
-                return self.summaries[..., :k], self.condition[:, :k]
+        theta, condition = self.local
+        for k in range(theta.shape[2], 0, -1):
+            if k + k * (k + 1) // 2 + k * k <= len(condition):
+                return theta[..., :k], condition[:, :k]
         return None
 
 

@@ -15,7 +15,7 @@ from latens.errors import ConfigError
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
-from latens.evaluation.strangeness import Columns, Listening, image_scores
+from latens.evaluation.strangeness import Columns, Listening, Scoring, image_scores
 from latens.inference import Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
@@ -103,7 +103,9 @@ class Evaluation:
         groups: Group of each image, the unit of the bootstrap.
         examples: A few images in full.
         data_range: Range (lower, upper) of the data set, signal units.
-        scores: How strange each image looks, `(n,)` each; see `strangeness.image_scores`.
+        used: Positions of these among the images that were shown; others are not to be trusted.
+        scores: How strange each image that was shown looks, `(total,)` each; see
+            `latens.evaluation.strangeness`.
         checks: What deep checks found, by name, where any were asked for.
     """
 
@@ -115,6 +117,7 @@ class Evaluation:
     groups: tuple[str, ...]
     examples: Examples
     data_range: tuple[float, float]
+    used: tuple[int, ...] = ()
     scores: Columns = field(default_factory=dict)
     checks: "Mapping[str, Checked]" = field(default_factory=dict)
 
@@ -203,6 +206,7 @@ def evaluate_cell(
     outcome: Outcome | None = None,
     seed: int = 0,
     keys: Sequence[int] | None = None,
+    score: Scoring = image_scores,
 ) -> Evaluation:
     """Evaluate a solver at its place in a sweep.
 
@@ -214,21 +218,30 @@ def evaluate_cell(
         outcome: Status of the fits behind the solver; default: that of the estimate.
         seed: Key of posterior draws.
         keys: Place of each image in the test set, if these are not all of it.
+        score: What is said of the strangeness of each image.
     """
     assert images.y is not None
     keys = range(len(images.x)) if keys is None else keys
-    listening = Listening(solver, context.problem, image_scores)
+    listening = Listening(solver, context.problem, score)
     rows, examples, solved = measure(listening, images.x, images.y, context, seed, keys=keys)
-    scores = {name: values[list(solved.used)] for name, values in listening.columns.items()}
     kind = "posterior" if solved.is_posterior else "point"
     outcome = Outcome(solved.status) if outcome is None else outcome
     outcome = _with_mixing(outcome, solved, len(images.x))
     broken = [name for name in JUDGED if not np.isfinite(rows.get(name, 0.0)).all()]
     if broken and outcome.usable:
         outcome = Outcome(Status.NAN, f"values that are not finite in {', '.join(broken)}")
-    used = tuple(keys[i] for i in solved.used)
-    groups = tuple(images.groups[i] for i in solved.used)
-    return Evaluation(cell, outcome, kind, rows, used, groups, examples, images.data_range, scores)
+    return Evaluation(
+        cell,
+        outcome,
+        kind,
+        rows,
+        tuple(keys[i] for i in solved.used),
+        tuple(images.groups[i] for i in solved.used),
+        examples,
+        images.data_range,
+        solved.used,
+        listening.columns,
+    )
 
 
 def _with_mixing(outcome: Outcome, solved: Solved, total: int) -> Outcome:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from latens.evaluation.intervals import Interval, bootstrap_interval, seed_interval
+from latens.evaluation.intervals import Interval, bootstrap_interval
+from latens.evaluation.seed_intervals import seed_interval
 from latens.metrics import LEVEL
 from latens.metrics.metric import ratio
 

@@ -10,9 +10,8 @@ usual images alone, and of each resample of them; see `metrics.detection.two_sid
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite, nan
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from latens.data import ImageSet
 from latens.errors import ConfigError
+from latens.evaluation.detection_intervals import (
+    Number,
+    auroc_interval,
+    detection_interval,
+    selection_interval,
+)
 from latens.evaluation.evaluate import Cell, Evaluation, evaluate_cell
 from latens.evaluation.intervals import Interval, bootstrap_interval
 from latens.evaluation.measure import Context
@@ -29,7 +34,6 @@ from latens.evaluation.strangeness import (
     SCORES,
     TWO_SIDED,
     Columns,
-    Listening,
     strangeness,
 )
 from latens.inference import Solver
@@ -43,7 +47,6 @@ from latens.metrics import (
     random_augrc,
     risk_coverage,
 )
-from latens.metrics.detection import Detection as Number
 from latens.metrics.detection import two_sided
 from latens.metrics.metric import first
 from latens.store.schemas import RISK_COVERAGE, SHIFTS
@@ -63,11 +66,6 @@ ORACLE = "oracle"
 
 SIZE = 0.05
 """p-values of at most this reject."""
-
-REPLICATES = 1000
-
-ROUNDING = 1e-12
-"""Resamples that differ by less do not differ."""
 
 
 def _relative_augrc(
@@ -96,7 +94,6 @@ class Condition:
         shift: Name of the shift, `UNSHIFTED` for none.
         strength: How strong it is; 0 for none.
         evaluation: Core metrics inside it.
-        columns: Scores and p-values of every image, `(n,)` each.
         groups: Group of every image.
         same_images: True if its signals are those of the unshifted set.
     """
@@ -104,14 +101,18 @@ class Condition:
     shift: str
     strength: float
     evaluation: Evaluation
-    columns: Columns
     groups: tuple[str, ...]
     same_images: bool
 
     @property
+    def columns(self) -> Columns:
+        """Scores and p-values of every image, `(n,)` each."""
+        return self.evaluation.scores
+
+    @property
     def judged(self) -> tuple[Columns, NDArray[np.float64], tuple[str, ...]]:
         """Scores, error and group of the images that the core metrics are of."""
-        images = list(self.evaluation.images)
+        images = list(self.evaluation.used)
         kept = {name: self.columns[name][images] for name in SCORES if name in self.columns}
         return kept, self.evaluation.rows[RISK][:, 0], self.evaluation.groups
 
@@ -239,123 +240,6 @@ def reliability(
     return Reliability(usual, tuple(shifted), seed)
 
 
-def detection_interval(
-    number: Number,
-    usual: tuple[ArrayLike, Sequence[str]],
-    shifted: tuple[ArrayLike, Sequence[str]],
-    same_images: bool,
-    seed: int = 0,
-) -> Interval:
-    """A detection number with its percentile bootstrap over groups.
-
-    Args:
-        number: `auroc`, `average_precision` or `false_positive_rate`.
-        usual: Scores and groups of the usual images.
-        shifted: Scores and groups of the shifted ones.
-        same_images: True if both are of the same images: their groups are resampled together.
-        seed: Seed of the resampling.
-
-    Returns:
-        Estimate and interval at `LEVEL`; NaN bounds where resamples do not vary beyond rounding,
-        as when the scores do not overlap, or for fewer than two groups. See `auroc_interval`.
-    """
-    scores = np.concatenate([np.asarray(usual[0]), np.asarray(shifted[0])])
-    strange = np.repeat([False, True], [len(usual[1]), len(shifted[1])])
-    generator = np.random.default_rng(seed)
-    if same_images:
-        weights = _resamples(generator, [*usual[1], *shifted[1]])
-    else:
-        weights = np.hstack([_resamples(generator, labels) for _, labels in (usual, shifted)])
-    groups = len(set(usual[1])) + (0 if same_images else len(set(shifted[1])))
-    return _percentile(number, scores, strange, weights, groups)
-
-
-def auroc_interval(
-    usual: tuple[ArrayLike, Sequence[str]],
-    shifted: tuple[ArrayLike, Sequence[str]],
-    same_images: bool,
-    seed: int = 0,
-    number: Number = auroc,
-) -> Interval:
-    """AUROC with an interval that perfect separation does not shrink to a point.
-
-    Resamples of scores that do not overlap never overlap, so that the bootstrap knows nothing
-    there, and next to nothing close by. The exact binomial bound does: k disjoint pairs of a usual
-    and a shifted group are all in order with probability AUROC^k, so after perfect separation
-
-        AUROC ≥ (1 − level)^(1/k),   about 1 − 3/k at 95 %
-
-    and no end of an interval lies nearer to 1 (or to 0, with `1 −` it) than that.
-
-    With the same images on both sides the k pairs are of different images, each of which is in
-    two of them. The bound holds there too where a larger usual score does not make a smaller
-    shifted score of the same image more likely. The scores of `two_sided` are taken as distances
-    from a median that is known.
-
-    Args:
-        usual, shifted, same_images, seed: As `detection_interval`.
-        number: `auroc`, or `two_sided(auroc)`.
-
-    Returns:
-        Estimate and interval at `LEVEL`; NaN bounds for fewer than two groups.
-
-    References:
-        Clopper, Pearson (1934), The use of confidence or fiducial limits illustrated in the case
-        of the binomial, Biometrika 26, https://doi.org/10.1093/biomet/26.4.404
-        Hanley, Lippman-Hand (1983), If nothing goes wrong, is everything all right?, JAMA 249,
-        https://doi.org/10.1001/jama.1983.03330370053031
-    """
-    found = detection_interval(number, usual, shifted, same_images, seed)
-    pairs = min(len(set(usual[1])), len(set(shifted[1])))
-    if pairs < 2 or not isfinite(found.value):
-        return found
-    lower, upper = found.lower, found.upper
-    if not isfinite(upper - lower):  # the resamples do not vary
-        lower = upper = found.value
-    nearest = (1 - LEVEL) ** (1 / pairs)
-    return replace(found, lower=min(lower, nearest), upper=max(upper, 1 - nearest))
-
-
-def selection_interval(
-    number: Number, scores: ArrayLike, risk: ArrayLike, groups: Sequence[str], seed: int = 0
-) -> Interval:
-    """A number of a risk-coverage curve with its percentile bootstrap over groups.
-
-    Args:
-        number: `aurc` or `augrc`.
-        scores: Uncertainty of each image.
-        risk: Error of each image.
-        groups: Group of each image.
-        seed: Seed of the resampling.
-
-    Returns:
-        As `detection_interval`.
-    """
-    weights = _resamples(np.random.default_rng(seed), groups)
-    return _percentile(number, scores, risk, weights, len(set(groups)))
-
-
-def _percentile(
-    number: Number, scores: ArrayLike, other: ArrayLike, weights: NDArray[np.float64], groups: int
-) -> Interval:
-    value = float(number(scores, other, None)[0])
-    images = weights.shape[1]
-    found = number(scores, other, weights)
-    found = found[np.isfinite(found)]
-    if groups < 2 or len(found) < 0.9 * len(weights) or np.ptp(found) < ROUNDING:
-        return Interval(value, nan, nan, LEVEL, images, groups)
-    lower, upper = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(value, float(lower), float(upper), LEVEL, images, groups)
-
-
-def _resamples(generator: np.random.Generator, labels: Sequence[str]) -> NDArray[np.float64]:
-    """How often each image occurs in each resample of groups, `(R, n)`."""
-    _, index = np.unique([str(label) for label in labels], return_inverse=True)
-    count = int(index.max()) + 1
-    counts = generator.multinomial(count, np.full(count, 1 / count), size=REPLICATES)
-    return counts.astype(np.float64)[:, index]
-
-
 def _condition(
     cell: Cell,
     solver: Solver,
@@ -366,9 +250,8 @@ def _condition(
     strength: float,
     same_images: bool,
 ) -> Condition:
-    listening = Listening(solver, context.problem, strangeness)
-    evaluation = evaluate_cell(cell, listening, images, context, seed=seed)
-    return Condition(name, strength, evaluation, listening.columns, images.groups, same_images)
+    evaluation = evaluate_cell(cell, solver, images, context, seed=seed, score=strangeness)
+    return Condition(name, strength, evaluation, images.groups, same_images)
 
 
 def _row(condition: Condition, score: str, number: str, found: Interval) -> dict[str, object]:
@@ -432,9 +315,7 @@ def _detection(usual: Condition, shifted: Condition, seed: int) -> list[dict[str
         )
         for name, one_sided in DETECTION.items():
             number = one_sided if scale is None else two_sided(one_sided)
-            if one_sided is auroc:
-                found = auroc_interval(a, b, shifted.same_images, seed, number)
-            else:
-                found = detection_interval(number, a, b, shifted.same_images, seed)
+            interval = auroc_interval if one_sided is auroc else detection_interval
+            found = interval(number, a, b, shifted.same_images, seed)
             rows.append(_row(shifted, score, name, found))
     return rows

@@ -72,6 +72,8 @@ def _score_table(evaluation: Evaluation) -> "pd.DataFrame":
             "value": float(value),
         }
         for score, values in evaluation.scores.items()
-        for image, group, value in zip(evaluation.images, evaluation.groups, values, strict=True)
+        for image, group, value in zip(
+            evaluation.images, evaluation.groups, values[list(evaluation.used)], strict=True
+        )
     ]
     return from_rows(rows, IMAGE_SCORES)

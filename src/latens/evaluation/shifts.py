@@ -10,16 +10,12 @@ from scipy.optimize import brentq
 from torch import Tensor
 
 from latens.data import ImageSet
-from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError, ShapeError, UnsupportedError
 from latens.evaluation.evaluate import simulate
 from latens.problems import (
-    Chain,
     Composition,
-    FourierSampling,
     GaussianBlur,
     GaussianNoise,
-    Inpainting,
     InverseProblem,
     MotionBlur,
     NoiseModel,
@@ -63,13 +59,20 @@ class Shift(ABC):
         """
 
 
-def _measured(images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
+def measured(images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
+    """The images with measurements that a problem simulates."""
     return replace(images, y=simulate(problem, images.x, seed))
 
 
 def _check_factor(argument: str, factor: float) -> None:
     if not 0 < factor < float("inf"):
         raise ConfigError(argument, "a positive factor", factor, "Use 1.5 for half as much more.")
+
+
+def check_share(argument: str, share: float) -> None:
+    """Raise `ConfigError` where a share is not in (0, 1)."""
+    if not 0 < share < 1:
+        raise ConfigError(argument, "a share in (0, 1)", share, "Leave it out for the usual one.")
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class KernelWidth(Shift):
     def apply(self, images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
         """Measurements through the other kernel, with the noise of the problem."""
         operator = _widened(problem.operator, self.factor)
-        return _measured(images, InverseProblem(operator, problem.noise), seed)
+        return measured(images, InverseProblem(operator, problem.noise), seed)
 
 
 def _widened(operator: Operator, factor: float) -> Operator:
@@ -164,7 +167,7 @@ class NoiseLevel(Shift):
                 type(noise).__name__,
                 "Use another shift.",
             )
-        return _measured(images, InverseProblem(problem.operator, other), seed)
+        return measured(images, InverseProblem(problem.operator, other), seed)
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,7 @@ class PhotonNoise(Shift):
     photons: float = 0.9
 
     def __post_init__(self) -> None:
-        if not 0 < self.photons < 1:
-            raise ConfigError("photons", "a share in (0, 1)", self.photons, "Use 0.9.")
+        check_share("photons", self.photons)
 
     @property
     def name(self) -> str:
@@ -200,7 +202,7 @@ class PhotonNoise(Shift):
         clean, scale = _brightness(images, problem)
         gain = self.photons * scale**2 / float(clean.clamp_min(0).mean())
         noise = PoissonGaussianNoise(gain, sqrt(1 - self.photons) * scale)
-        return _measured(images, InverseProblem(problem.operator, noise), seed)
+        return measured(images, InverseProblem(problem.operator, noise), seed)
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ class MagnitudeNoise(Shift):
         # The variance lies between (2 − π/2)s² at 0 and s² far from it.
         level = brentq(excess, 0.99 * scale, 1.6 * scale)
         noise = RicianNoise(float(level))  # pyright: ignore[reportArgumentType]
-        return _measured(images, InverseProblem(problem.operator, noise), seed)
+        return measured(images, InverseProblem(problem.operator, noise), seed)
 
 
 def _brightness(images: ImageSet, problem: InverseProblem) -> tuple[Tensor, float]:
@@ -253,118 +255,6 @@ def _brightness(images: ImageSet, problem: InverseProblem) -> tuple[Tensor, floa
             "Use another shift: this one is of brightnesses.",
         )
     return clean, scale
-
-
-@dataclass(frozen=True)
-class LostSamples(Shift):
-    """Samples that the solver counts on were not measured and read 0.
-
-    Args:
-        operator: Makes an operator with a mask of its own, such as a `FourierSampling` of higher
-            acceleration or an `Inpainting` that keeps fewer pixels; samples outside its mask
-            are lost.
-    """
-
-    operator: FourierSampling | Inpainting
-
-    @property
-    def name(self) -> str:
-        """Lost samples."""
-        return "lost samples"
-
-    @property
-    def strength(self) -> float:
-        """Ratio of all places to the sampled ones of the other mask."""
-        mask = self.operator.mask
-        return mask.numel() / int(mask.sum())
-
-    def apply(self, images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
-        """The measurements, 0 where the other mask does not sample."""
-        grid = problem.operator.grid_shape
-        spatial = tuple(self.operator.mask.shape)
-        if grid is None or grid[len(grid) - len(spatial) :] != spatial:
-            raise UnsupportedError(
-                "operator",
-                f"a problem that samples a grid {spatial}",
-                type(problem.operator).__name__,
-                "Use this shift with FourierSampling or Inpainting of the same size.",
-            )
-        kept = problem.operator.from_grid(self.operator.mask.float().expand(grid))
-        measured = _measured(images, problem, seed)
-        assert measured.y is not None
-        return replace(measured, y=measured.y * kept)
-
-
-@dataclass(frozen=True)
-class LostShare(Shift):
-    """A share of the samples that the solver counts on were not measured and read 0.
-
-    Which ones is drawn. Where a mask skips whole lines, whole lines are lost. Frequency 0 of a
-    `FourierSampling` is kept: nobody overlooks an image that lost its mean.
-
-    Args:
-        share: Share of the sampled places (or lines) that is lost, in (0, 1).
-        seed: Of the draw.
-    """
-
-    share: float = 0.25
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise ConfigError("share", "a share in (0, 1)", self.share, "Use 0.25.")
-
-    @property
-    def name(self) -> str:
-        """Share of samples lost."""
-        return "share of samples lost"
-
-    @property
-    def strength(self) -> float:
-        """`share`."""
-        return self.share
-
-    def apply(self, images: ImageSet, problem: InverseProblem, seed: int) -> ImageSet:
-        """The measurements, 0 at the lost places; `seed` is that of their noise."""
-        sampling = _sampling(problem.operator)
-        thinner = sampling.with_mask(self._thinned(sampling))
-        return LostSamples(thinner).apply(images, problem, seed)
-
-    def _thinned(self, sampling: FourierSampling | Inpainting) -> Tensor:
-        """The mask of the operator with fewer places, `(*spatial)`."""
-        mask = sampling.mask.cpu()
-        axes = [a for a in range(mask.ndim) if not bool((mask == mask.narrow(a, 0, 1)).all())]
-        axes = axes or list(range(mask.ndim))  # nothing is skipped: single places
-        drawn = mask[tuple(slice(None) if a in axes else slice(0, 1) for a in range(mask.ndim))]
-        open_to_loss = drawn.clone()
-        if isinstance(sampling, FourierSampling):
-            open_to_loss[tuple(n // 2 for n in drawn.shape)] = False
-        places = open_to_loss.flatten().nonzero()[:, 0]
-        count = max(1, round(self.share * int(drawn.sum())))
-        if count > len(places) or count == int(drawn.sum()):
-            raise UnsupportedError(
-                "operator",
-                f"a mask of which {count} places or lines can be lost",
-                f"{len(places)}",
-                "Use another shift.",
-            )
-        order = NoiseStream(self.seed, Purpose.PERTURBATION).permutation(len(places))
-        kept = drawn.flatten()
-        kept[places[order[:count]]] = False
-        return kept.reshape(drawn.shape).expand(mask.shape).contiguous()
-
-
-def _sampling(operator: Operator) -> FourierSampling | Inpainting:
-    """The operator that samples, which is the last step of several."""
-    last = operator.steps[-1] if isinstance(operator, Composition | Chain) else operator
-    if isinstance(last, FourierSampling | Inpainting):
-        return last
-    raise UnsupportedError(
-        "operator",
-        "a FourierSampling or Inpainting, alone or as the last step of several",
-        type(operator).__name__,
-        "Use another shift.",
-    )
 
 
 @dataclass(frozen=True)
@@ -398,4 +288,4 @@ class OtherImages(Shift):
                 self.images.signal_shape,
                 "Crop or resample the other images.",
             )
-        return _measured(self.images, problem, seed)
+        return measured(self.images, problem, seed)

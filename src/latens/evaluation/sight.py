@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from latens.distributions import Purpose, row_noise
+from latens.evaluation.calibration_numbers import Values
 from latens.metrics import (
     chi_square_statistic,
     ecdf_statistic,
@@ -34,7 +35,6 @@ from latens.metrics import (
     tail_shares,
 )
 
-Values = Mapping[str, NDArray[np.float64]]
 Alteration = Callable[[Tensor, list[int], int], Tensor]
 """Truth and draws of a block, `(M + 1, B, *signal_shape)`, keys of its images and a seed → the
 same, altered."""

@@ -57,6 +57,9 @@ from latens.problems import InverseProblem
 Columns = dict[str, NDArray[np.float64]]
 """Name → one number per image, `(B,)`."""
 
+Scoring = Callable[[Estimate, Tensor, InverseProblem | None], Columns]
+"""`image_scores` or `strangeness`."""
+
 SCORES = (
     "residual",
     "replicates",
@@ -141,7 +144,7 @@ class Listening(Solver):
         self,
         solver: Solver,
         problem: InverseProblem | None,
-        score: Callable[[Estimate, Tensor, InverseProblem | None], Columns],
+        score: Scoring,
     ) -> None:
         self.solver, self.problem, self.score = solver, problem, score
         self.heard: list[Columns] = []

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from latens.data import ImageSet
 from latens.errors import ConfigError, ShapeError, UnsupportedError
+from latens.evaluation.lost_samples import LostShare
 from latens.evaluation.shifts import (
     KernelWidth,
-    LostShare,
     MagnitudeNoise,
     NoiseLevel,
     OtherImages,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import nan
 
 import numpy as np
+import torch
 
 from latens.evaluation.intervals import Interval
 from latens.metrics.disentanglement import (
@@ -16,13 +17,13 @@ from latens.metrics.disentanglement import (
     completeness,
     correlations,
     disentanglement,
-    distance_correlations,
     importances,
     modularity,
     mutual_information_gap,
     separated_predictability,
 )
 from latens.metrics.probes import Array, explained, explained_rows, probe
+from latens.objectives.dependence import pairwise_distance_correlations
 
 LEAST_SUBJECTS = 40
 """Held-out subjects that the scores need: the tables of information have 2 × 2 cells then."""
@@ -78,7 +79,9 @@ def known_factors(coded: Coded) -> dict[str, Interval]:
     codes = _varying(coded.test[rows])
     found: dict[str, float] = {}
     if "corr_mean" not in absent:
-        linear, any_shape = correlations(codes), distance_correlations(codes[:MOST_COMPARED])
+        linear = correlations(codes)
+        compared = torch.from_numpy(codes[:MOST_COMPARED])
+        any_shape = pairwise_distance_correlations(compared).numpy()
         found["corr_mean"], found["corr_max"] = float(linear.mean()), float(linear.max())
         found["dcor_mean"], found["dcor_max"] = float(any_shape.mean()), float(any_shape.max())
     if "mig" not in absent and coded.test_factors.shape[1]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from latens.distributions import NoiseStream, Purpose
 from latens.errors import ConfigError
 from latens.metrics import pareto_smooth
+from latens.metrics.importance import effective_size
 
 MAX_K = 0.7
 """Pareto k̂ above which weights are not believed, however many draws there are."""
@@ -75,7 +76,7 @@ class ImportanceWeights:
     def __init__(self, log_weights: Tensor) -> None:
         smoothed, self.k = pareto_smooth(log_weights)
         weights = smoothed.exp()
-        self.size = 1 / weights.square().sum(0)
+        self.size = effective_size(smoothed)
         self.trusted = (self.k < largest_k(len(log_weights))) & (self.size >= LEAST_SIZE)
         self._cumulative = weights.cumsum(0).mT.contiguous()  # (B, S)
 

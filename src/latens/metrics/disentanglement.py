@@ -197,27 +197,6 @@ def correlations(codes: Array) -> Array:
     return np.abs(unit.T @ unit / len(codes))[upper]
 
 
-def distance_correlations(codes: Array) -> Array:
-    """Bias-corrected squared distance correlation of every pair of latents, `(k(k − 1)/2,)`.
-
-    See `latens.objectives.dependence`: about 0 in the mean for independent pairs, and it sees
-    dependence of every shape.
-
-    Args:
-        codes: `(n, k)`, n ≥ 4; takes 8 k n² bytes.
-    """
-    n = len(codes)
-    apart = np.abs(codes.T[:, :, None] - codes.T[:, None, :])  # (k, n, n)
-    lines = apart.sum(2)  # (k, n)
-    apart -= (lines[:, :, None] + lines[:, None, :]) / (n - 2)
-    apart += (lines.sum(1) / ((n - 1) * (n - 2)))[:, None, None]
-    apart[:, np.arange(n), np.arange(n)] = 0.0
-    flat = apart.reshape(len(apart), -1)
-    products = flat @ flat.T
-    scale = np.sqrt(np.outer(products.diagonal(), products.diagonal()))
-    return (products / scale)[np.triu_indices(len(apart), 1)]
-
-
 def _one_hot(values: Array, bins: int) -> Array:
     """Bins of equal frequency of every column, `(n, columns, bins)`; ties share theirs."""
     ranks = rankdata(values, axis=0) - 0.5

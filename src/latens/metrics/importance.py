@@ -52,6 +52,15 @@ def pareto_smooth(log_weights: Tensor) -> tuple[Tensor, Tensor]:
     return smoothed, shape
 
 
+def effective_size(log_weights: Tensor) -> Tensor:
+    """Kish's effective number of weighted draws, (Σ w)²/Σ w², over the first axis.
+
+    Args:
+        log_weights: `(S, …)`, up to a constant.
+    """
+    return 1 / log_weights.softmax(0).square().sum(0)
+
+
 def _smooth_one(log_weights: Tensor) -> tuple[Tensor, float]:
     count = len(log_weights)
     values = log_weights - log_weights.max()

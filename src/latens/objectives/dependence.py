@@ -77,3 +77,18 @@ def distance_correlation(x: Tensor, y: Tensor) -> Tensor:
         b = u_centred(distances(full_precision(y)))
         scale = inner_product(a, a) * inner_product(b, b)
         return inner_product(a, b) / scale.clamp(min=torch.finfo(scale.dtype).tiny).sqrt()
+
+
+@torch.no_grad()
+def pairwise_distance_correlations(columns: Tensor) -> Tensor:
+    """That of every pair of columns, `(k(k − 1)/2,)`, without gradient.
+
+    Args:
+        columns: `(n, k)`, n ≥ 4, each of which varies; takes n² numbers for each column.
+    """
+    centred = torch.stack([u_centred(distances(column[:, None])) for column in columns.unbind(1)])
+    flat = centred.flatten(1)
+    products = flat @ flat.mT
+    scale = products.diagonal().outer(products.diagonal()).sqrt()
+    pairs = torch.triu_indices(len(products), len(products), 1)
+    return (products / scale)[pairs[0], pairs[1]]

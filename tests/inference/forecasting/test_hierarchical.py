@@ -11,7 +11,8 @@ from latens.distributions import NoiseStream
 from latens.errors import ConfigError
 from latens.inference.forecasting import HierarchicalGompertz, hierarchical
 from latens.inference.forecasting.hierarchical import effects_density, log_marginals
-from latens.inference.forecasting.points import own_points, prior_points, worth
+from latens.inference.forecasting.points import own_points, prior_points
+from latens.metrics.importance import effective_size
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -131,12 +132,14 @@ def test_points_of_surprising_patients_are_worth_many() -> None:
     theta, visits = surprising()
     points = own_points(theta, visits, 512, 0)
     log_weights = run_filter(theta, points.effects, visits)[0] + points.log_weights
-    assert bool((worth(log_weights) > 100).all())
+    assert bool((effective_size(log_weights) > 100).all())
     plain = NoiseStream(3).normal((100_000, 1, EFFECTS), torch.float64).expand(-1, 3, -1)
     parts = [run_filter(theta, part, visits)[0] for part in plain.split(20_000)]
     of_prior = torch.cat(parts)
     expected = of_prior.logsumexp(0) - math.log(len(plain))
-    error = worth(of_prior).rsqrt() + worth(log_weights).rsqrt()  # of the log, roughly
+    error = (
+        effective_size(of_prior).rsqrt() + effective_size(log_weights).rsqrt()
+    )  # of the log, roughly
     assert bool(((log_weights.logsumexp(0) - expected).abs() < 4 * error).all())
     mine, known = log_weights.softmax(0)[..., None], of_prior.softmax(0)[..., None]
     mean = (known * plain).sum(0)  # (3, 5)

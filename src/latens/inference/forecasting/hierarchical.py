@@ -31,10 +31,11 @@ from latens.inference.forecasting.forecast import (
     patient_noise,
     uniform_index,
 )
-from latens.inference.forecasting.points import Points, own_points, prior_points, worth
+from latens.inference.forecasting.points import Points, own_points, prior_points
 from latens.inference.forecasting.support import FEW_DRAWS, few_draws
 from latens.inference.samplers import NUTS, Sampling
 from latens.inference.samplers.maximise import maximise
+from latens.metrics.importance import effective_size
 from latens.models.hierarchical_gompertz import (
     EFFECTS,
     POPULATION,
@@ -242,7 +243,7 @@ class HierarchicalGompertz(Forecaster):
             points = own_points(theta, visits, _RESAMPLED, seed)
             with torch.no_grad():
                 log_weights = run_filter(theta, points.effects, visits)[0] + points.log_weights
-            pool, size = points.effects, worth(log_weights)
+            pool, size = points.effects, effective_size(log_weights)
             steps = log_weights.softmax(0).cumsum(0).mT.contiguous()  # (B, S)
             place = torch.special.ndtr(noise).mT.contiguous() * steps[:, -1:]
             index = torch.searchsorted(steps, place).mT.clamp(max=len(pool) - 1)

@@ -21,6 +21,7 @@ from latens.inference.forecasting.forecast import (
 )
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
 from latens.inference.forecasting.support import FEW_DRAWS, few_draws, reach_of
+from latens.metrics.importance import effective_size
 from latens.models.latent_ode import LatentODE
 from latens.models.visits import Visits, usual_gap, visits_of
 from latens.nets.ode import Gradient
@@ -186,4 +187,4 @@ def _states(
     place = torch.special.ndtr(choice).mT.contiguous() * steps[:, -1:]
     index = torch.searchsorted(steps, place).mT.clamp(max=len(states) - 1)  # (m, B)
     chosen = states.gather(0, index[..., None].expand(-1, -1, states.shape[-1]))
-    return chosen, 1 / share.square().sum(0)
+    return chosen, effective_size(log_weights)

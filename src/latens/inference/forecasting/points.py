@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from latens.metrics.importance import effective_size
 from latens.models.hierarchical_gompertz import EFFECTS, run_filter
 from latens.models.visits import Visits
 
@@ -79,18 +80,13 @@ def _posterior_weights(theta: Tensor, visits: Visits, points: Points) -> Tensor:
     log_weights = run_filter(theta, points.effects, visits)[0] + points.log_weights
     low = torch.zeros_like(log_weights[0])
     power = torch.ones_like(low)
-    enough = worth(log_weights) >= _WORTH
+    enough = effective_size(log_weights) >= _WORTH
     high = power
     for _ in range(_BISECTIONS):
         power = (low + high) / 2
-        kept = worth(power * log_weights) >= _WORTH
+        kept = effective_size(power * log_weights) >= _WORTH
         low, high = torch.where(kept, power, low), torch.where(kept, high, power)
     return (torch.where(enough, 1.0, low) * log_weights).softmax(0)
-
-
-def worth(log_weights: Tensor) -> Tensor:
-    """Kish's effective number of weighted points, (Σ w)²/Σ w², over the first axis."""
-    return 1 / log_weights.softmax(0).square().sum(0)
 
 
 def _moments(points: Points, weights: Tensor) -> tuple[Tensor, Tensor]:
