@@ -77,7 +77,7 @@ def fit_model(
             the weights of an uninterrupted fit, bit for bit; a damaged checkpoint is deleted
             with a warning, and its stage starts again. Every fit needs a folder of its own.
         make_data: How batches are made of the pairs.
-        hardware: Precision, accumulation and processes.
+        hardware: Precision, accumulation, processes, and whether networks are compiled.
         watchers: Callbacks that look on; they see a look before its means are taken.
 
     Returns:
@@ -87,6 +87,7 @@ def fit_model(
         NumericalError: If a loss is not finite; it carries the step and the terms.
         DataError: If training data are constant or not finite, or `resume` holds checkpoints
             of another model.
+        ConfigError: If networks are to be compiled and the machine has no compiler.
     """
     history: list[tuple[str, int, str, float]] = []
     still_improving = []
@@ -95,7 +96,8 @@ def fit_model(
         for stage in model.stages:
             data = make_data(train, validation, settings, seed)
             module = StageModule(model, stage, problem, settings, seed, hardware.accumulate)
-            best = _fit_stage(module, data, resume, hardware, watchers)
+            with hardware.compiling(model):
+                best = _fit_stage(module, data, resume, hardware, watchers)
             model.load_state_dict(best.weights)
             history += [(stage, *row) for row in best.history]
             if _improving(best, settings.patience):

@@ -157,7 +157,7 @@ def test_a_patient_of_few_points_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     assert model.forecast(series, times).doubts == ("", "")
     assert model.forecast(series, times).diagnostics["patients_of_few_draws"] == 0
     sizes = torch.tensor([3.2, 50.0], dtype=torch.float64)
-    monkeypatch.setattr(hierarchical, "worth", lambda log_weights: sizes)
+    monkeypatch.setattr(hierarchical, "effective_size", lambda log_weights: sizes)
     found = model.forecast(series, times)
     assert found.doubts[0].startswith("few effective draws (3.2, 20 are needed)")
     assert "--sampler nuts" in found.doubts[0]

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
+from latens.distributions.validation import validation_kept
 from latens.inference.samplers.density import (
     LogDensity,
     RowsOfProblems,
@@ -145,7 +145,7 @@ class Hamiltonian:
         self._step = self._eager
         if compiled:
             step = _step_of(integrator, _traced_gradient(log_density))
-            with _validation_kept():
+            with validation_kept():
                 self._step = _fused(step, torch.device(device))
 
     @property
@@ -190,7 +190,7 @@ class Hamiltonian:
             metric.factor,
         )
         try:
-            with _validation_kept():
+            with validation_kept():
                 position, momentum, value, gradient = self._step(*arguments)
         except Exception as error:
             if not self.is_compiled or not _lacks_compiler(error):
@@ -259,16 +259,6 @@ def _fused(step: Step, device: torch.device) -> Step:
         return x.clone(), r.clone(), value.clone(), gradient.clone()
 
     return replayed
-
-
-@contextmanager
-def _validation_kept() -> Iterator[None]:
-    """Restore torch's global validation of distributions, which tracing switches off."""
-    before = Distribution._validate_args
-    try:
-        yield
-    finally:
-        Distribution.set_default_validate_args(before)
 
 
 def _lacks_compiler(error: Exception) -> bool:
