@@ -6,7 +6,8 @@ Both have 128 latents and see 4 modalities; the widths of ours are chosen so tha
 same number of multiply-adds in a forward and backward pass (printed, within a few per cent). A
 step is loss, gradients and Adam. Every measurement has a process of its own: time is the median
 of the steps after the first, memory the largest resident set (`VmHWM`), less that of a
-process that has only imported the same modules and made the batch. Results are added to
+process that has only imported the same modules and made the batch; of compiled networks it includes
+the compiler's in this process. Results are added to
 `benchmarks/data/volumes.json`.
 """
 
@@ -24,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 RESULTS = Path(__file__).parent / "data" / "volumes.json"
 LATENTS, CHANNELS = 128, 4
+OURS = ("ours", "ours, recomputed", "ours, compiled")
 
 
 def batch(size: int, count: int) -> Tensor:
@@ -100,6 +102,8 @@ def make(name: str, options: argparse.Namespace) -> nn.Module:
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Seconds per step and MiB, in this process."""
+    from latens.training.hardware import Hardware
+
     x = batch(options.size, options.batch)
     if name == "nothing":
         Peer(16, options.units), Ours(16, 8, 2, False)
@@ -107,14 +111,15 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, float]:
     model = make(name, options)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
     seconds = []
-    for _ in range(options.steps + 1):
-        start = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
-            loss = model(x)
-        loss.backward()
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        seconds.append(time.perf_counter() - start)
+    with Hardware(compiled=name == "ours, compiled").compiling(model):
+        for _ in range(options.steps + 1):
+            start = time.perf_counter()
+            with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.bf16):
+                loss = model(x)
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            seconds.append(time.perf_counter() - start)
     return {"seconds": statistics.median(seconds[1:]), "mib": peak(), "loss": float(loss.detach())}
 
 
@@ -156,14 +161,14 @@ def main() -> None:
     words = ("size", "batch", "steps", "units", "patch", "width", "threads")
     given = [f"--{word}={getattr(options, word)}" for word in words]
     given += ["--bf16"] if options.bf16 else []
-    for name in ("nothing", "peer", "ours", "ours, recomputed"):
+    for name in ("nothing", "peer", *OURS):
         command = [sys.executable, __file__, *given, f"--child={name}"]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found[name] = json.loads(output.splitlines()[-1])
     row = {word: getattr(options, word) for word in words} | {"bf16": options.bf16}
     row |= {"peer_multiply_adds": peer, "our_multiply_adds": ours, "measured": found}
     base = found["nothing"]["mib"]
-    for name in ("ours", "ours, recomputed"):
+    for name in OURS:
         row[f"time_ratio {name}"] = found[name]["seconds"] / found["peer"]["seconds"]
         memory = (found[name]["mib"] - base) / (found["peer"]["mib"] - base)
         row[f"memory_ratio {name}"] = memory

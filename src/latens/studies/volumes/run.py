@@ -42,6 +42,7 @@ from latens.studies.volumes.pictures import pictures
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 from latens.studies.volumes.together import Together, processes
+from latens.studies.volumes.tracking import write_offline_run
 from latens.training import FitResult, fit_model, one_thread
 from latens.training.diagnostics import FEWEST, LatentDiary, LatentUse, latent_use, too_few
 from latens.training.volumes import VolumeData
@@ -153,6 +154,8 @@ def _lead(
                     gates.append(f"seed {seed}: {outcome.status}: {outcome.message}")
                     say(gates[-1])
                 collapsed = collapsed or not outcome.usable
+                if study.wandb:
+                    write_offline_run(run, fit_hash, f"{name} seed {seed}", config)
                 if outcome.status not in (Status.NAN, Status.FAILED):
                     _evaluate(study, run, fit_hash, evaluation_identity, seed, say)
     metrics = _gather(study, run, units)

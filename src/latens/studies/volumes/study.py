@@ -29,6 +29,7 @@ from latens.objectives.kl_control import KLControl
 from latens.studies.volumes.rows import check_rows
 from latens.studies.volumes.scans import ChangedScans, Images, Known, certain
 from latens.studies.volumes.seen import fingerprints
+from latens.studies.volumes.tracking import check_tracking
 from latens.training import Training
 from latens.training.batches import Pair
 from latens.training.hardware import Hardware
@@ -112,7 +113,8 @@ class VolumeStudy:
         augmentation: Random changes of training scans, drawn anew at every pass over them; null
             for none. Held-out scans and those that probes are fitted on stay as they are.
         training: Budget and optimiser.
-        hardware: Precision, accumulation and processes.
+        hardware: Precision, accumulation, processes, and whether networks are compiled.
+        wandb: Write the history of every training also as an offline run of Weights & Biases.
     """
 
     name = "growth"
@@ -138,6 +140,7 @@ class VolumeStudy:
         augmentation: Augmentation | None = None,
         training: Training = Training(),  # noqa: B008
         hardware: Hardware = Hardware(),  # noqa: B008
+        wandb: bool = False,
     ) -> None:
         few = 0 if stage != "exp3" else LEAST_OF_PARTS
         for name, value, least in (
@@ -176,13 +179,15 @@ class VolumeStudy:
                 "It counts all rows of an optimiser step.",
             )
         check_rows(stage, training.batch_size, hardware, dip, partition)
+        if wandb:
+            check_tracking()
         self.stage: Stage = stage
         self.data, self.model, self.control = data, model, control
         self.dip, self.partition, self.parts = dip, partition, parts
         self.test_scans, self.validation_scans = test_scans, validation_scans
         self.seeds, self.data_range, self.shown = seeds, data_range, shown
         self.augmentation = augmentation
-        self.training, self.hardware = training, hardware
+        self.training, self.hardware, self.wandb = training, hardware, wandb
         self._held: dict[str, Scans | Subjects] = {}
 
     @cached_property
