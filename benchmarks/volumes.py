@@ -6,9 +6,8 @@ Both have 128 latents and see 4 modalities; the widths of ours are chosen so tha
 same number of multiply-adds in a forward and backward pass (printed, within a few per cent). A
 step is loss, gradients and Adam. Every measurement has a process of its own: time is the median
 of the steps after the first, memory the largest resident set (`VmHWM`), less that of a
-process that has only imported the same modules and made the batch; of compiled networks it includes
-the compiler's in this process. Results are added to
-`benchmarks/data/volumes.json`.
+process that has only imported the same modules and made the batch; of compiled networks it
+includes the compiler's. Results are added to `benchmarks/data/volumes.json`.
 """
 
 import argparse
