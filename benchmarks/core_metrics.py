@@ -5,7 +5,8 @@
 The solver costs nothing: of images that are smooth Gaussian fields in white noise it knows the
 Gaussian posterior of every pixel, or as many draws from that as it is asked for. One thread;
 seconds of the processor for metrics and their intervals, least of three repetitions, and the
-largest resident set so far above that at the start. Rows go to `benchmarks/data/core_metrics.json`.
+largest resident set so far above that at the start. Rows go to
+`benchmarks/data/core_metrics.json`.
 """
 
 import argparse
