@@ -103,7 +103,7 @@ def few(rows: list[Row], at_most: int) -> Iterator[list[Row]]:
     field = MaskedField()
     for images in FEW:
         for posterior in ("exact", *WRONG):
-            asked = min(at_most, 2 * REPLICATES.get(posterior, 50))
+            asked = min(at_most, REPLICATES.get(posterior, 50))
             if _there(rows, "few", images, FEW_DRAWS, posterior) < asked:
                 yield rejections(field, "few", images, FEW_DRAWS, posterior, asked)
         asked = min(at_most, 20)
@@ -159,7 +159,7 @@ def rejections(
         values["log q(x | y)"] = -log_density(field, members, y, posterior)
         summaries = (quantities.summaries(s, 4) for s in (members, quantities.regularised(y)))
         theta, given = (numbers.double().numpy() for numbers in summaries)
-        told = Numbers(values, theta, given, {}, (), 0).local
+        told = Numbers(values, (theta, given), {}, (), 0).told
         rng = np.random.default_rng([draws, replicate])
         found, _ = uniformity_tests(values, rng, local=told)
         p = {(test.test, test.quantity): test.p_value for test in found}
