@@ -51,6 +51,9 @@ class NumericalError(LatensError, ArithmeticError):
     Args:
         step: Optimiser step at which it happened.
         terms: Value of each loss term at that step.
+
+    Attributes:
+        history: Rows `(stage, step, quantity, value)` of the training until then; empty elsewhere.
     """
 
     exit_code = 3
@@ -67,6 +70,7 @@ class NumericalError(LatensError, ArithmeticError):
         super().__init__(argument, expected, got, remedy)
         self.step = step
         self.terms = dict(terms or {})
+        self.history: list[tuple[str, int, str, float]] = []
 
     def __reduce__(self):
         base = (self.argument, self.expected, self.got, self.remedy)

@@ -83,10 +83,17 @@ def test_an_error_becomes_the_outcome(run, name):
     found = publish(run, stumble(error))
     assert (found.status, found.step, found.statistics) == (status, step, statistics)
     assert words in found.message
-    assert run.resume(HASH).exists() == (status == Status.FAILED)  # to go on from, or not
+    assert (run.resume(HASH) / "one.ckpt").exists()  # to go on from, or to find out why
     assert not (run.fit(HASH) / WEIGHTS).exists()
     with pytest.raises(SolverError, match="a fit that left weights"):
         load_weights(Shared(), run.fit(HASH))
+
+
+def test_the_history_before_a_loss_that_is_not_finite_is_kept(run):
+    error = NumericalError("loss", "finite", "nan", "Lower it.", 4)
+    error.history = [("elbo", 2, "val/loss", 0.75)]
+    publish(run, stumble(error))
+    assert "elbo,2,val/loss,0.75" in (run.fit(HASH) / "history.csv").read_text()
 
 
 def test_what_is_settled_is_not_tried_again(run):

@@ -29,7 +29,7 @@ from latens.training.volumes import VolumeData
 
 SHAPE = (2, 12, 12, 12)
 CHANNELS = ("first", "second")
-X = NoiseStream(0, 0).normal((BLOCK + 5, *SHAPE)).cumsum(2) / 3
+X = NoiseStream(0, 0).normal((2 * BLOCK + 5, *SHAPE)).cumsum(2) / 3
 
 
 def made() -> VolumeVAE:
@@ -94,7 +94,7 @@ def test_the_gate_knows_the_floor_of_free_bits():
 def test_the_gate_judges_the_rest_by_itself():
     """Seven aligned latents with all of the information beside a rest that moves a little."""
     loc = NoiseStream(0, 5).normal((48, 96))
-    loc[:, 7:] *= 0.11 * (torch.arange(89) < 3)
+    loc[:, 7:] *= 0.11 * (torch.arange(89) < 4)
     dead = use_of(4 * loc, {"mu": 1.0, "z0": 2.1, "permuted_rest": 1.0})
     assert dead.diagnosis.verdict == "healthy"
     parted = replace(dead, rest=slice(7, 96))

@@ -21,7 +21,7 @@ class CollapseThresholds:
         kl_healthy: From this many nats on, the information is healthy.
         variance_collapsed: Mean of Var_x μ_k over units below which the model is collapsed.
         variance_healthy: Mean of Var_x μ_k over units from which it is healthy.
-        active_healthy: Active units of a healthy model, at most half of its units.
+        active_healthy: Least number of active units of a healthy model, or half of its units.
         ratio_collapsed: MSE of decoder(0) over MSE of decoder(μ) below which the decoder
             ignores its latents.
         ratio_healthy: The same ratio from which it uses them.
@@ -32,7 +32,7 @@ class CollapseThresholds:
     kl_healthy: float = 10.0
     variance_collapsed: float = 0.01
     variance_healthy: float = 0.1
-    active_healthy: int = 10
+    active_healthy: int = 11
     ratio_collapsed: float = 1.05
     ratio_healthy: float = 2.0
 

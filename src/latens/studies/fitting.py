@@ -53,8 +53,10 @@ def publish_fit(
 ) -> Outcome:
     """Train on one thread and publish the folder of the fit.
 
-    Everything that goes wrong in `train` becomes the outcome. Checkpoints are removed, but for
-    those of a fit that failed: what ended it may be gone when it is tried again.
+    Everything that goes wrong in `train` becomes the outcome. Checkpoints are removed where the
+    training came to its end. Those of a fit that failed stay, to go on from: what ended it may be
+    gone when it is tried again. So does the last good one of a loss that is not finite, with its
+    history, to find out why.
 
     Args:
         run: The run; who calls has claimed the fit.
@@ -76,6 +78,7 @@ def publish_fit(
         weights = _weights(model)
     except NumericalError as error:
         outcome = Outcome(Status.NAN, str(error), error.step, error.terms)
+        history = error.history
     except OSError as error:  # a checkpoint could not be written
         raise storage_error(resume, error) from error
     except SystemExit:  # what Lightning makes of Ctrl-C and of SIGTERM
@@ -89,7 +92,7 @@ def publish_fit(
         write_csv(folder / "history.csv", HISTORY, from_rows(rows, HISTORY))
         if weights is not None:
             save_file(weights, folder / WEIGHTS)
-    if outcome.status is not Status.FAILED:
+    if outcome.status not in (Status.FAILED, Status.NAN):
         shutil.rmtree(resume, ignore_errors=True)
     return outcome
 

@@ -44,9 +44,15 @@ from latens.models.volume_vae import VolumeVAE
 from latens.objectives.kl_control import kl_per_latent
 from latens.training.module import StageModule
 
-BLOCK = 16
+BLOCK = 8
+"""Volumes that are encoded or decoded at once."""
+
 FEWEST = 8
 """Subjects that a variance over subjects, or an interval, needs."""
+
+
+Look = tuple[int, str, float]
+"""Step, quantity and value."""
 
 
 @dataclass(frozen=True)
@@ -161,14 +167,16 @@ def latent_use(
     quality: dict[str, float] = {}
     for rows in _blocks(len(x)):
         truth = x[rows].to(loc.device)
-        decoded = {name: model.decode(code[rows]).mean for name, code in versions.items()}
-        for name, mean in decoded.items():
+        for name, code in versions.items():  # one after another: each takes as much as the volumes
+            mean = model.decode(code[rows]).mean
             sums[name] += float((mean - truth).square().flatten(1).mean(1).sum())
-        for c, channel in enumerate(channels):
-            pair = decoded["mu"][:, c : c + 1].float(), truth[:, c : c + 1]
-            _count(quality, f"val_epoch/psnr_{channel}", psnr(*pair, data_range))
-            if min(x.shape[2:]) >= WINDOW:
-                _count(quality, f"val_epoch/ssim_{channel}", ssim(*pair, data_range))
+            if name != "mu":
+                continue
+            for c, channel in enumerate(channels):
+                pair = mean[:, c : c + 1].float(), truth[:, c : c + 1]
+                _count(quality, f"val_epoch/psnr_{channel}", psnr(*pair, data_range))
+                if min(x.shape[2:]) >= WINDOW:
+                    _count(quality, f"val_epoch/ssim_{channel}", ssim(*pair, data_range))
     mse = {f"diag/recon_{name}_mse": total / len(x) for name, total in sums.items()}
     subjects = len(set(own))
     use = LatentUse(loc, scale, {}, subjects, rest, model.control.free_bits)
@@ -228,6 +236,7 @@ class LatentDiary(Callback):
         data_range: L of PSNR and SSIM.
         groups: Subject of each volume; every volume is its own by default.
         tell: Told of every look in one line; null for none.
+        keep: Given all rows after every look; null for none.
 
     Attributes:
         rows: `(step, quantity, value)` in the order of the looks.
@@ -241,10 +250,11 @@ class LatentDiary(Callback):
         data_range: float,
         groups: Sequence[object] | None = None,
         tell: Callable[[str], None] | None = None,
+        keep: Callable[[Sequence[Look]], None] | None = None,
     ) -> None:
-        self.x, self.seed, self.groups, self.tell = x, seed, groups, tell
+        self.x, self.seed, self.groups, self.tell, self.keep = x, seed, groups, tell, keep
         self.channels, self.data_range = list(channels), data_range
-        self.rows: list[tuple[int, str, float]] = []
+        self.rows: list[Look] = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Diagnose, and add weights and means since the last look."""
@@ -265,6 +275,8 @@ class LatentDiary(Callback):
                 f"step {step} of {pl_module.settings.max_steps}: mean square error {error:.4f}, "
                 f"{without:.4f} with z = 0, KL {found['diag/kl_raw']:.0f} nats"
             )
+        if self.keep is not None:
+            self.keep(self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """The rows, for a run that is resumed."""

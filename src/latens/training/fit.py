@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule, Trainer
 
 from latens.distributions import NoiseStream
+from latens.errors import NumericalError
 from latens.models import LatentModel, Model
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -84,7 +85,7 @@ def fit_model(
         Outcome and history.
 
     Raises:
-        NumericalError: If a loss is not finite; it carries the step and the terms.
+        NumericalError: If a loss is not finite; it carries the step, the terms and the history.
         DataError: If training data are constant or not finite, or `resume` holds checkpoints
             of another model.
         ConfigError: If networks are to be compiled and the machine has no compiler.
@@ -96,8 +97,17 @@ def fit_model(
         for stage in model.stages:
             data = make_data(train, validation, settings, seed)
             module = StageModule(model, stage, problem, settings, seed, hardware.accumulate)
-            with hardware.compiling(model):
-                best = _fit_stage(module, data, resume, hardware, watchers)
+            best = BestWeights(
+                settings.patience,
+                model.schedule_steps,
+                max(settings.warmup_steps, settings.kl_warmup_steps),
+            )
+            try:
+                with hardware.compiling(model):
+                    _fit_stage(module, data, resume, hardware, [*watchers, best])
+            except NumericalError as error:
+                error.history = [*history, *((stage, *row) for row in best.history)]
+                raise
             model.load_state_dict(best.weights)
             history += [(stage, *row) for row in best.history]
             if _improving(best, settings.patience):
@@ -115,11 +125,9 @@ def _fit_stage(
     resume: Path | None,
     hardware: Hardware,
     watchers: Sequence[Callback],
-) -> BestWeights:
+) -> None:
     settings = module.settings
-    warmups = max(settings.warmup_steps, settings.kl_warmup_steps)
-    best = BestWeights(settings.patience, module.model.schedule_steps, warmups)
-    callbacks: list = [*watchers, best]
+    callbacks: list = [*watchers]
     found = None
     if resume is not None:
         resume.mkdir(parents=True, exist_ok=True)
@@ -141,7 +149,6 @@ def _fit_stage(
             enable_model_summary=False,
         )
         trainer.fit(module, data, ckpt_path=found, weights_only=True)
-    return best
 
 
 @contextlib.contextmanager

@@ -39,12 +39,13 @@ from latens.studies.configure import construct
 from latens.studies.fitting import publish_fit, settled
 from latens.studies.load import load_weights
 from latens.studies.volumes.pictures import pictures
+from latens.studies.volumes.progress import Progress
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS
 from latens.studies.volumes.together import Together, processes
 from latens.studies.volumes.tracking import write_offline_run
 from latens.training import FitResult, fit_model, one_thread
-from latens.training.diagnostics import FEWEST, LatentDiary, LatentUse, latent_use, too_few
+from latens.training.diagnostics import BLOCK, FEWEST, LatentDiary, LatentUse, latent_use, too_few
 from latens.training.volumes import VolumeData
 from latens.types import PathLike, Shape
 
@@ -94,7 +95,7 @@ def run_volumes(
         config: Resolved configuration of `VolumeStudy`.
         out: Run folder, new or of an earlier start.
         name: Name of the run.
-        say: Told of every finished part.
+        say: Told of every finished part and of every look of a training.
 
     Returns:
         What was found; None in a process that only takes part in the training.
@@ -197,19 +198,33 @@ def _train(
     train, validation = study.pair("train"), study.pair("validation")
     watched = validation[0][slice(0, WATCHED)]
     groups = study.groups("validation")[:WATCHED]
-    diary = LatentDiary(watched, seed, study.subjects.channels, study.data_range, groups, tell)
-    together.meet()  # with the scans at hand: from here on processes wait for a limited time
-    result = fit_model(
-        model,
-        train,
-        validation,
-        study.training,
-        seed,
-        resume=resume,
-        make_data=partial(VolumeData, parts=study.hardware.accumulate, change=study.changed(seed)),
-        hardware=study.hardware,
-        watchers=[diary],
+    keep = None if say is None else Progress(resume, study.stage, seed)
+    diary = LatentDiary(
+        watched, seed, study.subjects.channels, study.data_range, groups, tell, keep
     )
+    together.meet()  # with the scans at hand: from here on processes wait for a limited time
+    parts = study.hardware.accumulate
+    make_data = partial(
+        VolumeData,
+        parts=parts,
+        block=max(BLOCK, min(2 * BLOCK, study.training.batch_size // parts)),
+        change=study.changed(seed),
+    )
+    try:
+        result = fit_model(
+            model,
+            train,
+            validation,
+            study.training,
+            seed,
+            resume=resume,
+            make_data=make_data,
+            hardware=study.hardware,
+            watchers=[diary],
+        )
+    except NumericalError as error:
+        error.history = [(study.stage, *look) for look in diary.rows]
+        raise
     return result, diary, watched
 
 
