@@ -61,7 +61,7 @@ class Sizes:
         coarse: Longest axis of the smallest grid.
         blocks: Residual blocks on every grid but the finest.
         recompute: Compute activations again in the backward pass: less memory, more time.
-        posterior_logvar_min: Floor of log σ² of the posterior.
+        posterior_logvar_min: Floor of log σ² of the posterior; −8 for latents read from a mask.
     """
 
     dim: int = 128
