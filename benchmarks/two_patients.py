@@ -6,7 +6,8 @@ FOLDER holds `brain_mri/` with four modalities and the segmentation of each pati
 with and without augmentation, and `exp2` at 4 × 32³, reconstructs both patients with the first,
 and compares the maps with the files they come from: axes, codes of the spaces (those of the first
 modality: one patient has one place), middle of the brain, and the correlation of the `_input` maps
-with the source read at their places, as it is and mirrored left to right. Rows go to `benchmarks/data/two_patients.json`. A few minutes of one core.
+with the source read at their places, as it is and mirrored left to right. Rows go to
+`benchmarks/data/two_patients.json`. A few minutes of one core.
 """
 
 import argparse
