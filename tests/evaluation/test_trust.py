@@ -152,6 +152,60 @@ def test_the_baseline_against_itself(value):
     assert other["verdict"] == "open"
 
 
+def test_a_baseline_is_stable_by_definition_against_itself_alone():
+    """With data seeds its interval is [1, 1]; the other baseline decides, however low."""
+    itself = curve("worst_over_baseline", 1.0, 1.0, 1.0)
+    for bounds, verdict in (
+        ((0.8, 0.7, 0.9), "yes"),
+        ((1.6, 1.4, 1.8), "open"),
+        ((2.0, 1.8, 2.2), "no"),
+    ):
+        row = answer(card([itself, curve("worst_over_wiener", *bounds)]), "stable")
+        assert (row["verdict"], row["metric"]) == (verdict, "worst_over_wiener")
+        assert "by definition" not in row["reason"]
+        assert "against Wiener" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("tikhonov", "wiener", "metric", "verdict"),
+    [
+        ((1.0, 0.9, 1.1), (1.2, 1.1, 1.3), "worst_over_wiener", "yes"),
+        ((1.2, 1.1, 1.3), (0.9, 0.8, 1.0), "worst_over_baseline", "yes"),
+        ((1.0, 0.9, 1.1), (1.7, 1.6, 1.8), "worst_over_wiener", "no"),
+        ((1.7, 1.3, 2.1), (1.6, 1.55, 1.65), "worst_over_wiener", "no"),
+        ((1.2, 0.8, 1.6), (1.3, 1.2, 1.4), "worst_over_baseline", "open"),
+    ],
+)
+def test_the_stricter_baseline_decides(tikhonov, wiener, metric, verdict):
+    curves = [curve("worst_over_baseline", *tikhonov), curve("worst_over_wiener", *wiener)]
+    row = answer(card(curves), "stable")
+    assert (row["metric"], row["verdict"]) == (metric, verdict)
+    assert row["value"] == (wiener if metric.endswith("wiener") else tikhonov)[0]
+
+
+def test_the_reason_says_what_the_worst_disturbance_adds():
+    within = curve("worst_over_baseline", 0.92, 0.9, 0.94)
+    excess = [
+        curve("worst_excess", 0.258, 0.25, 0.266),
+        curve("worst_excess", 0.011, 0.01, 0.012, "tikhonov"),
+        curve("worst_excess", 0.5, 0.4, 0.6, "wiener"),
+        curve("worst_excess", 0.7, 0.6, 0.8, "tikhonov", 10),
+    ]
+    row = answer(card([within, *excess]), "stable")
+    assert row["verdict"] == "yes"
+    assert row["reason"] == (
+        "against Tikhonov; beyond a random one the worst disturbance adds 0.258 to the error, "
+        "0.011 to that of Tikhonov, 23 times as much: within the bar for its small error, not for "
+        "insensitivity"
+    )
+    above = curve("worst_over_baseline", 1.7, 1.6, 1.8)
+    assert answer(card([above, *excess]), "stable")["reason"].endswith("23 times as much")
+    usual = [within, curve("worst_excess", 0.03, 0.02, 0.04), excess[1]]
+    assert answer(card(usual), "stable")["reason"].endswith("0.011 to that of Tikhonov")
+    alone = answer(card([within, excess[0]]), "stable")["reason"]
+    assert alone.endswith("adds 0.258 to the error")
+
+
 @pytest.mark.parametrize("lower", [0.9, nextafter(0.9, 0), nextafter(0.9, 1)])
 def test_the_last_digit_decides_nothing(lower):
     row = answer(card([curve("nmse", 1, 1, 1)], [shift("blur", 0.95, lower, 1.0)]), "aware")
