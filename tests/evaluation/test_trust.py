@@ -127,12 +127,34 @@ def test_accuracy_is_measured_against_the_best_at_its_largest_size():
     best = answer(table, "accurate", "a", 100)
     assert best["verdict"] == "yes"
     assert (best["value"], best["bar_upper"]) == (1, 1.1)
-    assert "the best solver" in best["reason"]
+    assert "the best of 2 solvers, chosen on these images: 1 by definition" in best["reason"]
     for solver, n, ratio in (("bb", 100, 1.3), ("a", 10, 2.0)):
         row = answer(table, "accurate", solver, n)
         assert row["verdict"] == "no"
         assert row["value"] == pytest.approx(ratio, rel=0.1)
-        assert "against a at N = 100, on 40 images" in row["reason"]
+        assert "against a at N = 100, chosen on these images, on 40 images" in row["reason"]
+
+
+def test_a_solver_alone_is_not_accurate_by_definition():
+    curves = [curve("nmse", 1.6, 1.4, 1.8), curve("nmse", 1.6, 1.4, 1.8, n=50)]
+    curves.append(curve("nmse", 3.2, 3.0, 3.4, n=10))
+    rows = [*errors("a", 1.0), *errors("a", 1.0, 50), *errors("a", 2.0, 10)]
+    table = card(curves, rows=rows)
+    for n in (50, 100):
+        row = answer(table, "accurate", n=n)
+        assert (row["verdict"], row["bar_upper"]) == ("open", 1.1)
+        assert row["reason"] == "no other solver was compared; NMSE 1.6"
+    small = answer(table, "accurate", n=10)
+    assert small["verdict"] == "no"
+    assert "against a at N = 100, on 40 images" in small["reason"]
+
+
+def test_a_solver_without_a_common_image_was_not_compared():
+    moved = [row | {"image": row["image"] + 40} for row in errors("bb", 1.3)]
+    curves = [curve("nmse", 1.6, 1.4, 1.8), curve("nmse", 2.0, 1.8, 2.2, "bb")]
+    table = card(curves, rows=[*errors("a", 1.0), *moved])
+    assert answer(table, "accurate")["verdict"] == "open"
+    assert "no image" in answer(table, "accurate", "bb")["reason"]
 
 
 def test_a_residual_that_is_too_small_says_so():

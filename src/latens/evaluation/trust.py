@@ -9,8 +9,12 @@
 | aware | smallest AUROC of the data residual, on either side, over the shifts | at least .9 |
 
 A verdict is *yes* where the whole interval lies within the bar, *no* where it lies outside, and
-*open* where the data cannot say. The best solver is accurate by definition. A solver whose cells
-are all excluded is not to be trusted in any respect.
+*open* where the data cannot say. A solver whose cells are all excluded is not to be trusted in any
+respect.
+
+The best solver is accurate by definition, and chosen on the images that it is judged on, as every
+reason says. Where no other solver was compared there is no such yes: the verdict is *open*, or
+*no* at an N where the solver is worse than at its own largest.
 
 Stability compares whole errors, each at the worst disturbance of the size of the noise: a solver
 whose error is small to begin with may lose much of it and stay within the bar. So the reason says
@@ -151,17 +155,28 @@ def _accurate(
         return _row(place, question, _Found(status=own.status))
     found = paired[place]
     best = f"{found.best[0]} at N = {found.best[1]}"
+    compared = {solver for (solver, _), one in paired.items() if isfinite(one.value)}
     if place == found.best:
-        reason = f"the best solver: 1 by definition, NMSE {own.value:.3g}"
-        return _row(place, question, _Found(1.0, 1.0, 1.0, what=reason))
+        reason = (
+            f"the best of {len(compared)} solvers, chosen on these images: 1 by definition, "
+            f"NMSE {own.value:.3g}"
+        )
+        row = _row(place, question, _Found(1.0, 1.0, 1.0, what=reason))
+        return row if len(compared) > 1 else row | _alone(own)
     if not isfinite(found.value):
         return _row(place, question, _Found(what=f"no image and data seed in common with {best}"))
-    parts = [f"against {best}, on {found.images} images"]
+    chosen = ", chosen on these images" if len(compared) > 1 else ""
+    parts = [f"against {best}{chosen}, on {found.images} images"]
     if found.data_seeds == 1:
         parts.append("one data seed: interval over images alone")
-    return _row(
-        place, question, _Found(found.value, found.lower, found.upper, what="; ".join(parts))
-    )
+    one = _Found(found.value, found.lower, found.upper, what="; ".join(parts))
+    row = _row(place, question, one)
+    return row | _alone(own) if len(compared) == 1 and row["verdict"] == YES else row
+
+
+def _alone(own: _Found) -> dict[str, str]:
+    """What is said of a solver within the bar where there is no other one."""
+    return {"verdict": OPEN, "reason": f"no other solver was compared; NMSE {own.value:.3g}"}
 
 
 def _stable(
