@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latens.evaluation.trust import trust_card, verdicts
-from latens.store import CURVES, METRICS, PER_IMAGE, SHIFTS, TESTS, from_rows
+from latens.store import CURVES, METRICS, PER_IMAGE, POWER, SHIFTS, TESTS, from_rows
 
 
 def curve(metric, mean, lower, upper, solver="a", n=100, status="ok"):
@@ -42,6 +42,15 @@ def ranks(quantity, p_adjusted, test="data: chi-square"):
     }
 
 
+def seen(narrow=0.9, wide=0.8, seed=0, source="data"):
+    cell = {"solver": "a", "n": 100, "data_seed": seed, "init_seed": 0, "source": source}
+    others = {"mean off by 0.2 std": 0.1, "independent pixels": 0.0}
+    return [
+        {**cell, "posterior": kind, "power": power, "images": 24, "draws": 39, "evaluation": "x"}
+        for kind, power in {"std × 0.8": narrow, "std × 1.25": wide, **others}.items()
+    ]
+
+
 HARD = np.random.default_rng(0).lognormal(0.0, 1.0, 40)
 
 
@@ -59,12 +68,13 @@ def errors(solver, factor, n=100, seeds=2):
     return found
 
 
-def card(curves, shifts=(), metrics=(), tests=(), rows=()):
+def card(curves, shifts=(), metrics=(), tests=(), rows=(), power=None):
     return trust_card(
         from_rows(curves, CURVES),
         from_rows(metrics, METRICS),
         from_rows(shifts, SHIFTS),
         from_rows(tests, TESTS),
+        from_rows(seen() if power is None else power, POWER),
         from_rows(rows, PER_IMAGE),
     )
 
@@ -112,6 +122,28 @@ def test_coverage_alone_does_not_make_a_posterior_calibrated(tests, verdict):
     assert reasons[verdict] in row["reason"]
     if len(tests) == 3:
         assert "2 of 3 tests on test images reject: norm, p = 1e-06" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("power", "reason"),
+    [
+        (seen(0.8, 0.8), ""),
+        (seen(0.9, 0.79), "tests on 24 images would have seen std × 1.25 with probability 0.79"),
+        (seen(0.31, 0.5), "tests on 24 images would have seen std × 0.8 with probability 0.31"),
+        ([*seen(), *seen(0.5, seed=1)], "std × 0.8 with probability 0.50"),
+        (seen(source="model"), "what the tests could have seen is not known"),
+        (seen()[:1], "what the tests could have seen is not known"),
+        (seen(wide=nan), "what the tests could have seen is not known"),
+        ([], "what the tests could have seen is not known"),
+    ],
+)
+def test_tests_without_power_leave_calibration_open(power, reason):
+    curves, tests = [curve("coverage_region", 0.95, 0.93, 0.97)], [ranks("pixels", 0.5)]
+    row = answer(card(curves, tests=tests, power=power), "calibrated")
+    assert row["verdict"] == ("open" if reason else "yes")
+    assert row["reason"].endswith(reason) if reason else row["reason"] == ""
+    rejected = [ranks("pixels", 1e-4)]
+    assert answer(card(curves, tests=rejected, power=power), "calibrated")["verdict"] == "no"
 
 
 def test_accuracy_is_measured_against_the_best_at_its_largest_size():

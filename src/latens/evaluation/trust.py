@@ -27,8 +27,11 @@ solver does to it is a lower bound, which can only say *no*.
 One number does not make a posterior
 calibrated: coverage within the bar is *open* where ranks on test images were not tested (the deep
 check `calibration`, at some N), and *no* where a test of them rejects at 5 % after adjustment for
-all of them. A residual has no lower bar: what it should be is 1 − (degrees of freedom)/m, which is
-not known in general; below .5 the reason says that the noise was fitted.
+all of them. Tests that could not have seen much say little: *yes* needs a power of .8 against the
+same posterior with .8 and with 1.25 of its standard deviation, on these images.
+
+A residual has no lower bar: what it should be is 1 − (degrees of freedom)/m, which is not known in
+general; below .5 the reason says that the noise was fitted.
 """
 
 from collections.abc import Iterator
@@ -37,6 +40,7 @@ from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 from latens.evaluation.paired import Paired, Place, paired_errors
+from latens.evaluation.sight import NARROW, WIDE
 from latens.store.schemas import REJECTS, TRUST
 from latens.store.tables import from_rows
 
@@ -87,8 +91,11 @@ QUESTIONS = (
 )
 AWARE = Question("aware", "auroc", lower=0.9)
 AWARE_SCORE = "residual"
-TESTED = "data:"
-"""How the tests on test images begin."""
+SOURCE = "data"
+"""Pairs whose tests count: test images."""
+
+ENOUGH = 0.8
+"""Power against a spread that is wrong by a fifth from which on tests that do not reject count."""
 
 FITS_NOISE = 0.5
 """Residual χ²/m below which the reason says so."""
@@ -102,6 +109,7 @@ def trust_card(
     metrics: "pd.DataFrame",
     shifts: "pd.DataFrame",
     tests: "pd.DataFrame",
+    power: "pd.DataFrame",
     errors: "pd.DataFrame",
 ) -> "pd.DataFrame":
     """Verdicts of every solver at every N, in the schema `TRUST`.
@@ -112,6 +120,7 @@ def trust_card(
             and hence none over seeds.
         shifts: Table SHIFTS.
         tests: Table TESTS.
+        power: Table POWER.
         errors: Rows of `ERROR` of the usable cells, in the schema PER_IMAGE.
     """
     rows: list[dict[str, Any]] = []
@@ -130,7 +139,7 @@ def trust_card(
                 continue
             row = _row(place, question, _found(curves, metrics, place, question.metric))
             if question.name == "calibrated" and row["verdict"] == YES:
-                row |= _tested(tests, place)
+                row |= _tested(tests, power, place)
             if question.name == "consistent" and row["verdict"] == YES:
                 row |= _fitted(row)
             rows.append(row)
@@ -247,23 +256,47 @@ def _least_noticed(shifts: "pd.DataFrame", place: Place) -> _Found:
     return _Found(value, lower, upper, what=f"least noticed: {row['shift']}")
 
 
-def _tested(tests: "pd.DataFrame", place: Place) -> dict[str, str]:
+def _tested(tests: "pd.DataFrame", power: "pd.DataFrame", place: Place) -> dict[str, str]:
     """What tests of ranks on test images change in a row whose coverage is within the bar."""
     solver, n = place
     mine: Any = tests[
-        (tests["solver"] == solver) & (tests["n"] == n) & tests["test"].str.startswith(TESTED)
+        (tests["solver"] == solver)
+        & (tests["n"] == n)
+        & tests["test"].str.startswith(f"{SOURCE}:")
     ]
     if mine.empty:
         return {"verdict": OPEN, "reason": "coverage is within the bar; ranks were not tested"}
     rejected = mine[mine["p_adjusted"] <= REJECTS]
     if rejected.empty:
-        return {}
+        return _seen(power, place)
     worst = rejected.loc[rejected["p_adjusted"].idxmin()]
     reason = (
         f"coverage is within the bar, but {len(rejected)} of {len(mine)} tests on test images"
         f" reject: {worst['quantity']}, p = {worst['p_adjusted']:.1g}"
     )
     return {"verdict": NO, "reason": reason}
+
+
+def _seen(power: "pd.DataFrame", place: Place) -> dict[str, str]:
+    """What a lack of power changes in a row whose tests do not reject."""
+    solver, n = place
+    mine: Any = power[
+        (power["solver"] == solver)
+        & (power["n"] == n)
+        & (power["source"] == SOURCE)
+        & power["posterior"].isin([NARROW, WIDE])
+    ]
+    if mine["posterior"].nunique() < 2 or not mine["power"].notna().all():
+        said = "no test rejects, but what the tests could have seen is not known"
+        return {"verdict": OPEN, "reason": said}
+    least = mine.loc[mine["power"].idxmin()]
+    if least["power"] >= ENOUGH:
+        return {}
+    reason = (
+        f"no test rejects, but tests on {least['images']} images would have seen "
+        f"{least['posterior']} with probability {least['power']:.2f}"
+    )
+    return {"verdict": OPEN, "reason": reason}
 
 
 def _fitted(row: dict[str, Any]) -> dict[str, str]:
