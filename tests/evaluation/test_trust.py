@@ -197,6 +197,25 @@ def test_a_residual_that_is_too_small_says_so():
     assert (usual["verdict"], usual["reason"]) == ("yes", "")
 
 
+@pytest.mark.parametrize(
+    ("expected", "verdict", "said"),
+    [
+        ((0.6, 0.58, 0.62), "open", "leaves 0.6 or more"),
+        ((0.6, nan, nan), "open", "leaves 0.6 or more"),
+        ((0.6, 0.5, 0.7), "yes", "of 0.6 or more expected"),
+        ((0.41, 0.4, 0.42), "yes", "of 0.41 or more expected"),
+        ((nan, nan, nan), "yes", "not known without the check `stability`"),
+    ],
+)
+def test_a_residual_below_what_the_sensitivity_leaves_is_open(expected, verdict, said):
+    curves = [curve("data_chi2", 0.42, 0.4, 0.44), curve("expected_chi2", *expected)]
+    row = answer(card(curves), "consistent")
+    assert row["verdict"] == verdict
+    assert said in row["reason"]
+    above = [curve("data_chi2", 1.4, 1.3, 1.5), curves[1]]
+    assert answer(card(above), "consistent")["verdict"] == "no"
+
+
 @pytest.mark.parametrize("value", [1.0, nextafter(1, 0), nextafter(1, 2)])
 def test_the_baseline_against_itself(value):
     row = answer(card([curve("worst_over_baseline", value, nan, nan)]), "stable")

@@ -30,8 +30,10 @@ check `calibration`, at some N), and *no* where a test of them rejects at 5 % af
 all of them. Tests that could not have seen much say little: *yes* needs a power of .8 against the
 same posterior with .8 and with 1.25 of its standard deviation, on these images.
 
-A residual has no lower bar: what it should be is 1 − (degrees of freedom)/m, which is not known in
-general; below .5 the reason says that the noise was fitted.
+A residual has no lower bar that is the same for all. An estimate that is as sensitive to the noise
+as this one leaves `expected_chi2` or more, a number of the deep check `stability`. A residual below
+.8 of that, interval by interval, is *open*: it was fitted in another way, such as to these very
+measurements, or the noise is overstated. Below .5 the reason says that the noise was fitted.
 """
 
 from collections.abc import Iterator
@@ -100,6 +102,13 @@ ENOUGH = 0.8
 FITS_NOISE = 0.5
 """Residual χ²/m below which the reason says so."""
 
+EXPECTED = "expected_chi2"
+"""Metric of the least residual that is expected of an estimate with this sensitivity."""
+
+SHORT = 0.8
+"""Share of the expected residual below which one is too small; the formula is that of affine
+reconstructions, and networks are not."""
+
 DIGITS = 9
 """Significant digits that numbers and bars are compared at."""
 
@@ -141,7 +150,7 @@ def trust_card(
             if question.name == "calibrated" and row["verdict"] == YES:
                 row |= _tested(tests, power, place)
             if question.name == "consistent" and row["verdict"] == YES:
-                row |= _fitted(row)
+                row |= _fitted(row, _found(curves, metrics, place, EXPECTED))
             rows.append(row)
         rows.append(_row(place, AWARE, _least_noticed(shifts, place)))
     return from_rows(rows, TRUST)
@@ -299,11 +308,23 @@ def _seen(power: "pd.DataFrame", place: Place) -> dict[str, str]:
     return {"verdict": OPEN, "reason": reason}
 
 
-def _fitted(row: dict[str, Any]) -> dict[str, str]:
-    """What is said of a residual within the bar that is far below that of the noise."""
+def _fitted(row: dict[str, Any], expected: _Found) -> dict[str, str]:
+    """What is said of a residual within the bar that is smaller than it should be."""
+    known = isfinite(expected.value)
+    least = expected.lower if isfinite(expected.lower) else expected.value
+    if known and row["upper"] < SHORT * least:
+        reason = (
+            f"too small: an estimate as sensitive to the noise leaves {expected.value:.3g} or "
+            "more; was it fitted to these measurements, or is the noise overstated?"
+        )
+        return {"verdict": OPEN, "reason": reason}
     if row["value"] >= FITS_NOISE:
         return {}
-    said = f"fits the noise: below {FITS_NOISE:g}, and how far below 1 is right is not known"
+    said = f"fits the noise: below {FITS_NOISE:g}, "
+    if known:
+        said += f"of {expected.value:.3g} or more expected of an estimate as sensitive to it"
+    else:
+        said += "and how far below 1 is right is not known without the check `stability`"
     return {"reason": "; ".join(part for part in (said, row["reason"]) if part)}
 
 
