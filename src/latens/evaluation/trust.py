@@ -31,9 +31,9 @@ all of them. Tests that could not have seen much say little: *yes* needs a power
 same posterior with .8 and with 1.25 of its standard deviation, on these images.
 
 A residual has no lower bar that is the same for all. An estimate that is as sensitive to the noise
-as this one leaves `expected_chi2` or more, a number of the deep check `stability`. A residual below
-.8 of that, interval by interval, is *open*: it was fitted in another way, such as to these very
-measurements, or the noise is overstated. Below .5 the reason says that the noise was fitted.
+as this one leaves `expected_chi2` or more, a number of the deep check `stability`. A residual
+below .8 of that, interval by interval, is *open*: it was fitted in another way, such as to these
+very measurements, or the noise is overstated. Below .5 the reason says that the noise was fitted.
 """
 
 from collections.abc import Iterator
