@@ -24,11 +24,11 @@ and *no* takes one. Against itself a baseline is 1 by definition, and the other 
 worst case of a solver without derivative is not known; what the worst disturbance of another
 solver does to it is a lower bound, which can only say *no*.
 
-One number does not make a posterior
-calibrated: coverage within the bar is *open* where ranks on test images were not tested (the deep
-check `calibration`, at some N), and *no* where a test of them rejects at 5 % after adjustment for
-all of them. Tests that could not have seen much say little: *yes* needs a power of .8 against the
-same posterior with .8 and with 1.25 of its standard deviation, on these images.
+One number does not make a posterior calibrated: coverage within the bar is *open* where ranks on
+test images were not tested (the deep check `calibration`, at some N), and *no* where a test of
+them rejects at 5 % after adjustment for all of them. Tests that could not have seen much say
+little: *yes* needs a power of .8 against the same posterior with .8 and with 1.25 of its standard
+deviation, on these images.
 
 A residual has no lower bar that is the same for all. An estimate that is as sensitive to the noise
 as this one leaves `expected_chi2` or more, a number of the deep check `stability`. A residual
