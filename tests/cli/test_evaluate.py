@@ -14,6 +14,7 @@ from latens import store
 from latens.cli import main
 from latens.data.recordings import read_signals
 from latens.distributions import NoiseStream
+from latens.evaluation.sight import alterations
 from latens.problems import GaussianBlur, GaussianNoise, InverseProblem
 from oracles.stationary_gaussian import StationaryGaussian, gaussian_power, impulse_transfer
 
@@ -281,6 +282,14 @@ def test_deep_checks(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     tests = store.read_table(run / "tables", store.TESTS)
     assert (tests["p_adjusted"] > 0.05).all()  # an exact posterior
     assert set(tests["images"]) == {24}
+    power = store.read_table(run / "tables", store.POWER)
+    assert set(power["posterior"]) == set(alterations())
+    assert set(power["images"]) == {24}
+    assert power["power"].between(0, 1).all()
+    assert (power.set_index("posterior")["power"][["std × 0.8", "std × 1.25"]] > 0.8).all()
+    trust = store.read_table(run / "tables", store.TRUST).set_index("question")
+    assert trust.loc["accurate", "reason"].startswith("no other solver was compared")
+    assert trust.loc["calibrated", "reason"] == "the interval crosses the bar"
     assert "no miscalibration found on 24 held-out pairs" in printed
     assert "share of the error in the null space" in printed
     assert "stability:\n  not applicable" in printed

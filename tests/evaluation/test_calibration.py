@@ -30,7 +30,7 @@ from latens.inference import (
 from latens.inference.estimates import Draws
 from latens.metrics import ecdf_test, holm
 from latens.problems import GaussianNoise, Identity, InverseProblem
-from latens.store import RANK_CURVES, TESTS, conform
+from latens.store import POWER, RANK_CURVES, TESTS, conform
 from models.model_cases import make_model, make_pairs, make_problem
 from oracles.masked_field import SHAPE, WRONG, MaskedField
 
@@ -110,6 +110,14 @@ def test_what_the_tests_could_have_seen_is_said(outcomes):
     assert few.power["independent pixels"] < 0.5
     share = 100 * few.power["independent pixels"]
     assert f"independent pixels {share:.0f} %" in str(few).splitlines()[1]
+
+
+def test_a_table_of_what_the_tests_could_have_seen(outcomes):
+    table = outcomes["exact"].seen(Cell("exact", 64, 1, None, "abc"))
+    conform(table, POWER)
+    assert dict(zip(table["posterior"], table["power"], strict=True)) == outcomes["exact"].power
+    assert (table["source"] == "data").all()
+    assert (table["images"] == 400).all()
 
 
 def test_the_prior_is_caught_by_what_depends_on_the_data_alone(outcomes):

@@ -19,7 +19,7 @@ CORE = [
     *("interval_score", "energy_score", "variogram_score", "ence", "uce"),
     *("ause", "aurg", "ause_reference", "error_rank_correlation"),
     *("lipschitz", "lipschitz_whitened", "condition_number", "mean_square_gain"),
-    *("lipschitz_ball", "noise_amplification_max"),
+    *("lipschitz_ball", "noise_amplification_max", "expected_chi2"),
     *("noise_amplification", "noise_amplification_q95"),
     *("relative_worst_error_1", "relative_worst_error_2", "relative_worst_error_5"),
     *("relative_worst_error_10", "worst_over_wiener"),

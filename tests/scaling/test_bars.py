@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from latens.errors import ConfigError
-from latens.evaluation.trust import QUESTIONS
+from latens.evaluation.trust import BASELINES, QUESTIONS
 from latens.scaling.bars import DEFAULT_BARS, Bar, parse_bar
 from latens.scaling.error_scale import error_scale
 
@@ -59,9 +59,11 @@ def test_relative_bars():
 
 def test_default_bars_ask_for_calibration_stability_and_accuracy():
     assert {bar.purpose for bar in DEFAULT_BARS} == {"calibration", "stability", "accuracy"}
-    (stability,) = (bar for bar in DEFAULT_BARS if bar.purpose == "stability")
+    stability = [bar for bar in DEFAULT_BARS if bar.purpose == "stability"]
     stable = next(question for question in QUESTIONS if question.name == "stable")
-    assert stability == Bar(stable.metric, stable.lower, stable.upper, purpose="stability")
+    assert stability == [
+        Bar(metric, stable.lower, stable.upper, purpose="stability") for metric in BASELINES
+    ]
 
 
 CASES = [

@@ -15,7 +15,7 @@ from latens.metrics import (
     ecdf_band,
     rank_counts,
 )
-from latens.store.schemas import RANK_CURVES, REJECTS, TESTS
+from latens.store.schemas import POWER, RANK_CURVES, REJECTS, TESTS
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -131,6 +131,29 @@ class CalibrationTests:
             for test, adjusted in zip(self.tests, self.p_adjusted, strict=True)
         ]
         return from_rows(records, TESTS)
+
+    def seen(self, cell: "Cell") -> "pd.DataFrame":
+        """Power by kind of wrong posterior, in the schema `POWER`; empty where not measured.
+
+        Args:
+            cell: Name of the solver and its place in a sweep.
+        """
+        records = [
+            {
+                "solver": cell.solver,
+                "n": cell.n,
+                "data_seed": cell.data_seed,
+                "init_seed": cell.init_seed,
+                "source": self.source,
+                "posterior": kind,
+                "power": power,
+                "images": len(self.images),
+                "draws": self.draws,
+                "evaluation": cell.evaluation,
+            }
+            for kind, power in self.power.items()
+        ]
+        return from_rows(records, POWER)
 
     def curves(self, cell: "Cell") -> "pd.DataFrame":
         """ECDFs of the ranks less what is expected, in the schema `RANK_CURVES`.

@@ -44,6 +44,7 @@ from latens.problems import InverseProblem
 from latens.store import (
     METRICS,
     PER_IMAGE,
+    POWER,
     RANK_CURVES,
     RISK_COVERAGE,
     SHIFTS,
@@ -173,6 +174,7 @@ def _calibration(subject: Subject) -> Checked:
     )
     table = _joined([tests.table(subject.cell) for tests in found])
     curves = _joined([tests.curves(subject.cell) for tests in found])
+    seen = _joined([tests.seen(subject.cell) for tests in found if tests.power])
     verdicts = {tests.source: tests.verdict for tests in found}
     verdicts |= {f"{tests.source}: power": tests.sight for tests in found if tests.power}
     power = {
@@ -181,7 +183,7 @@ def _calibration(subject: Subject) -> Checked:
         if tests.power
     }
     return Checked(
-        tables={TESTS.name: table},
+        tables={TESTS.name: table, POWER.name: seen},
         curves={RANK_CURVES.name: curves},
         facts={"verdicts": verdicts, "power": power},
     )

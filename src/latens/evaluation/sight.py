@@ -42,6 +42,9 @@ same, altered."""
 SCORES = (ecdf_statistic, chi_square_statistic)
 """What is measured of every histogram of ranks."""
 
+NARROW, WIDE = "std × 0.8", "std × 1.25"
+"""Posteriors that are too sure, and not sure enough."""
+
 LABELLINGS = 999
 REPLICATES = 200
 """Choices of a truth in each altered posterior; a power has a standard error of at most .035."""
@@ -83,8 +86,8 @@ def _independent(members: Tensor, keys: list[int], seed: int) -> Tensor:
 def alterations() -> dict[str, Alteration]:
     """Wrong posteriors by name, for one pass over images: one of them remembers the last block."""
     return {
-        "std × 0.8": _scaled(0.8),
-        "std × 1.25": _scaled(1.25),
+        NARROW: _scaled(0.8),
+        WIDE: _scaled(1.25),
         "mean off by 0.2 std": _shifted,
         "of another image": _OfAnother(),
         "independent pixels": _independent,

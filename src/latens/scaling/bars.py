@@ -59,12 +59,14 @@ DEFAULT_BARS: tuple[Bar, ...] = (
     Bar("coverage_region", 0.92, 0.98, purpose="calibration"),
     Bar("spread_skill", 0.9, 1.1, purpose="calibration"),
     Bar("worst_over_baseline", -inf, 1.5, purpose="stability"),
+    Bar("worst_over_wiener", -inf, 1.5, purpose="stability"),
     Bar("nmse", -inf, 1.1, relative=True, purpose="accuracy"),
 )
 """Bars of a plan without others: region means covered as often as stated, to within .05 on average
-over the levels and .03 at 95 %; spread within a tenth of the error; worst-case error at most half
-above that of Tikhonov's reconstruction, attacked alike; squared error within a tenth of that of
-the best solver of the run at its largest N."""
+over the levels and .03 at 95 %; spread within a tenth of the error; error at the worst disturbance
+at most half above that of Tikhonov's reconstruction at its own worst, and of Wiener's where that
+was attacked, as on the trust card; squared error within a tenth of that of the best solver of the
+run at its largest N."""
 
 
 def parse_bar(text: str, metrics: Collection[str]) -> Bar:

@@ -122,6 +122,19 @@ TESTS = Schema(
     },
     ("solver", "n", "data_seed", "init_seed", "test", "quantity"),
 )
+POWER = Schema(
+    "power",
+    {
+        **_CELL,
+        "source": "str",  # pairs of the tests, as in RANK_CURVES
+        "posterior": "str",  # how the posterior was made wrong
+        "power": "float64",  # share of times in which the tests of ranks find it
+        "images": "int64",
+        "draws": "int64",
+        "evaluation": "str",
+    },
+    ("solver", "n", "data_seed", "init_seed", "source", "posterior"),
+)
 SHIFTS = Schema(
     "shifts",
     {
@@ -353,6 +366,7 @@ SCHEMAS: dict[str, Schema] = {
         SCALING,
         SCALING_BAND,
         TESTS,
+        POWER,
         SHIFTS,
         RANK_CURVES,
         RISK_COVERAGE,

@@ -15,6 +15,7 @@ from latens.store import (
     METRIC_DEFINITIONS,
     METRICS,
     PER_IMAGE,
+    POWER,
     SCALING,
     SCALING_BAND,
     SHIFTS,
@@ -59,13 +60,19 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
     tables = {
         "metrics": metrics,
         "tests": _collected(run, finished, TESTS),
+        "power": _collected(run, finished, POWER),
         "shifts": _collected(run, finished, SHIFTS),
         "curves": from_rows(curves, CURVES),
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
     }
     tables["trust"] = trust_card(
-        tables["curves"], metrics, tables["shifts"], tables["tests"], _errors(run, finished)
+        tables["curves"],
+        metrics,
+        tables["shifts"],
+        tables["tests"],
+        tables["power"],
+        _errors(run, finished),
     )
     for name, frame in tables.items():
         write_table(run.tables, name, frame)

@@ -21,20 +21,25 @@ from latens.evaluation.stability import (
     worst_case,
 )
 from latens.evaluation.stability.image_attack import attack_image
-from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
+from latens.evaluation.stability.lipschitz import (
+    condition_number,
+    expected_chi2,
+    mean_square_gain,
+)
 from latens.evaluation.stability.worst_case import (
     noise_to_error,
     random_disturbances,
     relative_noise_to_error,
 )
 from latens.inference import TikhonovSolver, WienerSolver, as_solver
-from latens.metrics import NOISE_LEVELS, RELATIVE_LEVELS, metric
+from latens.metrics import NOISE_LEVELS, RELATIVE_LEVELS, data_chi2, metric
 from latens.problems import (
     GaussianBlur,
     GaussianNoise,
     Inpainting,
     InverseProblem,
     PoissonGaussianNoise,
+    RicianNoise,
 )
 from oracles.secular import farthest
 
@@ -246,6 +251,47 @@ def test_mean_square_gain_is_the_frobenius_norm():
     exact_gain = MAP.square().sum() / SIZE
     deviation = (2 * (MAP.mT @ MAP).square().sum() / 4000).sqrt() / SIZE  # of vᵀJᵀJv
     assert ((found - exact_gain).abs() < 4 * deviation).all()  # 4 of them: chance .0003
+
+
+def test_expected_residual_is_a_frobenius_norm():
+    """With √m e_k as probes, all k, the mean over probes is the norm itself."""
+    operator = GaussianBlur(SHAPE, 0.6)
+    scale = 0.1 + normal(IMAGES, *SHAPE, seed=3).square()
+    blur = operator(basis()).flatten(1).mT
+    probes = (SIZE**0.5 * basis())[:, None].expand(SIZE, IMAGES, *SHAPE)
+    found = expected_chi2(reconstruction(), operator, normal(IMAGES, *SHAPE), scale, probes)
+    for b in range(IMAGES):
+        own = scale[b].flatten()
+        left = torch.eye(SIZE, dtype=torch.float64) - blur @ MAP * own / own[:, None]
+        torch.testing.assert_close(found[b], left.square().sum() / SIZE)
+
+
+def test_the_residual_of_tikhonov_is_as_expected():
+    """χ²/m over new noise: what passes the noise by, and the bias, each to 4 standard errors."""
+    problem = InverseProblem(GaussianBlur(SHAPE, 0.6), GaussianNoise(0.2))
+    solver = TikhonovSolver(problem, torch.zeros(SHAPE, dtype=torch.float64), 0.05)
+    x, draws = normal(1, *SHAPE, seed=1), 4000
+    y = problem.simulate(x.expand(draws, *SHAPE), normal(draws, *SHAPE, seed=2))
+    residual = data_chi2(problem.residual(y, solver(y).mean))
+    clean = problem.operator(x)
+    bias = data_chi2(problem.residual(clean, solver(clean).mean))
+    probes = normal(draws, 1, *SHAPE, seed=3)
+    one = Reconstruction(solver, (0,), 0)
+    scale = torch.full_like(clean, 0.2)
+    expected = expected_chi2(one, problem.operator, y[:1], scale, probes)
+    apart = residual.mean() - bias - expected
+    assert expected > 0.1
+    assert bias > 0.05
+    assert abs(apart) < 4 * (2 * residual.var() / draws).sqrt()
+
+
+def test_no_residual_is_expected_where_the_noise_has_a_mean():
+    problem = InverseProblem(GaussianBlur(SHAPE, 0.6), RicianNoise(0.2))
+    solver = TikhonovSolver(problem, torch.zeros(SHAPE, dtype=torch.float64), 0.1)
+    x = normal(IMAGES, *SHAPE, seed=1).abs()
+    y = problem.simulate(x, normal(IMAGES, *problem.noise_shape, seed=2))
+    settings = StabilitySettings(search_draws=1, steps=2)
+    assert "expected_chi2" not in measure_stability(solver, problem, x, y, KEYS, 0, settings).rows
 
 
 def test_condition_number_of_a_multiple_is_one():

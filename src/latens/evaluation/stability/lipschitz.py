@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from latens.evaluation.stability.reconstruction import Reconstruction, norms, repeat, scaled
+from latens.problems import Operator
 
 _INDEPENDENT = 1e-4
 """Relative length below which what is left of a vector is rounding error."""
@@ -147,6 +148,45 @@ def mean_square_gain(reconstruction: Reconstruction, y: Tensor, probes: Tensor) 
         pushed = torch.stack([norms(jacobian.push(v[rows])).square() for v in probes])
         gains.append(pushed.mean(0))
     return torch.cat(gains) / y[0].numel()
+
+
+def expected_chi2(
+    reconstruction: Reconstruction, operator: Operator, y: Tensor, scale: Tensor, probes: Tensor
+) -> Tensor:
+    """Least expected χ²/m of the data residual of an estimate as sensitive to the noise as R.
+
+        E = ‖I − B‖²_F/m = 1 − 2 tr(B)/m + ‖B‖²_F/m,   B = Σ^{−1/2} A J Σ^{1/2}
+
+    by Hutchinson's estimate, the mean of ‖v − B v‖²/m over Gaussian v. For an affine R and a
+    linear A the expectation of χ²/m over noise is E plus the square of the residual of what
+    would be measured without noise; mE is the degrees of freedom for error of a linear smoother.
+
+    Args:
+        reconstruction: R.
+        operator: A, linearised at R(y).
+        y: Measurements, `(B, *measurement_shape)`.
+        scale: Noise standard deviation of every element, shape of `y`.
+        probes: Standard normal, `(K, B, *measurement_shape)`.
+
+    Returns:
+        `(B,)` in [0, ∞), no unit, without bias.
+
+    References:
+        Buja, Hastie, Tibshirani (1989), Linear smoothers and additive models, section 2.7,
+        https://doi.org/10.1214/aos/1176347115. Hutchinson (1990), A stochastic estimator of the
+        trace of the influence matrix, https://doi.org/10.1080/03610919008812866.
+    """
+    found = []
+    for part, rows in reconstruction.blocks(y):
+        jacobian, own = part.jacobian(y[rows]), scale[rows]
+        left = []
+        for v in probes:
+            moved = jacobian.push(own * v[rows])
+            with torch.no_grad():
+                seen = operator.jvp(jacobian.x, moved) / own
+            left.append((v[rows] - seen).square().flatten(1).mean(1))
+        found.append(torch.stack(left).mean(0))
+    return torch.cat(found)
 
 
 def condition_number(lipschitz: Tensor, y: Tensor, x_hat: Tensor) -> Tensor:

@@ -19,7 +19,11 @@ from latens.evaluation.stability.details import (
     most_visible,
 )
 from latens.evaluation.stability.image_attack import attack_image
-from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
+from latens.evaluation.stability.lipschitz import (
+    condition_number,
+    expected_chi2,
+    mean_square_gain,
+)
 from latens.evaluation.stability.more_samples import denser, extended_measurement
 from latens.evaluation.stability.reconstruction import Reconstruction
 from latens.evaluation.stability.settings import StabilitySettings
@@ -123,6 +127,10 @@ def measure_stability(
             for level, case in zip(RELATIVE_LEVELS, relative, strict=True)
         },
     }
+    if _is_additive(problem, x):
+        columns["expected_chi2"] = expected_chi2(
+            reconstruction, problem.operator, y, scale, probes
+        )
     rows = {name: _row(value) for name, value in columns.items()}
     rows |= _random_rows(target, x_hat, worst, radius, settings)
     for name, other in (("worst_over_baseline", baseline), ("worst_over_wiener", wiener)):
@@ -250,6 +258,13 @@ def noise_scale(problem: InverseProblem, x: Tensor) -> Tensor:
     with torch.no_grad():
         clean = problem.operator(x)
         return problem.noise.elementwise(clean).stddev.expand_as(clean)
+
+
+def _is_additive(problem: InverseProblem, x: Tensor) -> bool:
+    """Whether a measurement is A x on average, which magnitudes with noise are not."""
+    with torch.no_grad():
+        clean = problem.operator(x)
+        return torch.allclose(problem.noise.elementwise(clean).mean.expand_as(clean), clean)
 
 
 def _random_rows(

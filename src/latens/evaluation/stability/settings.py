@@ -35,7 +35,7 @@ class StabilitySettings:
         lipschitz_tolerance: Residual ‖JᵀJv − ρ²v‖/ρ² at which it stops.
         lipschitz_steps: Products with JᵀJ at which it stops in any case, of each stage.
         ball_steps: Gradients of each of the two searches for the steepest secant of the ball.
-        probes: Gaussian probes of the mean square gain.
+        probes: Gaussian probes of the mean square gain and of the expected residual.
         image_restarts: Starts of the attack on the image.
         image_steps: Gradients of each.
         image_penalty: λ of ½‖ΔR‖² − ½λ‖r‖².
@@ -96,7 +96,7 @@ def stability_cost(settings: StabilitySettings) -> dict[str, int]:
         "noise-to-error curves": radii * (3 * few * (settings.level_steps + 1) + 2 * all_),
         "random": all_ * (1 + settings.random),
         "lipschitz": 4 * settings.lipschitz_steps * (few * settings.lipschitz_starts + all_)
-        + 3 * all_ * settings.probes,
+        + 6 * all_ * settings.probes,
         "ball": few * (6 * (settings.ball_steps + 1) + 1) + 4 * all_,
         "image attack": 3 * few * settings.image_restarts * (settings.image_steps + 1)
         + all_ * 2 * (settings.image_restarts + 1),

@@ -56,7 +56,8 @@ QUALITY: tuple[Metric, ...] = (
         "target",
         1.0,
         "Mean of (y − E[y | x̂])²/Var[y | x̂] over the m elements of y, mean over images; "
-        "1 − (effective degrees of freedom)/m is expected of a good estimate.",
+        "1 − (effective degrees of freedom)/m is expected of a good estimate, and `expected_chi2` "
+        "or more of one that is as sensitive to the noise.",
         ("data_chi2",),
         first,
         (0.0, inf),

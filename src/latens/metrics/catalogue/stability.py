@@ -79,6 +79,19 @@ SLOPE: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "expected_chi2",
+        "expected data residual χ²/m",
+        "",
+        "higher",
+        nan,
+        "‖I − Σ^{−1/2} A J Σ^{1/2}‖²_F/m, from Gaussian probes: the least χ²/m expected of an "
+        "affine reconstruction with this Jacobian, 1 if none of the noise reaches it, 0 if all of "
+        "it is fitted; for noise of mean 0; mean over images.",
+        ("chi2",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
         "noise_amplification",
         "noise amplification, random",
         "",
