@@ -213,6 +213,21 @@ def test_too_small_a_residual_is_noticed():
     assert found.loc["spread", "value"] == 0.5  # the same for every image: of no side
 
 
+def told(y):
+    """N(y/2, s²) with s half the root mean square of the measurement."""
+    scale = y.square().mean((1, 2, 3), keepdim=True).sqrt() / 2
+    return diagonal_normal(y / 2, scale.expand_as(y), 3)
+
+
+@pytest.mark.parametrize("size", [0.1, 2.0])
+def test_too_small_a_spread_is_noticed_as_one_that_is_too_large(size):
+    """Faint images and bright ones: no usual measurement has as small, or large, a spread."""
+    other = ImageSet(size * signals(60, 4), data_range=(-20, 20), name="others")
+    table = study(as_solver(told), [OtherImages(other)])[2].table
+    found = table[(table["score"] == "spread") & (table["number"] == "auroc")]
+    assert found["value"].tolist() == [1.0]
+
+
 def test_every_estimate_is_computed_once_and_in_blocks(monkeypatch):
     calls = []
 

@@ -11,9 +11,16 @@
 | `spread` | root mean square standard deviation, signal units | a posterior |
 
 `residual` and `replicates` are low where a measurement has *less* noise than expected, as a blank
-or smoothed one has. So detection takes both on either side of the usual images: `TWO_SIDED` gives
-the scale on which the distance from their median counts, χ²/m as a ratio. As an uncertainty, in
-risk-coverage curves, they are taken as they are.
+or smoothed one has; `latent_mean` and `spread` are low where it has less structure, as behind a
+wider kernel, or looks clearer than any usual one, as inverted contrast does to some networks. So
+detection takes these four on either side of the usual images: `TWO_SIDED` gives the scale on which
+the distance from their median counts, that of ratios for those that cannot be negative. As an
+uncertainty, in risk-coverage curves, they are taken as they are.
+
+The others are strange on one side. `latent_tail` counts both tails of ‖z‖² already; a
+reconstruction that the model gives back well, and members that agree, are what it knows. In the
+six sweeps of docs/operators.md no shift had an AUROC of `latent_tail` or `representation` below
+.32; those of `latent_mean` and `spread` went down to .10 on the upper side alone.
 
 | p-value | null distribution | under an exact posterior |
 |---|---|---|
@@ -72,14 +79,16 @@ SCORES = (
 P_VALUES = ("p_plug_in", "p_predictive", "p_draw")
 
 
-def _ratio_scale(chi2: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):  # a blank measurement may leave no residual at all
-        return np.log(np.maximum(chi2, 0.0))
+        return np.log(np.maximum(values, 0.0))
 
 
 TWO_SIDED: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "residual": _ratio_scale,
     "replicates": np.asarray,
+    "latent_mean": _ratio_scale,
+    "spread": _ratio_scale,
 }
 """Scores that are strange on either side, and the scale on which their distances are taken."""
 

@@ -1,9 +1,9 @@
 """What speaks against a reconstruction: strange measurements, and a solver that is known to fail.
 
 A new measurement is compared with the test images in every score that was stored for them. A score
-has a p-value of its rank, two-sided where both sides are strange (`residual`), else against larger
-values; Holm's rule takes account of the number of scores. A measurement is flagged where an
-adjusted p-value is at most `SUSPICIOUS`. With n test images and k scores none is smaller than
+has a p-value of its rank, two-sided where both sides are strange (`strangeness.TWO_SIDED`), else
+against larger values; Holm's rule takes account of the number of scores. A measurement is flagged
+where an adjusted p-value is at most `SUSPICIOUS`. With n test images and k scores none is smaller than
 k/(n + 1), or twice that on two sides: where that is above `SUSPICIOUS`, a score is flagged beyond
 those of all test images, and `by_chance` says how often that happens to a usual one.
 
