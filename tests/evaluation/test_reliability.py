@@ -1,6 +1,7 @@
 """Scores, p-values and detection where the posterior is exact, and numbers inside shifts."""
 
 import math
+from itertools import product
 from math import sqrt
 
 import numpy as np
@@ -29,6 +30,7 @@ from latens.evaluation.detection_intervals import (
     detection_interval,
     selection_interval,
 )
+from latens.evaluation.flags import ANY, among_usual, by_chance
 from latens.evaluation.reliability import DETECTION, SELECTION
 from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
@@ -226,6 +228,49 @@ def test_too_small_a_spread_is_noticed_as_one_that_is_too_large(size):
     table = study(as_solver(told), [OtherImages(other)])[2].table
     found = table[(table["score"] == "spread") & (table["number"] == "auroc")]
     assert found["value"].tolist() == [1.0]
+
+
+def test_the_rule_of_the_gate_is_a_score_of_its_own():
+    """Faint images: residual and spread see them; a usual noise level is seen by nothing."""
+    faint = ImageSet(0.1 * signals(55, 4), data_range=(-20, 20), name="faint")
+    shown, _, result = study(as_solver(told), [NoiseLevel(1.0), OtherImages(faint)])
+    of_any = result.table[result.table["score"] == ANY].set_index(["shift", "number"])
+    assert set(of_any.index) == {
+        ("none", "flagged"),
+        *product(("noise level", "images: faint"), ("flagged", *DETECTION)),
+    }
+    missed, seen = (of_any.loc[(name, "auroc")] for name in ("noise level", "images: faint"))
+    assert missed.value == pytest.approx(0.5, abs=0.15)  # three standard deviations
+    assert missed.upper - missed.lower < 0.3
+    assert seen.value > 0.97
+    assert 0.05 ** (1 / 55) >= seen.lower > 0.9
+    assert (seen.images, seen.groups) == (115, 115)
+    assert of_any.loc[("images: faint", "flagged")].value == 1
+    # By hand: an image is flagged beyond all the others, on either side of both scores.
+    usual = result.usual.columns
+    names = ["residual", "spread"]
+    extreme = {f(usual[name]) for name in names for f in (np.argmin, np.argmax)}
+    mine = of_any.loc[("none", "flagged")]
+    assert mine.value == pytest.approx(len(extreme) / 60)
+    assert mine.value <= by_chance(names, {name: values[1:] for name, values in usual.items()})
+    np.testing.assert_array_equal(
+        np.flatnonzero(among_usual(usual, usual, shown.groups)), sorted(extreme)
+    )
+
+
+def test_images_of_one_subject_are_not_compared_with_each_other():
+    """Two slices beyond all others, next to each other: both are flagged, and alone neither."""
+    usual = {"residual": np.exp(np.linspace(0, 1, 40))}
+    usual["residual"][-2:] = 9.0, 9.1
+    single = [str(i) for i in range(40)]
+    pairs = [str(i // 2) for i in range(40)]
+    assert not among_usual(usual, usual, single)[-2]
+    assert among_usual(usual, usual, pairs)[-2:].all()
+
+
+def test_one_subject_alone_has_no_gate():
+    table = study(exact(), [NoiseLevel(2.0)], n=6, groups=("a",) * 6)[2].table
+    assert ANY not in set(table["score"])
 
 
 def test_every_estimate_is_computed_once_and_in_blocks(monkeypatch):

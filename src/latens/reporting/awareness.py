@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 UNSHIFTED = "none"
 
 SCORES = {
+    "any": "any score: the rule of the gate",
     "residual": "data residual",
     "replicates": "residual beyond replicates",
     "latent_mean": "length of the mean latent",
