@@ -90,7 +90,7 @@ def test_scores_by_their_definitions():
     problem, solver = make_problem(), Amortised(make_model("latent"), make_problem())
     posterior = solver(y, seed=2)
     columns = strangeness(posterior, y, problem)
-    assert set(columns) == {*SCORES, *P_VALUES} - {"disagreement"}
+    assert set(columns) == {*SCORES, *P_VALUES} - {"disagreement", "code"}
     with torch.no_grad():
         z = posterior.latent_draws(39)
         k = posterior.model.dim
@@ -119,7 +119,7 @@ def test_scores_of_ensembles_and_others():
     single = [strangeness(m, y, make_problem())["representation"] for m in posterior.members]
     np.testing.assert_allclose(columns["representation"], np.mean(single, axis=0), rtol=1e-5)
     names = {
-        "cvae": {"representation", "spread", "residual", "replicates", *P_VALUES},
+        "cvae": {"code", "representation", "spread", "residual", "replicates", *P_VALUES},
         "direct": {"latent_mean", "latent_tail", "spread", "residual", "replicates", *P_VALUES},
     }
     for name, expected in names.items():

@@ -6,16 +6,22 @@
 | `replicates` | χ²/m of draws, less that of measurements replicated from them | the same, draws |
 | `latent_mean` | ‖E[z ∣ y]‖²/k | latents with a standard normal prior |
 | `latent_tail` | −ln of the smaller tail of χ²_k at ‖z‖², mean over draws | the same |
+| `evidence` | −ELBO of log p(y) / m, nats per element | `latent`, log p(y ∣ z) in closed form |
+| `code` | ‖(μ_q(x̂, y) − μ_p(y))/σ_p(y)‖²/k, of q(z ∣ x̂, y) and p(z ∣ y) | `cvae` |
 | `representation` | root mean square of x̂ − D(E(x̂)) | an encoder of x |
 | `disagreement` | variance of the members' means / total variance | an ensemble |
 | `spread` | root mean square standard deviation, signal units | a posterior |
 
 `residual` and `replicates` are low where a measurement has *less* noise than expected, as a blank
-or smoothed one has; `latent_mean` and `spread` are low where it has less structure, as behind a
-wider kernel, or looks clearer than any usual one, as inverted contrast does to some networks. So
-detection takes these four on either side of the usual images: `TWO_SIDED` gives the scale on which
-the distance from their median counts, that of ratios for those that cannot be negative. As an
-uncertainty, in risk-coverage curves, they are taken as they are.
+or smoothed one has, and `evidence` is there, too; `latent_mean`, `code` and `spread` are low where
+it has less structure, as behind a wider kernel, or looks clearer than any usual one, as inverted
+contrast does to some networks. So detection takes these on either side of the usual images:
+`TWO_SIDED` gives the scale on which the distance from their median counts, that of ratios for those
+that cannot be negative. As an uncertainty, in risk-coverage curves, they are taken as they are.
+
+`evidence` is that of the model, log p(y) ≥ E_q(z|y)[log p(y | z) + log p(z) − log q(z | y)], on the
+latents of the draws. `code` asks whether the latent that explains the reconstruction is one that
+the prior of a `cvae` expects; its own draws of z are typical of p(z | y) whatever y is.
 
 The others are strange on one side. `latent_tail` counts both tails of ‖z‖² already; a
 reconstruction that the model gives back well, and members that agree, are what it knows. In the
@@ -56,6 +62,7 @@ from latens.inference import (
     Posterior,
     Solver,
 )
+from latens.inference.amortised import AmortisedPosterior
 from latens.inference.latent_posterior import LatentPosterior
 from latens.metrics.reduction import event_mean
 from latens.models import CVAE, Direct, Latent
@@ -72,6 +79,8 @@ SCORES = (
     "replicates",
     "latent_mean",
     "latent_tail",
+    "evidence",
+    "code",
     "representation",
     "disagreement",
     "spread",
@@ -88,6 +97,8 @@ TWO_SIDED: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "residual": _ratio_scale,
     "replicates": np.asarray,
     "latent_mean": _ratio_scale,
+    "evidence": np.asarray,
+    "code": _ratio_scale,
     "spread": _ratio_scale,
 }
 """Scores that are strange on either side, and the scale on which their distances are taken."""
@@ -220,9 +231,16 @@ def _of_latents(posterior: Posterior) -> dict[str, Tensor]:
         norm = z.double().square().sum(-1).numpy(force=True)  # (M, B)
         tails = [stats.chi2.logcdf(norm, model.dim), stats.chi2.logsf(norm, model.dim)]
         found["latent_tail"] = torch.from_numpy(-np.minimum(*tails).mean(0))
+        measured = posterior.draws.log_measurement
+        if measured is not None and isinstance(posterior, AmortisedPosterior):
+            prior = model.standard_prior(z.shape[1], z)
+            bound = measured + prior.log_prob(z) - posterior.latent.log_prob(z)  # (M, B)
+            found["evidence"] = -bound.mean(0) / posterior.y[0].numel()
     if isinstance(model, Latent | CVAE):
         mean = posterior.mean
-        code = model.inference_pair(mean, posterior.y)[0].mean
-        again = model.decode(code, posterior.y).mean
+        encoded, prior = model.inference_pair(mean, posterior.y)
+        again = model.decode(encoded.mean, posterior.y).mean
         found["representation"] = event_mean((mean - again).square()).sqrt()
+        if isinstance(model, CVAE):
+            found["code"] = ((encoded.mean - prior.mean) / prior.stddev).square().mean(-1)
     return found

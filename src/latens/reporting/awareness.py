@@ -27,6 +27,8 @@ SCORES = {
     "replicates": "residual beyond replicates",
     "latent_mean": "length of the mean latent",
     "latent_tail": "typicality of the latents",
+    "evidence": "evidence of the measurement",
+    "code": "typicality of the reconstruction's latent",
     "representation": "representation error",
     "disagreement": "disagreement of the ensemble",
     "spread": "spread of the draws",
