@@ -16,12 +16,13 @@
 or smoothed one has, and `evidence` is there, too; `latent_mean`, `code` and `spread` are low where
 it has less structure, as behind a wider kernel, or looks clearer than any usual one, as inverted
 contrast does to some networks. So detection takes these on either side of the usual images:
-`TWO_SIDED` gives the scale on which the distance from their median counts, that of ratios for those
-that cannot be negative. As an uncertainty, in risk-coverage curves, they are taken as they are.
+`TWO_SIDED` gives the scale on which the distance from their median counts, that of ratios for
+those that cannot be negative. As an uncertainty, in risk-coverage curves, they are taken as they
+are.
 
-`evidence` is that of the model, log p(y) ≥ E_q(z|y)[log p(y | z) + log p(z) − log q(z | y)], on the
-latents of the draws. `code` asks whether the latent that explains the reconstruction is one that
-the prior of a `cvae` expects; its own draws of z are typical of p(z | y) whatever y is.
+`evidence` is that of the model, log p(y) ≥ E_q(z|y)[log p(y | z) + log p(z) − log q(z | y)], by
+the latents of the draws. `code` asks whether the latent that explains the reconstruction is one
+that the prior of a `cvae` expects; its own draws of z are typical of p(z | y) whatever y is.
 
 The others are strange on one side. `latent_tail` counts both tails of ‖z‖² already; a
 reconstruction that the model gives back well, and members that agree, are what it knows. In the
