@@ -25,6 +25,7 @@ from latens.evaluation import (
     strangeness,
 )
 from latens.evaluation import measure as measure_module
+from latens.evaluation.check_lines import shift_lines
 from latens.evaluation.detection_intervals import (
     auroc_interval,
     detection_interval,
@@ -246,6 +247,10 @@ def test_the_rule_of_the_gate_is_a_score_of_its_own():
     assert 0.05 ** (1 / 55) >= seen.lower > 0.9
     assert (seen.images, seen.groups) == (115, 115)
     assert of_any.loc[("images: faint", "flagged")].value == 1
+    lines = [line.split() for line in shift_lines(result.table)]
+    assert ["flagged", "of", "images:", "faint", "(1)", "1"] in [line[:6] for line in lines]
+    share = f"{of_any.loc[('none', 'flagged')].value:.3g}"
+    assert ["flagged", "of", "usual", "images", share] in [line[:5] for line in lines]
     # By hand: an image is flagged beyond all the others, on either side of both scores.
     usual = result.usual.columns
     names = ["residual", "spread"]
