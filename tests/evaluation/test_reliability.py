@@ -1,6 +1,7 @@
 """Scores, p-values and detection where the posterior is exact, and numbers inside shifts."""
 
 import math
+from itertools import product
 from math import sqrt
 
 import numpy as np
@@ -24,11 +25,13 @@ from latens.evaluation import (
     strangeness,
 )
 from latens.evaluation import measure as measure_module
+from latens.evaluation.check_lines import shift_lines
 from latens.evaluation.detection_intervals import (
     auroc_interval,
     detection_interval,
     selection_interval,
 )
+from latens.evaluation.flags import ANY, among_usual, by_chance
 from latens.evaluation.reliability import DETECTION, SELECTION
 from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
@@ -88,7 +91,7 @@ def test_scores_by_their_definitions():
     problem, solver = make_problem(), Amortised(make_model("latent"), make_problem())
     posterior = solver(y, seed=2)
     columns = strangeness(posterior, y, problem)
-    assert set(columns) == {*SCORES, *P_VALUES} - {"disagreement"}
+    assert set(columns) == {*SCORES, *P_VALUES} - {"disagreement", "code"}
     with torch.no_grad():
         z = posterior.latent_draws(39)
         k = posterior.model.dim
@@ -117,7 +120,7 @@ def test_scores_of_ensembles_and_others():
     single = [strangeness(m, y, make_problem())["representation"] for m in posterior.members]
     np.testing.assert_allclose(columns["representation"], np.mean(single, axis=0), rtol=1e-5)
     names = {
-        "cvae": {"representation", "spread", "residual", "replicates", *P_VALUES},
+        "cvae": {"code", "representation", "spread", "residual", "replicates", *P_VALUES},
         "direct": {"latent_mean", "latent_tail", "spread", "residual", "replicates", *P_VALUES},
     }
     for name, expected in names.items():
@@ -211,6 +214,68 @@ def test_too_small_a_residual_is_noticed():
         assert found.loc[score, "lower"] == pytest.approx(0.05 ** (1 / 60))
         assert found.loc[score, "upper"] == 1
     assert found.loc["spread", "value"] == 0.5  # the same for every image: of no side
+
+
+def told(y):
+    """N(y/2, s²) with s half the root mean square of the measurement."""
+    scale = y.square().mean((1, 2, 3), keepdim=True).sqrt() / 2
+    return diagonal_normal(y / 2, scale.expand_as(y), 3)
+
+
+@pytest.mark.parametrize("size", [0.1, 2.0])
+def test_too_small_a_spread_is_noticed_as_one_that_is_too_large(size):
+    """Faint images and bright ones: no usual measurement has as small, or large, a spread."""
+    other = ImageSet(size * signals(60, 4), data_range=(-20, 20), name="others")
+    table = study(as_solver(told), [OtherImages(other)])[2].table
+    found = table[(table["score"] == "spread") & (table["number"] == "auroc")]
+    assert found["value"].tolist() == [1.0]
+
+
+def test_the_rule_of_the_gate_is_a_score_of_its_own():
+    """Faint images: residual and spread see them; a usual noise level is seen by nothing."""
+    faint = ImageSet(0.1 * signals(55, 4), data_range=(-20, 20), name="faint")
+    shown, _, result = study(as_solver(told), [NoiseLevel(1.0), OtherImages(faint)])
+    of_any = result.table[result.table["score"] == ANY].set_index(["shift", "number"])
+    assert set(of_any.index) == {
+        ("none", "flagged"),
+        *product(("noise level", "images: faint"), ("flagged", *DETECTION)),
+    }
+    missed, seen = (of_any.loc[(name, "auroc")] for name in ("noise level", "images: faint"))
+    assert missed.value == pytest.approx(0.5, abs=0.15)  # three standard deviations
+    assert missed.upper - missed.lower < 0.3
+    assert seen.value > 0.97
+    assert 0.05 ** (1 / 55) >= seen.lower > 0.9
+    assert (seen.images, seen.groups) == (115, 115)
+    assert of_any.loc[("images: faint", "flagged")].value == 1
+    lines = [line.split() for line in shift_lines(result.table)]
+    assert ["flagged", "of", "images:", "faint", "(1)", "1"] in [line[:6] for line in lines]
+    share = f"{of_any.loc[('none', 'flagged')].value:.3g}"
+    assert ["flagged", "of", "usual", "images", share] in [line[:5] for line in lines]
+    # By hand: an image is flagged beyond all the others, on either side of both scores.
+    usual = result.usual.columns
+    names = ["residual", "spread"]
+    extreme = {f(usual[name]) for name in names for f in (np.argmin, np.argmax)}
+    mine = of_any.loc[("none", "flagged")]
+    assert mine.value == pytest.approx(len(extreme) / 60)
+    assert mine.value <= by_chance(names, {name: values[1:] for name, values in usual.items()})
+    np.testing.assert_array_equal(
+        np.flatnonzero(among_usual(usual, usual, shown.groups)), sorted(extreme)
+    )
+
+
+def test_images_of_one_subject_are_not_compared_with_each_other():
+    """Two slices beyond all others, next to each other: both are flagged, and alone neither."""
+    usual = {"residual": np.exp(np.linspace(0, 1, 40))}
+    usual["residual"][-2:] = 9.0, 9.1
+    single = [str(i) for i in range(40)]
+    pairs = [str(i // 2) for i in range(40)]
+    assert not among_usual(usual, usual, single)[-2]
+    assert among_usual(usual, usual, pairs)[-2:].all()
+
+
+def test_one_subject_alone_has_no_gate():
+    table = study(exact(), [NoiseLevel(2.0)], n=6, groups=("a",) * 6)[2].table
+    assert ANY not in set(table["score"])
 
 
 def test_every_estimate_is_computed_once_and_in_blocks(monkeypatch):

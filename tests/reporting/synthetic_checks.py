@@ -96,9 +96,21 @@ def covered(solver: str, n: int, level: float) -> float:
 
 def auroc(solver: str, shift: str, score: str) -> float:
     """Detection of a shift; the spread is blind to noise, and looks the wrong way at kernels."""
+    if score == "any":
+        return 0.95 - 0.01 * CHECKED.index(solver)
     if score == "spread":
         return {"kernel width": 0.31, "noise level": 0.5}.get(shift, 0.93)
     return {"residual": 0.86, "replicates": 0.91}[score] - 0.01 * CHECKED.index(solver)
+
+
+def flagged(solver: str, shift: int) -> float:
+    """Share that the gate flags: a tenth of usual images, and more under each shift."""
+    return 0.1 + 0.2 * shift + 0.01 * CHECKED.index(solver)
+
+
+def relative(solver: str, score: str) -> float:
+    """AUGRC over that of a score without information."""
+    return 0.6 + 0.1 * SCORES.index(score) + 0.01 * CHECKED.index(solver)
 
 
 def write_checks(run: store.RunFolder, side: int, images: int) -> None:
@@ -376,8 +388,16 @@ def shift_rows() -> list[dict]:
                     for kind in ("pixel", "region"):
                         add(solver, n, shift, "", f"coverage_{kind}", 0.94 - 0.12 * i)
                 scores = SCORES[:1] if solver in POINTS else SCORES
-                for score in scores if shift[0] != "none" else ():
-                    add(solver, n, shift, score, "auroc", auroc(solver, shift[0], score))
+                add(solver, n, shift, "any", "flagged", flagged(solver, i), 0.01)
+                if solver not in POINTS:
+                    add(solver, n, shift, "p_draw", "rejected", 0.05 + 0.2 * i, 0.01)
+                for score in scores if shift[0] == "none" else ():
+                    add(solver, n, shift, score, "augrc_over_random", relative(solver, score))
+                for score in ("any", *scores) if shift[0] != "none" else ():
+                    area = auroc(solver, shift[0], score)
+                    add(solver, n, shift, score, "auroc", area)
+                    add(solver, n, shift, score, "average_precision", area**2)
+                    add(solver, n, shift, score, "fpr95", 1 - area)
     return rows
 
 

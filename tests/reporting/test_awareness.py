@@ -7,10 +7,17 @@ import numpy as np
 import pytest
 
 from latens.reporting import Results
-from latens.reporting.awareness import Heat, heat_figure, heat_tables, shift_drawing
+from latens.reporting.awareness import (
+    Heat,
+    heat_figure,
+    heat_tables,
+    shift_drawing,
+    shift_name,
+)
+from latens.reporting.checks import detection_table, selection_table, shift_table
 from latens.reporting.panels import panel_figure
 from latens.reporting.refusal import risk_curves, risk_drawing
-from reporting.synthetic_checks import AT, CHECKED, SCORES, auroc
+from reporting.synthetic_checks import AT, CHECKED, SCORES, SHIFTS, auroc, flagged, relative
 from reporting.synthetic_run import POINTS
 
 
@@ -20,7 +27,7 @@ def test_heat_tables_hold_the_areas(checked: Results) -> None:
     for solver, table in tables.items():
         assert table.n == max(AT)
         assert table.shifts == ["images: inverted (1)", "kernel width (1.5)", "noise level (2)"]
-        assert list(table.rows) == list(SCORES[:1] if solver in POINTS else SCORES)
+        assert list(table.rows) == ["any", *(SCORES[:1] if solver in POINTS else SCORES)]
         for score, cells in table.rows.items():
             shifts = [name.partition(" (")[0] for name in table.shifts]
             expected = [auroc(solver, shift, score) for shift in shifts]
@@ -100,8 +107,40 @@ def test_risk_panels_draw_score_oracle_and_random(checked: Results) -> None:
         assert tuple(oracle.risk) in drawn
 
 
+def test_the_tables_hold_every_number_of_a_shift(checked: Results) -> None:
+    shifts, detection = shift_table(checked), detection_table(checked)
+    selection = selection_table(checked)
+    assert shifts is not None
+    assert detection is not None
+    assert selection is not None
+    assert shifts.rates == ["flagged by the gate", "p_draw ≤ .05"]
+    for row in shifts.rows:
+        place = [shift_name({"shift": s, "strength": k}) for s, k in SHIFTS].index(row.shift)
+        assert row.rates[0].sort == pytest.approx(flagged(row.solver, place))
+        found = row.rates[1]
+        assert found.text == "–" if row.solver in POINTS else found.sort == 0.05 + 0.2 * place
+    assert detection.columns == ["AUROC", "average precision", "false alarms at 95 %"]
+    known = {(r.solver, r.shift, r.score): r.cells for r in detection.rows}
+    assert (
+        len(known)
+        == len(detection.rows)
+        == 3 * (4 * (len(CHECKED) - len(POINTS)) + 2 * len(POINTS))
+    )
+    for (solver, shift, score), cells in known.items():
+        area = auroc(solver, shift.partition(" (")[0], score)
+        assert [c.sort for c in cells] == pytest.approx([area, area**2, 1 - area])
+        assert all(c.interval for c in cells)
+    first = [row.score for row in detection.rows if row.solver == "cvae"][:4]
+    assert first == ["any", *SCORES]
+    assert selection.columns == ["AURC", "AUGRC", "AUGRC / random"]
+    for row in selection.rows:
+        assert [c.text for c in row.cells[:2]] == ["–", "–"]
+        assert row.cells[2].sort == pytest.approx(relative(row.solver, row.score))
+
+
 def test_without_shifts_there_is_nothing(checked: Results) -> None:
     none = replace(checked, shifts=checked.shifts.iloc[:0], evaluations={})
     assert heat_tables(none) == []
     assert shift_drawing(none).panels == []
     assert risk_drawing(none).panels == []
+    assert shift_table(none) is detection_table(none) is selection_table(none) is None

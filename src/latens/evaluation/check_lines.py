@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from latens.evaluation.flags import FLAGGED
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -21,11 +23,21 @@ def residual_words(facts: Mapping[str, Any]) -> str:
 
 
 def shift_lines(shifts: "pd.DataFrame") -> list[str]:
-    """How well each score tells each shift from the usual images, from the table SHIFTS."""
+    """How well each score tells each shift from the usual images, and what the gate flags.
+
+    Args:
+        shifts: Table SHIFTS.
+    """
     lines = []
     found: Any = shifts[shifts["number"] == "auroc"]
     for row in found.to_dict("records"):
         name = f"{row['shift']} ({row['strength']:g}), {row['score']}"
         interval = f"[{row['lower']:.3g}, {row['upper']:.3g}]"
         lines.append(f"  AUROC of {name:<50} {row['value']:.3g}   {interval}")
+    shares: Any = shifts[shifts["number"] == FLAGGED]
+    for row in shares.to_dict("records"):
+        usual = row["shift"] == "none"
+        name = "usual images" if usual else f"{row['shift']} ({row['strength']:g})"
+        interval = f"[{row['lower']:.3g}, {row['upper']:.3g}]"
+        lines.append(f"  flagged of {name:<48} {row['value']:.3g}   {interval}")
     return lines

@@ -26,8 +26,8 @@ def detection_interval(
     """A detection number with its percentile bootstrap over groups.
 
     Args:
-        number: `auroc`, `average_precision` or `false_positive_rate`.
-        usual: Scores and groups of the usual images.
+        number: `auroc`, `average_precision` or `false_positive_rate`, or one of several scores.
+        usual: Scores and groups of the usual images, `(n,)`, or `(n, k)` of k scores.
         shifted: Scores and groups of the shifted ones.
         same_images: True if both are of the same images: their groups are resampled together.
         seed: Seed of the resampling.
@@ -67,10 +67,10 @@ def auroc_interval(
     With the same images on both sides the k pairs are of different images, each of which is in
     two of them. The bound holds there too where a larger usual score does not make a smaller
     shifted score of the same image more likely. The scores of `two_sided` are taken as distances
-    from a median that is known.
+    from a median that is known, those of `smallest_p_value` as if the other usual images were.
 
     Args:
-        number: `auroc`, or `two_sided(auroc)`.
+        number: `auroc`, `two_sided(auroc)`, or `smallest_p_value(auroc, …)`.
         usual, shifted, same_images, seed: As `detection_interval`.
 
     Returns:

@@ -7,11 +7,15 @@ them, inside the shift. For the usual images: which scores tell large errors fro
 A score of `strangeness.TWO_SIDED` is the distance from the median of the usual images, on which
 side does not matter: a residual of nothing is as strange as a large one. The median is that of the
 usual images alone, and of each resample of them; see `metrics.detection.two_sided`.
+
+The score `flags.ANY` is the gate's rule as one number: how small the smallest p-value among the
+scores is, with p-values of the usual images of other groups; see `metrics.detection.strangest`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +30,14 @@ from latens.evaluation.detection_intervals import (
     selection_interval,
 )
 from latens.evaluation.evaluate import Cell, Evaluation, evaluate_cell
+from latens.evaluation.flags import (
+    ANY,
+    FLAGGED,
+    among_usual,
+    compared,
+    flagged,
+    on_scales,
+)
 from latens.evaluation.intervals import Interval, bootstrap_interval
 from latens.evaluation.measure import Context
 from latens.evaluation.shifts import Shift
@@ -47,7 +59,7 @@ from latens.metrics import (
     random_augrc,
     risk_coverage,
 )
-from latens.metrics.detection import two_sided
+from latens.metrics.detection import smallest_p_value, two_sided
 from latens.metrics.metric import first
 from latens.store.schemas import RISK_COVERAGE, SHIFTS
 from latens.store.tables import from_rows
@@ -181,14 +193,19 @@ class Reliability:
         | `auroc`, `average_precision`, `fpr95` | a score | shifted against usual images |
         | `aurc`, `augrc`, `augrc_over_random` | a score | errors of the usual images |
         | `rejected` | a p-value | images with p ≤ 0.05 |
+        | `flagged` | `any` | images that the rule of the gate flags, usual ones among them |
         | name of a metric | empty | images inside the shift |
 
-        Numbers of errors are left out where an error of the usual images is not finite.
+        Numbers of errors are left out where an error of the usual images is not finite, and `any`
+        where these are of a single group.
         """
         rows = [row for c in (self.usual, *self.shifted) for row in _inside(c)]
         rows += _selection(self.usual, self.seed)
         for condition in self.shifted:
             rows += _detection(self.usual, condition, self.seed)
+        if len(set(self.usual.groups)) > 1 and compared(self.usual.columns, self.usual.columns):
+            for condition in (self.usual, *self.shifted):
+                rows += _gate(self.usual, condition, self.seed)
         return from_rows(rows, SHIFTS)
 
 
@@ -286,10 +303,14 @@ def _inside(condition: Condition) -> list[dict[str, object]]:
         rows.append(_row(condition, "", str(entry["metric"]), found))
     for name in P_VALUES:
         if name in condition.columns:
-            hits = (condition.columns[name] <= SIZE).astype(float)[:, None]
-            found = bootstrap_interval(hits, condition.groups, first, LEVEL, support=(0.0, 1.0))
-            rows.append(_row(condition, name, "rejected", found))
+            hits = condition.columns[name] <= SIZE
+            rows.append(_row(condition, name, "rejected", _share(hits, condition.groups)))
     return rows
+
+
+def _share(hits: NDArray, groups: Sequence[str]) -> Interval:
+    column = np.asarray(hits, dtype=np.float64)[:, None]
+    return bootstrap_interval(column, groups, first, LEVEL, support=(0.0, 1.0))
 
 
 def _selection(usual: Condition, seed: int) -> list[dict[str, object]]:
@@ -318,4 +339,27 @@ def _detection(usual: Condition, shifted: Condition, seed: int) -> list[dict[str
             interval = auroc_interval if one_sided is auroc else detection_interval
             found = interval(number, a, b, shifted.same_images, seed)
             rows.append(_row(shifted, score, name, found))
+    return rows
+
+
+def _gate(usual: Condition, shown: Condition, seed: int) -> list[dict[str, object]]:
+    """What the gate's rule finds: its share of flags, and its score `ANY` for shifted images."""
+    known, groups = usual.columns, usual.groups
+    if shown.same_images:
+        hits = among_usual(shown.columns, known, groups)
+    else:
+        hits = flagged(shown.columns, known)
+    rows = [_row(shown, ANY, FLAGGED, _share(hits, shown.groups))]
+    if shown is usual:
+        return rows
+    names = compared(shown.columns, known)
+    a, b = ((on_scales(c.columns, names), c.groups) for c in (usual, shown))
+    # Of other images too one group after another is left out: all are compared with as many.
+    others = shown.groups if shown.same_images else islice(cycle(groups), len(shown.groups))
+    labels = [*groups, *others]
+    sides = [name in TWO_SIDED for name in names]
+    for name, number in DETECTION.items():
+        combined = smallest_p_value(number, sides, labels)
+        interval = auroc_interval if number is auroc else detection_interval
+        rows.append(_row(shown, ANY, name, interval(combined, a, b, shown.same_images, seed)))
     return rows

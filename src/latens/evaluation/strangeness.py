@@ -6,14 +6,28 @@
 | `replicates` | χ²/m of draws, less that of measurements replicated from them | the same, draws |
 | `latent_mean` | ‖E[z ∣ y]‖²/k | latents with a standard normal prior |
 | `latent_tail` | −ln of the smaller tail of χ²_k at ‖z‖², mean over draws | the same |
+| `evidence` | −ELBO of log p(y) / m, nats per element | `latent`, log p(y ∣ z) in closed form |
+| `code` | ‖(μ_q(x̂, y) − μ_p(y))/σ_p(y)‖²/k, of q(z ∣ x̂, y) and p(z ∣ y) | `cvae` |
 | `representation` | root mean square of x̂ − D(E(x̂)) | an encoder of x |
 | `disagreement` | variance of the members' means / total variance | an ensemble |
 | `spread` | root mean square standard deviation, signal units | a posterior |
 
 `residual` and `replicates` are low where a measurement has *less* noise than expected, as a blank
-or smoothed one has. So detection takes both on either side of the usual images: `TWO_SIDED` gives
-the scale on which the distance from their median counts, χ²/m as a ratio. As an uncertainty, in
-risk-coverage curves, they are taken as they are.
+or smoothed one has, and `evidence` is there, too; `latent_mean`, `code` and `spread` are low where
+it has less structure, as behind a wider kernel, or looks clearer than any usual one, as inverted
+contrast does to some networks. So detection takes these on either side of the usual images:
+`TWO_SIDED` gives the scale on which the distance from their median counts, that of ratios for
+those that cannot be negative. As an uncertainty, in risk-coverage curves, they are taken as they
+are.
+
+`evidence` is that of the model, log p(y) ≥ E_q(z|y)[log p(y | z) + log p(z) − log q(z | y)], by
+the latents of the draws. `code` asks whether the latent that explains the reconstruction is one
+that the prior of a `cvae` expects; its own draws of z are typical of p(z | y) whatever y is.
+
+The others are strange on one side. `latent_tail` counts both tails of ‖z‖² already; a
+reconstruction that the model gives back well, and members that agree, are what it knows. In the
+six sweeps of docs/operators.md no shift had an AUROC of `latent_tail` or `representation` below
+.32; those of `latent_mean` and `spread` went down to .10 on the upper side alone.
 
 | p-value | null distribution | under an exact posterior |
 |---|---|---|
@@ -49,6 +63,7 @@ from latens.inference import (
     Posterior,
     Solver,
 )
+from latens.inference.amortised import AmortisedPosterior
 from latens.inference.latent_posterior import LatentPosterior
 from latens.metrics.reduction import event_mean
 from latens.models import CVAE, Direct, Latent
@@ -65,6 +80,8 @@ SCORES = (
     "replicates",
     "latent_mean",
     "latent_tail",
+    "evidence",
+    "code",
     "representation",
     "disagreement",
     "spread",
@@ -72,14 +89,18 @@ SCORES = (
 P_VALUES = ("p_plug_in", "p_predictive", "p_draw")
 
 
-def _ratio_scale(chi2: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio_scale(values: NDArray[np.float64]) -> NDArray[np.float64]:
     with np.errstate(divide="ignore"):  # a blank measurement may leave no residual at all
-        return np.log(np.maximum(chi2, 0.0))
+        return np.log(np.maximum(values, 0.0))
 
 
 TWO_SIDED: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
     "residual": _ratio_scale,
     "replicates": np.asarray,
+    "latent_mean": _ratio_scale,
+    "evidence": np.asarray,
+    "code": _ratio_scale,
+    "spread": _ratio_scale,
 }
 """Scores that are strange on either side, and the scale on which their distances are taken."""
 
@@ -211,9 +232,16 @@ def _of_latents(posterior: Posterior) -> dict[str, Tensor]:
         norm = z.double().square().sum(-1).numpy(force=True)  # (M, B)
         tails = [stats.chi2.logcdf(norm, model.dim), stats.chi2.logsf(norm, model.dim)]
         found["latent_tail"] = torch.from_numpy(-np.minimum(*tails).mean(0))
+        measured = posterior.draws.log_measurement
+        if measured is not None and isinstance(posterior, AmortisedPosterior):
+            prior = model.standard_prior(z.shape[1], z)
+            bound = measured + prior.log_prob(z) - posterior.latent.log_prob(z)  # (M, B)
+            found["evidence"] = -bound.mean(0) / posterior.y[0].numel()
     if isinstance(model, Latent | CVAE):
         mean = posterior.mean
-        code = model.inference_pair(mean, posterior.y)[0].mean
-        again = model.decode(code, posterior.y).mean
+        encoded, prior = model.inference_pair(mean, posterior.y)
+        again = model.decode(encoded.mean, posterior.y).mean
         found["representation"] = event_mean((mean - again).square()).sqrt()
+        if isinstance(model, CVAE):
+            found["code"] = ((encoded.mean - prior.mean) / prior.stddev).square().mean(-1)
     return found

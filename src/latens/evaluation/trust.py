@@ -6,7 +6,7 @@
 | stable | error at the worst disturbance over that of a baseline at its own worst | at most 1.5 |
 | calibrated | coverage of region means at 95 %; no test of ranks rejects | .92 to .98 |
 | consistent | data residual χ²/m | at most 1.2 |
-| aware | smallest AUROC of the data residual, on either side, over the shifts | at least .9 |
+| aware | smallest AUROC of the gate's rule, by any score, over the shifts | at least .9 |
 
 A verdict is *yes* where the whole interval lies within the bar, *no* where it lies outside, and
 *open* where the data cannot say. A solver whose cells are all excluded is not to be trusted in any
@@ -41,6 +41,7 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any
 
+from latens.evaluation.flags import ANY
 from latens.evaluation.paired import Paired, Place, paired_errors
 from latens.evaluation.sight import NARROW, WIDE
 from latens.store.schemas import REJECTS, TRUST
@@ -92,7 +93,6 @@ QUESTIONS = (
     Question("consistent", "data_chi2", upper=1.2),
 )
 AWARE = Question("aware", "auroc", lower=0.9)
-AWARE_SCORE = "residual"
 SOURCE = "data"
 """Pairs whose tests count: test images."""
 
@@ -256,7 +256,7 @@ def _least_noticed(shifts: "pd.DataFrame", place: Place) -> _Found:
         (shifts["solver"] == solver)
         & (shifts["n"] == n)
         & (shifts["number"] == AWARE.metric)
-        & (shifts["score"] == AWARE_SCORE)
+        & (shifts["score"] == ANY)
     ]
     if mine.empty:
         return _Found()

@@ -41,11 +41,14 @@ class Draws:
         values: Exchangeable draws, `(M, B, *signal_shape)`.
         loc: E[x | z_m, y] of each draw, same shape; `values` if there is nothing better.
         variance: Var[x | z_m, y] of each draw, broadcastable to it; 0 where `loc` is `values`.
+        log_measurement: log p(y | z_m) of each draw without its signal, nats, `(M, B)`; None
+            where it is not known in closed form.
     """
 
     values: Tensor
     loc: Tensor
     variance: Tensor
+    log_measurement: Tensor | None = None
 
 
 class Estimate(ABC):

@@ -59,7 +59,7 @@ class LatentPosterior(Posterior):
         values = given.draw(noise, self.noise(Purpose.MEASUREMENT, count, shape, self.y))
         if isinstance(given.innovation, GeneralInnovation):  # its variance is a dense matrix
             return Draws(values, values, torch.zeros((), dtype=values.dtype))
-        return Draws(values, given.mean, given.variance)
+        return Draws(values, given.mean, given.variance, given.marginal_log_prob)
 
     def mean_given(self, z: Tensor) -> Tensor:
         """Mean over draws of the signal, `loc` of `make_draws`, differentiable in z and y.

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 UNSHIFTED = "none"
 
 SCORES = {
+    "any": "any score: the rule of the gate",
     "residual": "data residual",
     "replicates": "residual beyond replicates",
     "latent_mean": "length of the mean latent",
     "latent_tail": "typicality of the latents",
+    "evidence": "evidence of the measurement",
+    "code": "typicality of the reconstruction's latent",
     "representation": "representation error",
     "disagreement": "disagreement of the ensemble",
     "spread": "spread of the draws",
@@ -102,7 +105,7 @@ def heat_tables(results: Results) -> list[HeatTable]:
         shifts = _shifts(mine)
         scores = [s for s in SCORES if any(r["score"] == s for r in mine)]
         scores += sorted({str(r["score"]) for r in mine} - set(scores))
-        cells = {(r["score"], _shift(r)): _heat(r) for r in mine}
+        cells = {(r["score"], shift_name(r)): _heat(r) for r in mine}
         missing = Heat(math.nan, math.nan, math.nan)
         table = {score: [cells.get((score, s), missing) for s in shifts] for score in scores}
         found.append(HeatTable(solver, int(mine[0]["n"]), shifts, table))
@@ -115,7 +118,7 @@ def _at_largest_n(results: Results) -> list[dict[str, Any]]:
     return [row for row in rows if int(row["n"]) == largest]
 
 
-def _shift(row: dict[str, Any]) -> str:
+def shift_name(row: dict[str, Any]) -> str:
     name = str(row["shift"])
     return "as it is" if name == UNSHIFTED else f"{name} ({float(row['strength']):g})"
 
@@ -123,7 +126,7 @@ def _shift(row: dict[str, Any]) -> str:
 def _shifts(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Shifts of some rows, the test set as it is first."""
     places = {(r["shift"] != UNSHIFTED, str(r["shift"]), float(r["strength"])): r for r in rows}
-    return [_shift(places[place]) for place in sorted(places)]
+    return [shift_name(places[place]) for place in sorted(places)]
 
 
 def _heat(row: dict[str, Any]) -> Heat:
@@ -184,7 +187,7 @@ def shift_drawing(results: Results) -> Drawing:
                 Panel(
                     f"{words[:1].upper()}{words[1:]} inside each shift",
                     f"Coverage of {words} at 95 %: "
-                    + "; ".join(f"{r['solver']}, {_shift(r)}: {r['value']:.2f}" for r in mine),
+                    + "; ".join(f"{r['solver']}, {shift_name(r)}: {r['value']:.2f}" for r in mine),
                     partial(_draw_shifts, rows=mine, solvers=solvers),
                 )
             )
@@ -199,7 +202,7 @@ def _draw_shifts(ax: "Axes", rows: Sequence[dict[str, Any]], solvers: Sequence[s
         for row in rows:
             if row["solver"] != solver:
                 continue
-            y = shifts.index(_shift(row)) + 0.2 + offset
+            y = shifts.index(shift_name(row)) + 0.2 + offset
             value, lower, upper = (float(row[k]) for k in ("value", "lower", "upper"))
             point = Point(y, value, lower, upper)
             ax.hlines(y, *point.ends, color=style.colour, linewidth=1.2, zorder=3, gid=name)

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from latens.reporting.awareness import SCORES, shift_name
 from latens.reporting.check_data import at_largest, check_units, size_of, solver_of
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import Cell, format_interval, format_value
@@ -13,6 +14,24 @@ SOURCES = {"data": "held-out pairs", "model": "pairs of its own model"}
 
 INSIDE = ("psnr", "coverage_pixel", "coverage_region", "spread_skill", "data_chi2")
 """Metrics shown for each shift."""
+
+DETECTION = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "fpr95": "false alarms at 95 %",
+}
+"""Numbers of detection, in words."""
+
+SELECTION = {"aurc": "AURC", "augrc": "AUGRC", "augrc_over_random": "AUGRC / random"}
+"""Numbers of risk-coverage curves, in words."""
+
+RATES = {
+    ("any", "flagged"): "flagged by the gate",
+    ("p_plug_in", "rejected"): "p_plug_in ≤ .05",
+    ("p_predictive", "rejected"): "p_predictive ≤ .05",
+    ("p_draw", "rejected"): "p_draw ≤ .05",
+}
+"""Shares of images, by score and number, in words."""
 
 
 @dataclass(frozen=True)
@@ -114,25 +133,52 @@ class ShiftRow:
         solver: Name of the solver.
         n: Training size.
         shift: Name and strength.
-        scores: AUROC of each score, in the order of `ShiftTable.scores`.
+        rates: Shares of images, in the order of `ShiftTable.rates`.
         inside: Metrics of the shifted images, in the order of `ShiftTable.metrics`.
     """
 
     solver: str
     n: int
     shift: str
-    scores: list[Cell]
+    rates: list[Cell]
     inside: list[Cell]
 
 
 @dataclass(frozen=True)
 class ShiftTable:
-    """Detection and calibration under every shift, at the largest N that was checked."""
+    """Rejections and calibration under every shift, at the largest N that was checked."""
 
     n: int
-    scores: list[str]
+    rates: list[str]
     metrics: list[str]
     rows: list[ShiftRow]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """What one score of one solver tells.
+
+    Args:
+        solver: Name of the solver.
+        shift: Name and strength of the shift that it tells from usual images; empty where it
+            tells large errors from small ones.
+        score: Name of the score.
+        cells: Its numbers, in the order of the columns.
+    """
+
+    solver: str
+    shift: str
+    score: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Numbers of all scores, at the largest N that was checked."""
+
+    n: int
+    columns: list[str]
+    rows: list[ScoreRow]
 
 
 def calibration_rows(results: Results) -> list[TestsRow]:
@@ -237,9 +283,10 @@ def shift_table(results: Results) -> ShiftTable | None:
         return None
     n = max(int(row["n"]) for row in rows)
     rows = [row for row in rows if row["n"] == n]
-    scores = list(dict.fromkeys(str(r["score"]) for r in rows if r["number"] == "auroc"))
     measured = {str(r["number"]) for r in rows if not r["score"]}
     metrics = [name for name in INSIDE if name in measured]
+    shown = {(str(r["score"]), str(r["number"])) for r in rows}
+    rates = [key for key in RATES if key in shown]
     keys = ("solver", "shift", "strength", "score", "number")
     cells = {tuple(row[key] for key in keys): row for row in rows}
     table = []
@@ -253,12 +300,44 @@ def shift_table(results: Results) -> ShiftTable | None:
                 ShiftRow(
                     solver,
                     n,
-                    "as it is" if shift == "none" else f"{shift} ({strength:g})",
-                    [_cell(cells.get((solver, shift, strength, s, "auroc"))) for s in scores],
+                    shift_name({"shift": shift, "strength": strength}),
+                    [_cell(cells.get((solver, shift, strength, *key))) for key in rates],
                     [_cell(cells.get((solver, shift, strength, "", m))) for m in metrics],
                 )
             )
-    return ShiftTable(n, scores, metrics, table)
+    return ShiftTable(n, [RATES[key] for key in rates], metrics, table)
+
+
+def detection_table(results: Results) -> ScoreTable | None:
+    """How well every score tells every shift from usual images; None where none was checked."""
+    return _score_table(results, DETECTION)
+
+
+def selection_table(results: Results) -> ScoreTable | None:
+    """How well every score tells large errors from small ones; None where none was checked."""
+    return _score_table(results, SELECTION)
+
+
+def _score_table(results: Results, columns: dict[str, str]) -> ScoreTable | None:
+    rows = [row for row in records(results.shifts) if row["number"] in columns]
+    if not rows:
+        return None
+    n = max(int(row["n"]) for row in rows)
+    found: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["n"] == n:
+            place = str(row["solver"]), shift_name(row), str(row["score"])
+            found.setdefault(place, {})[str(row["number"])] = row
+    solver_order = {solver: place for place, solver in enumerate(results.solvers)}
+    score_order = [*SCORES, *sorted({score for *_, score in found} - set(SCORES))]
+    table = [
+        ScoreRow(solver, shift, score, [_cell(numbers.get(name)) for name in columns])
+        for (solver, shift, score), numbers in sorted(
+            found.items(),
+            key=lambda item: (solver_order[item[0][0]], item[0][1], score_order.index(item[0][2])),
+        )
+    ]
+    return ScoreTable(n, list(columns.values()), table)
 
 
 def _cell(row: dict[str, Any] | None) -> Cell:

@@ -209,6 +209,8 @@ def render(results: Results) -> str:
         slopes=checks.slope_rows(results),
         transfers=checks.transfer_rows(results),
         shifts=checks.shift_table(results),
+        detection=checks.detection_table(results),
+        selection=checks.selection_table(results),
         trust=read_trust(results),
         failures=tables.failures(results),
         statuses=statuses,

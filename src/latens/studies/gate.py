@@ -1,18 +1,15 @@
 """What speaks against a reconstruction: strange measurements, and a solver that is known to fail.
 
-A new measurement is compared with the test images in every score that was stored for them. A score
-has a p-value of its rank, two-sided where both sides are strange (`residual`), else against larger
-values; Holm's rule takes account of the number of scores. A measurement is flagged where an
-adjusted p-value is at most `SUSPICIOUS`. With n test images and k scores none is smaller than
-k/(n + 1), or twice that on two sides: where that is above `SUSPICIOUS`, a score is flagged beyond
-those of all test images, and `by_chance` says how often that happens to a usual one.
+A new measurement is compared with the test images in every score that was stored for them, by the
+rule of `latens.evaluation.flags`. With n test images and k scores no adjusted p-value is smaller
+than k/(n + 1), or twice that on two sides: where that is above `SUSPICIOUS`, a score is flagged
+beyond those of all test images, and `by_chance` says how often that happens to a usual one.
 
 The p-values hold whatever the solver, if the new measurement is exchangeable with the test images.
 Where several of these are of one subject, they know less of a new subject than their number says.
 """
 
 from collections.abc import Sequence
-from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from latens.evaluation.strangeness import SCORES, TWO_SIDED, image_scores
+from latens.evaluation.flags import by_chance as flags_by_chance
+from latens.evaluation.flags import compared, judge, p_values, smallest_p_values
+from latens.evaluation.strangeness import image_scores
 from latens.evaluation.trust import verdicts
 from latens.inference import Estimate
-from latens.metrics.detection import two_sided_p_value, upper_p_value
-from latens.metrics.population import holm
 from latens.store import TRUST, read_parquet, read_table
 from latens.store.schemas import IMAGE_SCORES
 from latens.studies.load import Loaded
-
-SUSPICIOUS = 0.01
-"""A measurement with an adjusted p-value of at most this is flagged."""
 
 REFUSING = ("calibrated", "consistent")
 """Questions of the trust card whose *no* refuses what the solver makes."""
@@ -57,24 +51,16 @@ def measurement_flags(loaded: Loaded, y: Tensor, estimate: Estimate) -> list[Fla
         One for each measurement; empty where nothing can be scored.
     """
     usual, found = known_scores(loaded.folder), image_scores(estimate, y, loaded.problem)
-    names = [name for name in SCORES if name in found and name in usual]
+    names = compared(found, usual)
     if not names:
         return []
-    p = np.stack(
-        [
-            (two_sided_p_value if name in TWO_SIDED else upper_p_value)(found[name], usual[name])
-            for name in names
-        ],
-        axis=1,
-    )  # (B, k)
+    p, smallest = p_values(found, usual), smallest_p_values(names, usual)  # (B, k), (k,)
     trusted = np.ones(len(y), bool)
     if estimate.trusted is not None:
         trusted = estimate.trusted.numpy(force=True)
-    smallest = np.array([_smallest(name, len(usual[name])) for name in names])
     rows = []
     for index, own in enumerate(p):
-        adjusted = holm(own)
-        marked = (adjusted <= SUSPICIOUS + 1e-12) | _beyond(own, smallest)
+        adjusted, marked = judge(own, smallest)
         first = min(range(len(names)), key=lambda k: (not marked[k], adjusted[k], own[k]))
         scores = [
             {
@@ -105,29 +91,10 @@ def known_scores(folder: Path) -> dict[str, NDArray[np.float64]]:
     return {str(name): rows["value"].to_numpy() for name, rows in table.groupby("score")}
 
 
-def _smallest(name: str, images: int) -> float:
-    """Smallest p-value that so many test images allow."""
-    return (2 if name in TWO_SIDED else 1) / (images + 1)
-
-
-def _beyond(p: NDArray[np.float64], smallest: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Scores beyond those of all test images, where these are too few for a p-value to tell."""
-    return (p <= smallest + 1e-12) & (len(p) * smallest > SUSPICIOUS + 1e-12)
-
-
 def by_chance(loaded: Loaded, flags: Sequence[Flag]) -> float:
-    """Bound of the share of usual measurements that are flagged, in [0, 1].
-
-    A usual measurement is flagged only if one of its k p-values is at most `SUSPICIOUS`/k, or the
-    smallest that there is; the chances of that are added up.
-    """
-    usual, names = known_scores(loaded.folder), [row["score"] for row in flags[0]["scores"]]
-    total = 0.0
-    for name in names:
-        smallest = _smallest(name, len(usual[name]))
-        steps = floor(SUSPICIOUS / len(names) / smallest + 1e-9)
-        total += max(steps, 1) * smallest
-    return min(total, 1.0)
+    """Bound of the share of usual measurements that are flagged, in [0, 1]."""
+    names = [row["score"] for row in flags[0]["scores"]]
+    return flags_by_chance(names, known_scores(loaded.folder))
 
 
 def doubts(loaded: Loaded, flags: Sequence[Flag], promised: bool) -> list[str]:
