@@ -127,9 +127,25 @@ def _w2(a, b):
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
 
 
-def test_upper_share_is_the_quantile_of_each_image():
-    values = torch.arange(101.0)[:, None] * torch.tensor([1.0, 10.0])
-    assert upper_share(values, 0.95).tolist() == [95.0, 950.0]
+@pytest.mark.parametrize(("count", "expected"), [(19, 19), (20, 20), (39, 38), (99, 95)])
+def test_upper_share_is_the_order_statistic_of_each_image(count, expected):
+    order = NoiseStream(0).permutation(count)
+    values = (1.0 + order)[:, None] * torch.tensor([1.0, 10.0])
+    assert upper_share(values, 0.95).tolist() == [expected, 10.0 * expected]
+
+
+@pytest.mark.parametrize(("count", "coverage"), [(19, 0.95), (39, 0.95), (29, 29 / 30)])
+def test_upper_share_covers_a_further_value_as_promised(count, coverage):
+    images = 40_000
+    values = normal(count + 1, images).square()  # exchangeable, skewed
+    covered = (values[-1] <= upper_share(values[:-1], 0.95)).double().mean().item()
+    assert abs(covered - coverage) < 4 * math.sqrt(coverage * (1 - coverage) / images)
+
+
+def test_upper_share_needs_repetitions():
+    values = normal(18, 2)
+    with pytest.raises(ShapeError, match="19 or more"):
+        upper_share(values, 0.95)
     with pytest.raises(ConfigError):
         upper_share(values, 95)
     with pytest.raises(ShapeError):

@@ -52,7 +52,7 @@ QUICK = StabilitySettings(
     polish_steps=1,
     level_steps=1,
     search_draws=2,
-    random=2,
+    random=19,
     lipschitz_starts=1,
     lipschitz_steps=2,
     probes=1,
@@ -246,7 +246,13 @@ def test_cost_bounds_the_work_of_a_search():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"restarts": 0}, {"steps": 1.5}, {"image_radius": 0.0}, {"lipschitz_tolerance": -1.0}],
+    [
+        {"restarts": 0},
+        {"random": 18},
+        {"steps": 1.5},
+        {"image_radius": 0.0},
+        {"lipschitz_tolerance": -1.0},
+    ],
 )
 def test_settings_are_checked(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):

@@ -11,6 +11,7 @@ from torch import Tensor
 from latens.distributions import Purpose, row_noise
 from latens.errors import UnsupportedError
 from latens.evaluation.measure import Examples, Rows, block_size, pictured
+from latens.evaluation.stability.ascent import on_sphere
 from latens.evaluation.stability.belief import belief_rows, compared_beliefs
 from latens.evaluation.stability.details import (
     are_visible,
@@ -21,7 +22,7 @@ from latens.evaluation.stability.details import (
 from latens.evaluation.stability.image_attack import attack_image
 from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
 from latens.evaluation.stability.more_samples import denser, extended_measurement
-from latens.evaluation.stability.reconstruction import Reconstruction
+from latens.evaluation.stability.reconstruction import Reconstruction, repeat
 from latens.evaluation.stability.settings import StabilitySettings
 from latens.evaluation.stability.slopes import ball_slope, local_slopes
 from latens.evaluation.stability.worst_case import (
@@ -44,6 +45,9 @@ from latens.metrics import (
     upper_share,
 )
 from latens.problems import InverseProblem
+
+TOGETHER = 2**22
+"""Elements of the random disturbances that are tried at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,16 +265,23 @@ def _random_rows(
 ) -> Rows:
     """Random disturbances of the norm of the noise, other ones than the starts of the searches."""
     keys, seed = target.reconstruction.keys, target.reconstruction.seed
+    together = max(1, TOGETHER // target.y.numel())
     errors, gains = [], []
-    total = settings.restarts + settings.random
-    for u in random_disturbances(keys, seed, total, target.y, radius)[settings.restarts :]:
-        disturbed = target.y + target.scale * u
-        moved = target.reconstruction.at(disturbed)
-        errors.append(relative_error(moved, target.x))
-        gains.append(amplification(moved, x_hat, target.y, disturbed))
-    gain = torch.stack(gains)
+    for first in range(0, settings.random, together):
+        numbers = range(first, min(first + together, settings.random))
+        u = torch.stack(
+            [on_sphere(_noise(keys, seed, 6, 1, target.y, k)[0], radius) for k in numbers], 1
+        )
+        every = target.repeated(len(numbers))  # (B k, ...)
+        disturbed = every.y + every.scale * u.flatten(0, 1)
+        moved = every.reconstruction.at(disturbed)
+        given = repeat(x_hat, len(numbers))
+        size = (-1, len(numbers))
+        errors.append(relative_error(moved, every.x).unflatten(0, size))
+        gains.append(amplification(moved, given, every.y, disturbed).unflatten(0, size))
+    gain = torch.cat(gains, 1).mT  # (K, B)
     return {
-        "worst_excess": _row(worst.error, torch.stack(errors).mean(0)),
+        "worst_excess": _row(worst.error, torch.cat(errors, 1).mean(1)),
         "noise_amplification": _row(gain.mean(0)),
         "noise_amplification_q95": _row(upper_share(gain)),
         "noise_amplification_max": _row(gain.amax(0)),
@@ -328,9 +339,11 @@ def _more_rows(target: Target, problem: InverseProblem, x_hat: Tensor) -> Rows:
     return {"more_samples": _row(relative_error(found, target.x), relative_error(x_hat, target.x))}
 
 
-def _noise(keys: Sequence[int], seed: int, use: int, count: int, like: Tensor) -> Tensor:
-    """Standard normal, `(count, B, *event)`, keyed by its use."""
-    key = (seed, Purpose.PERTURBATION, use)
+def _noise(
+    keys: Sequence[int], seed: int, use: int, count: int, like: Tensor, *number: int
+) -> Tensor:
+    """Standard normal, `(count, B, *event)`, keyed by its use and its number."""
+    key = (seed, Purpose.PERTURBATION, use, *number)
     return row_noise(key, keys, (count, *like.shape[1:]), like.dtype, like.device)
 
 

@@ -1,5 +1,6 @@
 """Stability to disturbed measurements, found by search: every worst case is a lower bound."""
 
+import math
 from math import inf, nan
 
 from latens.metrics.metric import (
@@ -13,6 +14,7 @@ from latens.metrics.metric import (
 from latens.metrics.stability import (
     DETAIL_WIDTHS,
     NOISE_LEVELS,
+    RANDOM_DISTURBANCES,
     RELATIVE_LEVELS,
     VISIBILITIES,
 )
@@ -85,7 +87,7 @@ SLOPE: tuple[Metric, ...] = (
         "lower",
         nan,
         "Relative change of the reconstruction over relative change of y for random disturbances "
-        "of the norm of the noise; mean over disturbances and images.",
+        f"of the norm of the noise; mean over {RANDOM_DISTURBANCES} disturbances and images.",
         ("amplification",),
         first,
         (0.0, inf),
@@ -96,8 +98,10 @@ SLOPE: tuple[Metric, ...] = (
         "",
         "lower",
         nan,
-        "Relative change of the reconstruction over relative change of y that 95 % of random "
-        "disturbances of the norm of the noise stay below; mean over images.",
+        "Relative change of the reconstruction over relative change of y that a random "
+        f"disturbance of the norm of the noise stays below with chance {LEVEL:g}: the "
+        f"{math.ceil(LEVEL * (RANDOM_DISTURBANCES + 1))}th smallest of {RANDOM_DISTURBANCES}; "
+        "mean over images.",
         ("amplification",),
         first,
         (0.0, inf),
@@ -108,8 +112,9 @@ SLOPE: tuple[Metric, ...] = (
         "",
         "lower",
         nan,
-        "Largest relative change of the reconstruction over relative change of y among the few "
-        "random disturbances of the norm of the noise that were tried; mean over images.",
+        "Largest relative change of the reconstruction over relative change of y among "
+        f"{RANDOM_DISTURBANCES} random disturbances of the norm of the noise; it grows with their "
+        "number; mean over images.",
         ("amplification",),
         first,
         (0.0, inf),
