@@ -30,6 +30,7 @@ CORE = [
     *("image_attack", "image_attack_error", "more_samples"),
     *("contrast_recovery_2", "contrast_recovery_5", "contrast_recovery_10"),
     *("worst_coverage_pixel", "worst_coverage_region", "worst_width", "posterior_lipschitz"),
+    "posterior_energy",
     *("null_error", "range_mse", "null_variance", "spread_skill_range", "spread_skill_null"),
     *("injected_content", "hallucinated", "unflagged"),
     *("ambiguity", "ambiguity_error", "ambiguity_slope"),

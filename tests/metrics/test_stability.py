@@ -13,6 +13,7 @@ from latens.metrics import (
     amplification,
     certified_slope,
     contrast_recovery,
+    energy_distance,
     largest_patch_error,
     marginal_w2,
     nmse,
@@ -125,6 +126,45 @@ def _w2(a, b):
 
     cost = np.square(a[:, None] - b[None]).sum(-1)
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
+
+
+def _mean_distance(loc, std):
+    """E|Z| of Z ~ N(loc, std²)."""
+    w = loc / std
+    return std * (2 * norm.pdf(w) + w * (2 * norm.cdf(w) - 1))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shift", "std"), [(0.0, 1.0), (0.7, 1.0), (0.3, 2.0), (5.0, 0.5)])
+def test_energy_distance_of_gaussians(shift, std, shared):
+    """Closed form of N(0, 1) and N(δ, s²); unbiased with few draws that share their noise."""
+    images, count = 20_000, 5
+    noise, more = normal(count, images, 1), normal(count, images, 1, seed=1)
+    found = energy_distance(noise, shift + std * (noise if shared else more))
+    root = math.sqrt(2)
+    within = (_mean_distance(0, root) + _mean_distance(0, root * std)) / 2
+    expected = _mean_distance(shift, math.sqrt(1 + std**2)) - within
+    error = found.std().item() / math.sqrt(images)
+    assert abs(found.mean().item() - expected) < 4 * error + 1e-12
+    assert expected <= math.hypot(shift, std - 1) + 1e-12  # W2
+
+
+def test_energy_distance_of_points_is_their_distance_and_of_equal_draws_nothing():
+    x, y = normal(3, 2, 4), normal(3, 2, 4, seed=1)
+    points = energy_distance(x.expand(6, *x.shape), y.expand(6, *y.shape))
+    torch.testing.assert_close(points, (x - y).flatten(1).norm(dim=1))
+    draws = 100 + normal(6, 3, 2, 4, seed=2)
+    torch.testing.assert_close(energy_distance(draws, draws), torch.zeros(3).double())
+    with pytest.raises(ShapeError):
+        energy_distance(draws, draws[:5])
+    with pytest.raises(ShapeError):
+        energy_distance(draws[:1], draws[:1])
+
+
+def test_energy_distance_sees_correlations_that_marginals_do_not():
+    a, b = normal(200, 5, 1), normal(200, 5, 1, seed=1)
+    draws, other = torch.cat([a, a], 2), torch.cat([a, b], 2)
+    assert (energy_distance(draws, other) > 0.02).all()
 
 
 @pytest.mark.parametrize(("count", "expected"), [(19, 19), (20, 20), (39, 38), (99, 95)])

@@ -197,6 +197,9 @@ def test_belief_at_a_disturbed_measurement():
         assert low <= rows["worst_coverage_region"].mean() <= high
         np.testing.assert_allclose(rows["posterior_lipschitz"], 1, rtol=1e-6)
         np.testing.assert_allclose(rows["worst_width"][:, 0], rows["worst_width"][:, 1])
+        # A lower bound of W2; of hardly any use where the posteriors overlap.
+        assert (rows["posterior_energy"] < rows["posterior_lipschitz"]).all()
+        assert rows["posterior_energy"].min() > (0.85 if shift == 0.9 else -1e-6)
     wider = as_solver(lambda v: diagonal_normal(v, 0.1 + v.abs(), 3))
     rows = belief_rows(wider, x, 0 * x, torch.full_like(x, 0.1), KEYS, 0)
     assert metric("worst_width").value(rows["worst_width"]) == pytest.approx(2)

@@ -346,6 +346,19 @@ BELIEF: tuple[Metric, ...] = (
         first,
         (0.0, inf),
     ),
+    Metric(
+        "posterior_energy",
+        "energy distance / disturbance",
+        "signal/measurement",
+        "lower",
+        nan,
+        "Half the energy distance, E‖X − Y‖ − ½ E‖X − X'‖ − ½ E‖Y − Y'‖, of draws X at y and Y at "
+        "the worst-case y + e, over ‖e‖, Euclidean over the event. It sees the joint "
+        "distribution, is ‖δ‖/‖e‖ for points that move by δ, and a lower bound of W2/‖e‖ that is "
+        "far below where the posteriors overlap; unbiased; mean over images.",
+        ("energy",),
+        first,
+    ),
 )
 
 STABILITY: tuple[Metric, ...] = (*SLOPE, *WORST, *DETAILS, *BELIEF)
