@@ -14,10 +14,9 @@ from latens.evaluation.measure import Examples, Rows, block_size, pictured
 from latens.evaluation.stability.ascent import on_sphere
 from latens.evaluation.stability.belief import belief_rows, compared_beliefs
 from latens.evaluation.stability.details import (
-    are_visible,
     detail_recovery,
     gaussian_details,
-    most_visible,
+    visible_detail,
 )
 from latens.evaluation.stability.image_attack import attack_image
 from latens.evaluation.stability.lipschitz import condition_number, mean_square_gain
@@ -307,20 +306,24 @@ def _image_rows(
 def _detail_rows(
     target: Target, problem: InverseProblem, x_hat: Tensor, settings: StabilitySettings
 ) -> Rows:
-    """Recovered shares, `(B, widths)` for each visibility; none where a detail cannot be seen."""
+    """Per visibility the recovered share of each width, 0 where it is not seen, and where it is.
+
+    Nothing if no image sees a detail of any width.
+    """
     own, operator = target.reconstruction, problem.operator
-    shares = []
+    shares, seen = [], []
     for width in DETAIL_WIDTHS:
         places = gaussian_details(target.x, width, own.keys, own.seed, settings.places)
-        detail = most_visible(places, target.x, operator, target.scale)
-        if not are_visible(detail):
-            return {}
+        detail = visible_detail(places, target.x, operator, target.scale)
+        seen.append(detail.seen.to(x_hat))
         shares.append(
             detail_recovery(own, operator, target.x, target.y, x_hat, detail, VISIBILITIES)
         )
+    if not any(bool(width.any()) for width in seen):
+        return {}
     stacked = torch.stack(shares, 2)  # (B, V, widths)
     return {
-        f"contrast_recovery_{visibility}": _row(*stacked[:, i].unbind(1))
+        f"contrast_recovery_{visibility}": _row(*stacked[:, i].unbind(1), *seen)
         for i, visibility in enumerate(VISIBILITIES)
     }
 

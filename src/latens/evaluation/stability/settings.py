@@ -47,7 +47,7 @@ class StabilitySettings:
         image_penalty: λ of ½‖ΔR‖² − ½λ‖r‖².
         image_radius: Largest ‖r‖/‖x‖.
         patch: Side of the patches of local artefacts, pixels.
-        places: Places tried for an inserted detail; the most visible one is taken.
+        places: Random places tried for an inserted detail; the first that is seen is taken.
     """
 
     restarts: int = 5

@@ -8,7 +8,7 @@ from latens.metrics.metric import (
     Metric,
     difference,
     first,
-    mean_of_components,
+    mean_of_counted,
     ratio,
 )
 from latens.metrics.stability import (
@@ -283,10 +283,11 @@ DETAILS: tuple[Metric, ...] = (
             "target",
             1.0,
             "⟨R(y + A δ) − R(y), δ⟩/‖δ‖² for Gaussian details δ with ‖Σ^{−1/2} A δ‖ = "
-            f"{visibility}, mean over widths {', '.join(f'{w:g}' for w in DETAIL_WIDTHS)} pixels "
-            "and images.",
-            tuple(f"width_{w:g}" for w in DETAIL_WIDTHS),
-            mean_of_components,
+            f"{visibility}, at a random place that the measurement sees; mean over the images "
+            "where there is one of four, then over widths "
+            f"{' and '.join(f'{w:g}' for w in DETAIL_WIDTHS)} pixels.",
+            tuple(f"{kind}_{w:g}" for kind in ("width", "seen") for w in DETAIL_WIDTHS),
+            mean_of_counted,
         )
         for visibility in VISIBILITIES
     ),
