@@ -22,7 +22,7 @@ CORE = [
     *("lipschitz_ball", "noise_amplification_max"),
     *("noise_amplification", "noise_amplification_q95"),
     *("relative_worst_error_1", "relative_worst_error_2", "relative_worst_error_5"),
-    *("relative_worst_error_10", "worst_over_wiener"),
+    *("relative_worst_error_10", "worst_over_wiener", "worst_over_tv"),
     *("image_attack_perturbation", "image_attack_change"),
     *("worst_error_25", "worst_error_50", "worst_error", "worst_error_200", "worst_excess"),
     *("worst_over_baseline", "worst_patch_error"),

@@ -108,7 +108,12 @@ def test_their_metrics_join_the_curves(run):
     assert not curves.duplicated(["solver", "n", "metric"]).any()
     found = set(curves.loc[curves["solver"] == "latent", "metric"])
     assert {"psnr", "lipschitz", "worst_error", "null_error", "unflagged"} <= found
-    assert {"lipschitz_ball", "relative_worst_error_5", "worst_over_wiener"} <= found
+    assert {
+        "lipschitz_ball",
+        "relative_worst_error_5",
+        "worst_over_wiener",
+        "worst_over_tv",
+    } <= found
     mine = curves[(curves["solver"] == "latent") & (curves["n"] == 130)]
     assert (mine["excluded"] == 0).all()
     shares = mine.set_index("metric")["mean"]

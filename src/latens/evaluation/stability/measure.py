@@ -82,6 +82,7 @@ def measure_stability(
     settings: StabilitySettings,
     baseline: Solver | None = None,
     wiener: Solver | None = None,
+    variation: Solver | None = None,
     examples: int = 8,
 ) -> Stability:
     """Attack a solver whose reconstruction can be differentiated.
@@ -97,6 +98,7 @@ def measure_stability(
         baseline: Differentiable solver that is attacked in the same way, such as Tikhonov's; None
             leaves the comparison out.
         wiener: Wiener's filter, for a second comparison of the same kind; None leaves it out.
+        variation: Total variation with a derivative, for a third one; None leaves it out.
         examples: Images kept for figures.
 
     Raises:
@@ -128,11 +130,12 @@ def measure_stability(
     }
     rows = {name: _row(value) for name, value in columns.items()}
     rows |= _random_rows(target, x_hat, worst, radius, settings)
-    for name, other in (("worst_over_baseline", baseline), ("worst_over_wiener", wiener)):
+    others = {"baseline": baseline, "wiener": wiener, "tv": variation}
+    for name, other in others.items():
         if other is not None:
             attacked = Target(Reconstruction(other, keys, seed), x, y, scale)
             found = worst_case(attacked, radius, starts, settings)
-            rows[name] = _row(worst.error, found.error)
+            rows[f"worst_over_{name}"] = _row(worst.error, found.error)
     rows |= _image_rows(reconstruction, problem, x, settings)
     rows |= _detail_rows(target, problem, x_hat, settings)
     rows |= _more_rows(target, problem, x_hat)

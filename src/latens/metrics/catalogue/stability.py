@@ -16,6 +16,7 @@ from latens.metrics.stability import (
     NOISE_LEVELS,
     RANDOM_DISTURBANCES,
     RELATIVE_LEVELS,
+    TV_ITERATIONS,
     VISIBILITIES,
 )
 
@@ -183,9 +184,21 @@ WORST: tuple[Metric, ...] = (
         "lower",
         nan,
         "Worst-case error in the ball of the noise over that of Wiener's filter attacked in the "
-        "same way on the same images, means over images before the ratio. Total variation has no "
-        "derivative to attack it with.",
+        "same way on the same images, means over images before the ratio.",
         ("solver", "wiener"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "worst_over_tv",
+        "worst case / that of total variation",
+        "",
+        "lower",
+        nan,
+        "Worst-case error in the ball of the noise over that of total variation attacked in the "
+        f"same way on the same images: {TV_ITERATIONS} primal-dual iterations from Tikhonov's "
+        "image, weight chosen on pairs, means over images before the ratio.",
+        ("solver", "tv"),
         ratio,
         (0.0, inf),
     ),
