@@ -28,11 +28,13 @@ def test_a_linear_solver_has_its_norm_as_lipschitz_constant():
     assert "stability:" in str(found).splitlines()
     assert "local Lipschitz constant" in str(found)
     assert value(found, "stability", "worst_over_wiener") > 0
+    assert value(found, "stability", "worst_over_tv") > 0
     assert found.checks["stability"].facts["lipschitz_unsettled"] == 0
     assert "relative residual at most" in str(found)
     assert "above it for" not in str(found)
     alone = evaluate(lambda y: 0.7 * y, problem, x, checks=["stability"])
     assert "worst_over_wiener" not in alone.checks["stability"].evaluation.rows
+    assert "worst_over_tv" not in alone.checks["stability"].evaluation.rows
     assert "worst_over_baseline" not in alone.checks["stability"].evaluation.rows
 
 

@@ -13,6 +13,7 @@ from latens.metrics import (
     amplification,
     certified_slope,
     contrast_recovery,
+    energy_distance,
     largest_patch_error,
     marginal_w2,
     nmse,
@@ -127,9 +128,64 @@ def _w2(a, b):
     return math.sqrt(cost[linear_sum_assignment(cost)].mean())
 
 
-def test_upper_share_is_the_quantile_of_each_image():
-    values = torch.arange(101.0)[:, None] * torch.tensor([1.0, 10.0])
-    assert upper_share(values, 0.95).tolist() == [95.0, 950.0]
+def _mean_distance(loc, std):
+    """E|Z| of Z ~ N(loc, std²)."""
+    w = loc / std
+    return std * (2 * norm.pdf(w) + w * (2 * norm.cdf(w) - 1))
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("shift", "std"), [(0.0, 1.0), (0.7, 1.0), (0.3, 2.0), (5.0, 0.5)])
+def test_energy_distance_of_gaussians(shift, std, shared):
+    """Closed form of N(0, 1) and N(δ, s²); unbiased with few draws that share their noise."""
+    images, count = 20_000, 5
+    noise, more = normal(count, images, 1), normal(count, images, 1, seed=1)
+    found = energy_distance(noise, shift + std * (noise if shared else more))
+    root = math.sqrt(2)
+    within = (_mean_distance(0, root) + _mean_distance(0, root * std)) / 2
+    expected = _mean_distance(shift, math.sqrt(1 + std**2)) - within
+    error = found.std().item() / math.sqrt(images)
+    assert abs(found.mean().item() - expected) < 4 * error + 1e-12
+    assert expected <= math.hypot(shift, std - 1) + 1e-12  # W2
+
+
+def test_energy_distance_of_points_is_their_distance_and_of_equal_draws_nothing():
+    x, y = normal(3, 2, 4), normal(3, 2, 4, seed=1)
+    points = energy_distance(x.expand(6, *x.shape), y.expand(6, *y.shape))
+    torch.testing.assert_close(points, (x - y).flatten(1).norm(dim=1))
+    draws = 100 + normal(6, 3, 2, 4, seed=2)
+    torch.testing.assert_close(energy_distance(draws, draws), torch.zeros(3).double())
+    with pytest.raises(ShapeError):
+        energy_distance(draws, draws[:5])
+    with pytest.raises(ShapeError):
+        energy_distance(draws[:1], draws[:1])
+
+
+def test_energy_distance_sees_correlations_that_marginals_do_not():
+    a, b = normal(200, 5, 1), normal(200, 5, 1, seed=1)
+    draws, other = torch.cat([a, a], 2), torch.cat([a, b], 2)
+    assert (energy_distance(draws, other) > 0.02).all()
+
+
+@pytest.mark.parametrize(("count", "expected"), [(19, 19), (20, 20), (39, 38), (99, 95)])
+def test_upper_share_is_the_order_statistic_of_each_image(count, expected):
+    order = NoiseStream(0).permutation(count)
+    values = (1.0 + order)[:, None] * torch.tensor([1.0, 10.0])
+    assert upper_share(values, 0.95).tolist() == [expected, 10.0 * expected]
+
+
+@pytest.mark.parametrize(("count", "coverage"), [(19, 0.95), (39, 0.95), (29, 29 / 30)])
+def test_upper_share_covers_a_further_value_as_promised(count, coverage):
+    images = 40_000
+    values = normal(count + 1, images).square()  # exchangeable, skewed
+    covered = (values[-1] <= upper_share(values[:-1], 0.95)).double().mean().item()
+    assert abs(covered - coverage) < 4 * math.sqrt(coverage * (1 - coverage) / images)
+
+
+def test_upper_share_needs_repetitions():
+    values = normal(18, 2)
+    with pytest.raises(ShapeError, match="19 or more"):
+        upper_share(values, 0.95)
     with pytest.raises(ConfigError):
         upper_share(values, 95)
     with pytest.raises(ShapeError):

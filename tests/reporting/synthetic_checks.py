@@ -6,6 +6,7 @@ import math
 import numpy as np
 
 from latens import store
+from latens.metrics import metric
 from reporting.synthetic_run import (
     LEVEL,
     POINTS,
@@ -29,6 +30,7 @@ LEVELS = {
     2.0: "worst_error_200",
 }
 SHARES = {1: "relative_worst_error_1", 5: "relative_worst_error_5"}
+VISIBILITIES = {2: "contrast_recovery_2", 5: "contrast_recovery_5", 10: "contrast_recovery_10"}
 TOLERANCE, UNSETTLED = 0.01, "direct"
 """Of the residuals of Lipschitz constants; the solver whose search was cut short."""
 
@@ -65,6 +67,12 @@ def residual(solver: str) -> float:
 def slope(solver: str, image: int) -> float:
     """Lipschitz constant of an image, whitened."""
     return 0.1 * (1 + CHECKED.index(solver)) * deviation(image)
+
+
+def kept(solver: str, visibility: float, image: int) -> tuple[float, ...]:
+    """Share of details of two widths that is kept of an image, and whether it sees them."""
+    share = (1 - 0.1 * CHECKED.index(solver)) * visibility / (1 + visibility)
+    return (share * deviation(image), 0.5 * share * deviation(image), 1.0, 1.0)
 
 
 def random(solver: str, n: int, image: int) -> float:
@@ -152,7 +160,7 @@ def _cell(solver: str, n: int) -> dict:
 def _rows(folder, solver: str, n: int, columns: dict, images=IMAGES) -> None:
     """Per-image rows from functions of the image that give one number or several."""
     found = []
-    for metric, function in columns.items():
+    for name, function in columns.items():
         for image in images:
             values = function(image)
             values = values if isinstance(values, tuple) else (values,)
@@ -161,7 +169,7 @@ def _rows(folder, solver: str, n: int, columns: dict, images=IMAGES) -> None:
                     **_cell(solver, n),
                     "image": image,
                     "group": str(image),
-                    "metric": metric,
+                    "metric": name,
                     "component": component,
                     "value": value,
                 }
@@ -202,6 +210,10 @@ def _stability(run, solver: str, n: int, side: int, images: int, metrics: list[d
         name: lambda image, share=share: worst(solver, n, share / 10, image)
         for share, name in SHARES.items()
     }
+    columns |= {
+        name: lambda image, visibility=visibility: kept(solver, visibility, image)
+        for visibility, name in VISIBILITIES.items()
+    }
     columns["lipschitz_whitened"] = lambda image: slope(solver, image)
     columns["lipschitz_ball"] = lambda image: 1.5 * slope(solver, image)
     columns["worst_excess"] = lambda image: (
@@ -222,15 +234,16 @@ def _stability(run, solver: str, n: int, side: int, images: int, metrics: list[d
         "worst_mean": mean + 0.8 * disturbance,
     }
     _arrays(folder, arrays)
-    for name in (*LEVELS.values(), *SHARES.values(), "lipschitz_whitened", "lipschitz_ball"):
+    told = (*LEVELS.values(), *SHARES.values(), *VISIBILITIES.values())
+    for name in (*told, "lipschitz_whitened", "lipschitz_ball"):
         _metric(metrics, folder.name, solver, n, name, columns)
 
 
 def _metric(
     metrics: list[dict], evaluation: str, solver: str, n: int, name: str, columns: dict
 ) -> None:
-    """Row of METRICS of a metric with one component, with an interval of known width."""
-    value = float(np.mean([columns[name](image) for image in IMAGES]))
+    """Row of METRICS, with an interval of known width."""
+    value = metric(name).value(np.stack([np.atleast_1d(columns[name](i)) for i in IMAGES]))
     metrics.append(
         {
             **_cell(solver, n),

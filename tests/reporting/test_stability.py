@@ -13,6 +13,7 @@ from latens.reporting.html import render
 from latens.reporting.panels import panel_figure
 from latens.reporting.stability import (
     beliefs,
+    detail_curves,
     noise_curves,
     stability_drawing,
 )
@@ -25,7 +26,9 @@ from reporting.synthetic_checks import (
     SHARES,
     TOLERANCE,
     UNSETTLED,
+    VISIBILITIES,
     covered,
+    kept,
     random,
     residual,
     slope,
@@ -73,7 +76,7 @@ def test_errors_against_the_share_of_the_measurement(checked: Results) -> None:
         assert curve.shares[0] == curve.worst[0]
         means = [np.mean([worst(solver, n, share / 10, i) for i in IMAGES]) for share in SHARES]
         np.testing.assert_allclose([p.value for p in curve.shares[1:]], means)
-    panel = stability_drawing(checked).panels[-1]
+    panel = stability_drawing(checked).panels[3]
     assert "percent of the norm of the measurement" in panel.description
     ax = panel_figure(panel).axes[0]
     drawn = [tuple(line.get_ydata()) for line in ax.lines]
@@ -82,6 +85,28 @@ def test_errors_against_the_share_of_the_measurement(checked: Results) -> None:
     older = checked.metrics[~checked.metrics["metric"].isin(SHARES.values())]
     panels = stability_drawing(replace(checked, metrics=older)).panels
     assert all("percent" not in panel.description for panel in panels)
+
+
+def test_kept_details_against_their_visibility(checked: Results) -> None:
+    curves = {(c.solver, c.n): c for c in detail_curves(checked)}
+    assert set(curves) == {(s, n) for s in CHECKED for n in AT}
+    for (solver, _), curve in curves.items():
+        assert [p.x for p in curve.kept] == list(VISIBILITIES)
+        means = [
+            np.mean([np.mean(kept(solver, v, image)[:2]) for image in IMAGES])
+            for v in VISIBILITIES
+        ]
+        np.testing.assert_allclose([p.value for p in curve.kept], means)
+    panel = stability_drawing(checked).panels[4]
+    ax = panel_figure(panel).axes[0]
+    drawn = [tuple(line.get_ydata()) for line in ax.lines]
+    for solver in CHECKED:
+        points = curves[solver, max(AT)].kept
+        assert tuple(p.value for p in points) in drawn
+        assert f"{solver}: {points[0].value:.2f} at 2" in panel.description
+    assert (1.0, 1.0) in drawn
+    older = checked.metrics[~checked.metrics["metric"].isin(VISIBILITIES.values())]
+    assert len(stability_drawing(replace(checked, metrics=older)).panels) == 4
 
 
 def test_the_residual_of_every_lipschitz_constant_is_shown(checked: Results) -> None:

@@ -55,7 +55,7 @@ QUICK = StabilitySettings(
     polish_steps=1,
     level_steps=2,
     search_draws=4,
-    random=2,
+    random=19,
     lipschitz_starts=1,
     lipschitz_steps=6,
     probes=2,
@@ -108,7 +108,12 @@ def test_their_metrics_join_the_curves(run):
     assert not curves.duplicated(["solver", "n", "metric"]).any()
     found = set(curves.loc[curves["solver"] == "latent", "metric"])
     assert {"psnr", "lipschitz", "worst_error", "null_error", "unflagged"} <= found
-    assert {"lipschitz_ball", "relative_worst_error_5", "worst_over_wiener"} <= found
+    assert {
+        "lipschitz_ball",
+        "relative_worst_error_5",
+        "worst_over_wiener",
+        "worst_over_tv",
+    } <= found
     mine = curves[(curves["solver"] == "latent") & (curves["n"] == 130)]
     assert (mine["excluded"] == 0).all()
     shares = mine.set_index("metric")["mean"]

@@ -36,7 +36,11 @@ from latens.evaluation.stability import (
     measure_transfer,
     worst_disturbance,
 )
-from latens.evaluation.stability.baselines import fitted_tikhonov, fitted_wiener
+from latens.evaluation.stability.baselines import (
+    fitted_tikhonov,
+    fitted_variation,
+    fitted_wiener,
+)
 from latens.evaluation.usual_shifts import applicable_shifts
 from latens.inference import Solver
 from latens.models import Latent
@@ -204,6 +208,7 @@ def _stability(subject: Subject) -> Checked:
         settings=StabilitySettings(),
         baseline=fitted_tikhonov(problem, subject.pairs),
         wiener=fitted_wiener(problem, subject.pairs),
+        variation=fitted_variation(problem, subject.pairs),
         examples=PICTURED,
     )
     evaluation = _evaluation(subject, found.rows, found.used, found.examples)

@@ -70,7 +70,13 @@ from latens.metrics.relabelling import (
     relabelling_test,
     tail_shares,
 )
-from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
+from latens.metrics.scores import (
+    crps,
+    crps_gaussian,
+    energy_distance,
+    energy_score,
+    interval_score,
+)
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
     draw_mse_components,
@@ -88,6 +94,7 @@ from latens.metrics.stability import (
     DETAIL_WIDTHS,
     NOISE_LEVELS,
     RELATIVE_LEVELS,
+    TV_ITERATIONS,
     VISIBILITIES,
     amplification,
     certified_slope,
@@ -122,6 +129,7 @@ __all__ = [
     "LEVEL",
     "NOISE_LEVELS",
     "RELATIVE_LEVELS",
+    "TV_ITERATIONS",
     "VISIBILITIES",
     "CollapseDiagnosis",
     "CollapseThresholds",
@@ -159,6 +167,7 @@ __all__ = [
     "ecdf_statistic",
     "ecdf_test",
     "ence",
+    "energy_distance",
     "energy_score",
     "error_rank_correlation",
     "exceedance",

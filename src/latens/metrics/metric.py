@@ -118,6 +118,19 @@ def mean_of_components(means: Array) -> Array:
     return means.mean(axis=1)
 
 
+def mean_of_counted(means: Array) -> Array:
+    """Mean over j of the mean of component j over the images that have it.
+
+    The first half of the components are the values, 0 where an image has none, the second half
+    whether it has one. A component that no image has is left out; NaN if none is left.
+    """
+    values, counted = np.split(means, 2, axis=1)
+    known = counted > 0
+    each = np.where(known, values / np.where(known, counted, 1.0), 0.0)
+    with np.errstate(invalid="ignore"):
+        return each.sum(axis=1) / known.sum(axis=1)
+
+
 def mean_magnitude(means: Array) -> Array:
     """Mean over the components of the magnitude, taken after averaging over images."""
     return np.abs(means).mean(axis=1)

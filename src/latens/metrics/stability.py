@@ -1,5 +1,7 @@
 """How far a reconstruction moves when its measurement is disturbed: one number per image."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,6 +17,15 @@ RELATIVE_LEVELS = (0.01, 0.02, 0.05, 0.1)
 
 VISIBILITIES = (2, 5, 10)
 """Lengths ‖Σ^{−1/2} A δ‖ of inserted details, in noise standard deviations."""
+
+RANDOM_DISTURBANCES = 39
+"""Random disturbances of each measurement; the 38th smallest value covers 38/40 = 95 %."""
+
+TV_ITERATIONS = 100
+"""Iterations of total variation where it is a baseline; .1 to .2 % from the minimiser at 28×28."""
+
+ROUNDING = 1e-9
+"""What a product that is a whole number may be above it by rounding."""
 
 DETAIL_WIDTHS = (1.0, 2.0)
 """Standard deviations of the inserted Gaussian details, in pixels."""
@@ -193,23 +204,40 @@ def marginal_w2(mean: Tensor, std: Tensor, other_mean: Tensor, other_std: Tensor
 
 
 def upper_share(values: Tensor, share: float = 0.95) -> Tensor:
-    """The value that a share of the repetitions stays below.
+    """The value that a further repetition stays below with at least a given chance.
+
+    The k-th smallest of K exchangeable values exceeds a further one with chance k/(K + 1). The
+    smallest k with k/(K + 1) ≥ share is taken: of 39 values and .95 the 38th, exactly .95. A
+    quantile between order statistics has no such promise (of 8 values at .95 it has .85).
 
     Args:
         values: Repetitions per image, `(K, B)`.
         share: In (0, 1).
 
     Returns:
-        Empirical quantile over the repetitions, `(B,)`, unit of `values`.
+        An order statistic of the repetitions, `(B,)`, unit of `values`.
 
     Raises:
-        ShapeError: If there is no repetition.
+        ShapeError: If the repetitions are too few for the share.
         ConfigError: If `share` is not in (0, 1).
     """
-    if values.ndim != 2 or len(values) == 0:
-        raise ShapeError(
-            "values", "(K, B) with K of 1 or more", tuple(values.shape), "Repeat it at least once."
-        )
     if not 0 < share < 1:
         raise ConfigError("share", "a number in (0, 1)", share, "Use 0.95, not 95.")
-    return torch.quantile(values, share, dim=0)
+    least = repetitions_for(share)
+    if values.ndim != 2 or len(values) < least:
+        raise ShapeError(
+            "values",
+            f"(K, B) with K of {least} or more for a share of {share:g}",
+            tuple(values.shape),
+            "Repeat it more often, or take a smaller share.",
+        )
+    return values.sort(dim=0).values[_order(share, len(values)) - 1]
+
+
+def repetitions_for(share: float) -> int:
+    """Fewest repetitions whose largest value a further one stays below with that chance."""
+    return max(1, math.ceil(share / (1 - share) - ROUNDING))
+
+
+def _order(share: float, count: int) -> int:
+    return max(1, math.ceil(share * (count + 1) - ROUNDING))

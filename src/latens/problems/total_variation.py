@@ -118,13 +118,13 @@ def total_variation(
         UnsupportedError: If the signal has no spatial axes.
     """
     require_event("y", y, operator.measurement_shape)
-    _require_settings(operator, weight, lower, upper)
+    require_settings(operator, weight, lower, upper)
     batch = y.shape[: y.ndim - len(operator.measurement_shape)]
     rows = y.reshape(-1, *operator.measurement_shape)
     certificate = Certificate(operator, weight, lower, upper)
     start = certificate.constant_fit(rows)
     residual = operator.A(start) - rows
-    steps = _steps(operator, residual, weight)
+    steps = first_steps(operator, residual, weight)
     current = estimate = anchor = Point(start, gradient(0 * start, start.ndim - 2), residual)
     result = torch.empty_like(start)
     gap = torch.empty(len(rows), dtype=torch.float64, device=y.device)
@@ -197,7 +197,7 @@ def choose_tv_weight(
         return (found.x - x).square().mean().item()
 
     if candidates is None:
-        _require_settings(operator, 1.0, -math.inf, math.inf)
+        require_settings(operator, 1.0, -math.inf, math.inf)
         top = Certificate(operator, 1.0, -math.inf, math.inf).constant_weight(y)
         if not top > 0:
             raise SolverError("y", "measurements that vary", "constant ones", "Check the pairs.")
@@ -228,7 +228,7 @@ def _step(
     return Point(x, p, q)
 
 
-def _steps(operator: LinearOperator, residual: Tensor, weight: float) -> Steps:
+def first_steps(operator: LinearOperator, residual: Tensor, weight: float) -> Steps:
     signal, dims = operator.signal_shape, len(operator.signal_shape) - 1
     noise = NoiseStream(0, device=residual.device).normal((1, *signal), torch.float64)
 
@@ -268,7 +268,7 @@ def _rescaled(steps: Steps, before: Point, after: Point) -> Steps:
     )
 
 
-def _require_settings(operator: LinearOperator, weight: float, lower: float, upper: float) -> None:
+def require_settings(operator: LinearOperator, weight: float, lower: float, upper: float) -> None:
     if not 0 < weight < math.inf:
         raise ConfigError(
             "weight", "a positive number", weight, "Choose it with `choose_tv_weight`."

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CHECK = "stability"
-RELATIVE = "relative_worst_error"
+RELATIVE, KEPT = "relative_worst_error", "contrast_recovery"
 WORST, BELIEVED = "worst_error", "worst_coverage_region"
 
 LEVEL = 0.95
@@ -112,6 +112,33 @@ def beliefs(results: Results) -> list[Belief]:
     return found
 
 
+@dataclass(frozen=True)
+class DetailCurve:
+    """Share of inserted details that one solver keeps.
+
+    Args:
+        solver: Name of the solver.
+        n: Training size.
+        kept: By visibility, the length of the measured detail in noise standard deviations.
+    """
+
+    solver: str
+    n: int
+    kept: list[Point]
+
+
+def detail_curves(results: Results) -> list[DetailCurve]:
+    """Of every solver that was attacked, at every N that was checked."""
+    found = []
+    for unit in check_units(results, CHECK):
+        metrics = set(results.metrics.loc[results.metrics["evaluation"] == unit.name, "metric"])
+        visible = {_number(name, KEPT): name for name in metrics if _number(name, KEPT)}
+        kept = [table_point(results, unit, visible[v], v) for v in sorted(visible)]
+        if any(math.isfinite(point.value) for point in kept):
+            found.append(DetailCurve(solver_of(unit), size_of(unit), kept))
+    return found
+
+
 def _whole(results: Results) -> dict[tuple[int, str], Unit]:
     """Evaluations on the whole test set by N and solver."""
     return {(size_of(u), solver_of(u)): u for u in check_units(results, "")}
@@ -170,7 +197,9 @@ def stability_drawing(results: Results) -> Drawing:
         "Open marks: random disturbances of the norm of the noise, and none at radius 0. Balls "
         "are of the noise, or of the norm of the measurement where a panel says so. Coverage: "
         "share of region means inside 95 % intervals at the worst case (filled) and at the "
-        "measurement as it is (open). Bars are 95 % intervals over images."
+        "measurement as it is (open). Details: share that the reconstruction shows of small "
+        "Gaussians inserted at random places that the measurement sees; 1 keeps, 0 loses, more "
+        "exaggerates them. Bars are 95 % intervals over images."
     )
     panels = []
     if found:
@@ -200,6 +229,7 @@ def stability_drawing(results: Results) -> Drawing:
             )
         )
     panels += _share_panels(found)
+    panels += _detail_panels(detail_curves(results))
     return Drawing("noise_to_error", caption, solvers, panels)
 
 
@@ -216,6 +246,26 @@ def _share_panels(found: Sequence[NoiseCurve]) -> list[Panel]:
             f"Worst-case relative error of {_names(last)} against the radius of the ball of "
             f"disturbances in percent of the norm of the measurement, at N = {largest}",
             partial(_draw_shares, curves=last),
+        )
+    ]
+
+
+def _detail_panels(found: Sequence[DetailCurve]) -> list[Panel]:
+    """Contrast recovery against visibility."""
+    if not found:
+        return []
+    largest = max(curve.n for curve in found)
+    last = [curve for curve in found if curve.n == largest]
+    words = "; ".join(
+        f"{curve.solver}: " + ", ".join(f"{p.value:.2f} at {p.x:g}" for p in curve.kept)
+        for curve in last
+    )
+    return [
+        Panel(
+            f"Details kept against their visibility, N = {largest}",
+            f"Share of inserted details kept, by their visibility in noise standard deviations, "
+            f"at N = {largest}: {words}",
+            partial(_draw_details, curves=last),
         )
     ]
 
@@ -241,6 +291,16 @@ def _draw_shares(ax: "Axes", curves: Sequence[NoiseCurve]) -> None:
     radii = sorted({p.x for curve in curves for p in curve.shares})
     ax.set_xticks(radii, [f"{r:g}" for r in radii])
     _error_axis(ax, [p for curve in curves for p in curve.shares])
+
+
+def _draw_details(ax: "Axes", curves: Sequence[DetailCurve]) -> None:
+    for curve in curves:
+        draw_points(ax, curve.solver, curve.kept)
+    draw_target(ax, 1.0)
+    ax.set_xlabel("visibility ‖Aδ‖, standard deviations of the noise", color=MUTED, fontsize=7.5)
+    visible = sorted({p.x for curve in curves for p in curve.kept})
+    ax.set_xticks(visible, [f"{v:g}" for v in visible])
+    say(ax, "share of details kept, target 1")
 
 
 def _draw_sizes(ax: "Axes", curves: Sequence[NoiseCurve], solvers: Sequence[str]) -> None:

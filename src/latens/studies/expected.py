@@ -11,7 +11,16 @@ from torch import Tensor
 from latens.distributions import NoiseStream
 from latens.evaluation import StabilitySettings, applicable_shifts, stability_cost
 from latens.evaluation.ambiguity import RESTARTS
-from latens.inference import CLASSICAL, SAMPLERS, Ensemble, LatentChains, LatentMAP, Solver
+from latens.evaluation.stability.baselines import UnrolledVariationSolver, variation_cost
+from latens.inference import (
+    CLASSICAL,
+    SAMPLERS,
+    Ensemble,
+    LatentChains,
+    LatentMAP,
+    Solver,
+    TikhonovSolver,
+)
 from latens.inference.latent_target import latent_target
 from latens.inference.samplers.density import value_and_gradient
 from latens.models import Latent, LatentModel
@@ -153,7 +162,7 @@ def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
     costs = stability_cost(StabilitySettings())
     if unit.donor is None:
         one = _seconds_per_reconstruction(study, unit.algorithm, unit.fits, images)
-        return sum(costs.values()) * one * images
+        return sum(costs.values()) * one * images + _seconds_of_variation(study, images)
     one = _seconds_per_reconstruction(study, "amortised", (unit.donor,), images)
     return costs["worst case"] * one * images + 2 * _seconds_per_solution(study, unit, images)
 
@@ -192,6 +201,26 @@ def _seconds_per_search(study: Scarcity, name: str, images: int) -> float:
     except Exception:  # the check itself will say what is wrong
         return 0.0
     return SEARCH_GRADIENTS * statistics.median(times) * images / len(x)
+
+
+def _seconds_of_variation(study: Scarcity, images: int) -> float:
+    """Time of the attack on total variation, for comparison; 0 where there is none."""
+    corpus = study.corpus
+    x, y = corpus.pairs(corpus.pool[:images])
+    try:
+        with one_thread():
+            assert corpus.problem is not None
+            start = TikhonovSolver(corpus.problem, x.mean(0), 1.0)
+            solver = UnrolledVariationSolver(corpus.problem, 1.0, start, y)
+            measured = y.clone().requires_grad_()
+            times = []
+            for _ in range(PROBE_STEPS):
+                begin = time.perf_counter()
+                solver.mean_of(measured, range(len(y)), seed=0, draws=1).sum().backward()
+                times.append(time.perf_counter() - begin)
+    except Exception:  # the check itself will say what is wrong
+        return 0.0
+    return variation_cost(StabilitySettings()) * statistics.median(times) * images / len(y)
 
 
 def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) -> float:

@@ -19,10 +19,10 @@ from latens.evaluation.stability import (
 )
 from latens.evaluation.stability.belief import belief_rows
 from latens.evaluation.stability.details import (
-    are_visible,
+    Detail,
     detail_recovery,
     gaussian_details,
-    most_visible,
+    visible_detail,
 )
 from latens.evaluation.stability.more_samples import extended_measurement
 from latens.inference import (
@@ -52,7 +52,7 @@ QUICK = StabilitySettings(
     polish_steps=1,
     level_steps=1,
     search_draws=2,
-    random=2,
+    random=19,
     lipschitz_starts=1,
     lipschitz_steps=2,
     probes=1,
@@ -80,20 +80,75 @@ def test_details_are_gaussians_inside_the_image_keyed_by_the_image():
     assert energy.amax().item() == pytest.approx(np.pi, rel=1e-2)
 
 
-def test_details_have_the_stated_visibility_and_the_best_place():
-    mask = torch.zeros(9, 10)
-    mask[2:4, 3:5] = 1  # most places are not measured at all
-    problem = InverseProblem(Inpainting(SHAPE, mask=mask), GaussianNoise(0.3))
-    x, scale = normal(3, *SHAPE), torch.full((3, *problem.measurement_shape), 0.3).double()
-    places = gaussian_details(x, 1.0, KEYS, 0, places=30)
-    detail = most_visible(places, x, problem.operator, scale)
-    length = (problem.operator(detail) / 0.3).flatten(1).norm(dim=1)
-    torch.testing.assert_close(length, torch.ones(3, dtype=torch.float64))
-    seen = (problem.operator(places) / 0.3).flatten(2).norm(dim=2).amax(0)
-    torch.testing.assert_close(detail.amax((1, 2, 3)), 1 / seen)
-    blind = most_visible(0 * places, x, problem.operator, scale)
-    assert are_visible(detail)
-    assert not are_visible(blind)
+def half_blind(width):
+    """Pixels left of a column are measured, the others not at all."""
+    mask = torch.zeros(9, 30)
+    mask[:, :width] = 1
+    problem = InverseProblem(Inpainting((1, 9, 30), mask=mask), GaussianNoise(0.3))
+    return problem, torch.full((200, *problem.measurement_shape), 0.3).double()
+
+
+def test_details_have_the_stated_visibility_at_a_random_place_that_is_seen():
+    problem, scale = half_blind(15)
+    x = normal(200, 1, 9, 30)
+    places = gaussian_details(x, 1.0, range(200), 0, places=8)
+    detail = visible_detail(places, x, problem.operator, scale)
+    assert detail.seen.all()
+    length = (problem.operator(detail.shape) / 0.3).flatten(1).norm(dim=1)
+    torch.testing.assert_close(length, torch.ones(200, dtype=torch.float64))
+    seen = torch.stack([problem.operator(p).flatten(1).norm(dim=1) / 0.3 for p in places])
+    height = detail.shape.amax((1, 2, 3))
+    assert (height <= 10 / seen.amax(0) * (1 + 1e-12)).all()
+    # Not the best one: its place is the first of those seen, wherever that is.
+    own = (detail.shape / height[:, None, None, None]).unsqueeze(0)
+    index = (places - own).abs().flatten(2).amax(2).argmin(0)
+    assert index.tolist() == (seen >= 0.1 * seen.amax(0)).long().argmax(0).tolist()
+    assert (index != seen.argmax(0)).double().mean() > 0.5
+
+
+def test_an_invisible_detail_leaves_out_its_image_alone():
+    problem, scale = half_blind(6)
+    x = 1 + normal(200, 1, 9, 30).abs()
+    places = gaussian_details(x, 1.0, range(200), 0, places=1)
+    detail = visible_detail(places, x, problem.operator, scale)
+    hidden = places[0].amax((1, 2))[:, 8:].amax(1) == 1  # two widths or more beyond the border
+    blind = places[0][:, 0, :, :6].amax((1, 2)) < 1e-4
+    assert hidden[blind].all()
+    assert int(blind.sum()) > 20
+    assert not detail.seen[blind].any()
+    assert detail.seen.sum() > 20
+    y = problem.operator(x)
+    own = Reconstruction(as_solver(problem.operator.A_adjoint), tuple(range(200)), 0)
+    share = detail_recovery(own, problem.operator, x, y, own.at(y), detail, (1, 5))
+    assert (share[~detail.seen] == 0).all()
+    assert (share[detail.seen] > 0).all()
+    assert share.isfinite().all()
+
+
+def test_the_mean_is_over_images_that_see_a_detail():
+    rows = np.array([[0.5, 0.0, 1, 0], [0.7, 0.9, 1, 1], [0.0, 0.0, 0, 0]])
+    assert metric("contrast_recovery_2").value(rows) == pytest.approx((0.6 + 0.9) / 2)
+    rows[:, [1, 3]] = 0
+    assert metric("contrast_recovery_2").value(rows) == pytest.approx(0.6)
+    assert np.isnan(metric("contrast_recovery_2").value(0 * rows))
+
+
+def test_rows_of_images_that_see_no_detail():
+    """A solver that returns what was measured keeps all of a detail's measured part."""
+    problem, _ = half_blind(8)
+    x = 1 + normal(12, 1, 9, 30).abs()
+    y = problem.simulate(x, normal(12, *problem.noise_shape, seed=1))
+    solver, quick = as_solver(problem.operator.A_adjoint), dataclasses.replace(QUICK, places=1)
+    rows = measure_stability(solver, problem, x, y, range(12), 0, quick).rows
+    kept, seen = np.split(rows["contrast_recovery_5"], 2, axis=1)
+    assert 0 < seen.sum() < seen.size
+    assert (kept[seen == 0] == 0).all()
+    assert 0 < metric("contrast_recovery_5").value(rows["contrast_recovery_5"]) <= 1 + 1e-12
+    dark = int((seen.sum(1) == 0).argmax())
+    found = measure_stability(
+        solver, problem, x[dark : dark + 1], y[dark : dark + 1], (dark,), 0, quick
+    )
+    assert "contrast_recovery_5" not in found.rows
 
 
 @pytest.mark.parametrize("kept", [1.0, 0.4, 0.0])
@@ -102,7 +157,8 @@ def test_recovered_share_of_a_solver_that_keeps_a_share(kept):
     x = normal(3, *SHAPE)
     y = problem.simulate(x, normal(3, *SHAPE, seed=1))
     own = Reconstruction(as_solver(lambda v: kept * v + 2), KEYS, 0)
-    detail = gaussian_details(x, 2.0, KEYS, 0, places=1)[0].contiguous()
+    shape = gaussian_details(x, 2.0, KEYS, 0, places=1)[0].contiguous()
+    detail = Detail(shape, torch.ones(3, dtype=torch.bool))
     found = detail_recovery(own, problem.operator, x, y, own.at(y), detail, (1, 10))
     torch.testing.assert_close(found, torch.full((3, 2), kept, dtype=torch.float64))
 
@@ -197,6 +253,9 @@ def test_belief_at_a_disturbed_measurement():
         assert low <= rows["worst_coverage_region"].mean() <= high
         np.testing.assert_allclose(rows["posterior_lipschitz"], 1, rtol=1e-6)
         np.testing.assert_allclose(rows["worst_width"][:, 0], rows["worst_width"][:, 1])
+        # A lower bound of W2; of hardly any use where the posteriors overlap.
+        assert (rows["posterior_energy"] < rows["posterior_lipschitz"]).all()
+        assert rows["posterior_energy"].min() > (0.85 if shift == 0.9 else -1e-6)
     wider = as_solver(lambda v: diagonal_normal(v, 0.1 + v.abs(), 3))
     rows = belief_rows(wider, x, 0 * x, torch.full_like(x, 0.1), KEYS, 0)
     assert metric("worst_width").value(rows["worst_width"]) == pytest.approx(2)
@@ -246,7 +305,13 @@ def test_cost_bounds_the_work_of_a_search():
 
 @pytest.mark.parametrize(
     "setting",
-    [{"restarts": 0}, {"steps": 1.5}, {"image_radius": 0.0}, {"lipschitz_tolerance": -1.0}],
+    [
+        {"restarts": 0},
+        {"random": 18},
+        {"steps": 1.5},
+        {"image_radius": 0.0},
+        {"lipschitz_tolerance": -1.0},
+    ],
 )
 def test_settings_are_checked(setting):
     with pytest.raises(ConfigError, match=next(iter(setting))):

@@ -9,7 +9,14 @@ from torch import Tensor
 from latens.evaluation.measure import Rows, block_size, region_grid
 from latens.evaluation.stability.reconstruction import norms
 from latens.inference import Estimate, Posterior, Solver
-from latens.metrics import LEVEL, coverage, interval_width, marginal_w2, region_means
+from latens.metrics import (
+    LEVEL,
+    coverage,
+    energy_distance,
+    interval_width,
+    marginal_w2,
+    region_means,
+)
 
 
 def belief_rows(
@@ -31,8 +38,8 @@ def belief_rows(
         seed: Key of the noise.
 
     Returns:
-        Components per image of `worst_coverage_pixel`, `worst_coverage_region`, `worst_width`
-        and `posterior_lipschitz`.
+        Components per image of `worst_coverage_pixel`, `worst_coverage_region`, `worst_width`,
+        `posterior_lipschitz` and `posterior_energy`.
     """
     parts: list[Rows] = []
     size = block_size(x.shape[1:])
@@ -50,8 +57,8 @@ def compared_beliefs(given: Estimate, moved: Estimate, x: Tensor, disturbance: T
         return {}
     length = norms(disturbance)
     with torch.no_grad():
-        draws, grid = moved.sample(), region_grid(x)
-        widths = [interval_width(draws, LEVEL), interval_width(given.sample(), LEVEL)]
+        draws, before, grid = moved.sample(), given.sample(), region_grid(x)
+        widths = [interval_width(draws, LEVEL), interval_width(before, LEVEL)]
         columns = {
             "worst_coverage_pixel": coverage(draws, x, [LEVEL]),
             "worst_coverage_region": coverage(
@@ -61,5 +68,6 @@ def compared_beliefs(given: Estimate, moved: Estimate, x: Tensor, disturbance: T
             "posterior_lipschitz": (
                 marginal_w2(given.mean, given.std, moved.mean, moved.std) / length
             )[:, None],
+            "posterior_energy": (energy_distance(draws, before) / length)[:, None],
         }
     return {name: value.double().numpy(force=True) for name, value in columns.items()}

@@ -1,6 +1,7 @@
 """Small structures: inserted at a known visibility, are they still there in the reconstruction?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +11,12 @@ from latens.distributions.noise import NoiseStream
 from latens.evaluation.stability.reconstruction import Reconstruction, norms, scaled
 from latens.metrics import contrast_recovery
 from latens.problems import Operator
+
+PLACE = 0.1
+"""Visibility of a place, as a share of the best place's, from which it counts as seen."""
+
+FAINTEST = 0.01
+"""Visibility of a detail as high as the image, below which no place counts as seen."""
 
 
 def gaussian_details(
@@ -43,23 +50,40 @@ def gaussian_details(
     return stacked.expand(places, *x.shape)
 
 
-def most_visible(details: Tensor, x: Tensor, operator: Operator, scale: Tensor) -> Tensor:
-    """The detail of each image that is seen best, at a height that makes it visible by 1.
+@dataclass(frozen=True, eq=False)
+class Detail:
+    """One inserted detail per image.
+
+    Attributes:
+        shape: δ with ‖Σ^{−1/2} J_A(x) δ‖ = 1 where it is seen, `(B, *signal_shape)`.
+        seen: Whether the measurement sees it, `(B,)`.
+    """
+
+    shape: Tensor
+    seen: Tensor
+
+
+def visible_detail(details: Tensor, x: Tensor, operator: Operator, scale: Tensor) -> Detail:
+    """The first place of each image that the measurement sees, at a height of visibility 1.
+
+    The places are in random order, so that it is a random one of those that are seen: at least a
+    tenth as well as the best of them. An image whose places are all invisible has no detail: as
+    high as the image's largest value they are seen by less than a hundredth of the noise.
 
     Args:
-        details: `(P, B, *signal_shape)`.
+        details: `(P, B, *signal_shape)`, at places in random order.
         x: Images they are inserted in, `(B, *signal_shape)`.
         operator: A.
         scale: Noise standard deviation of every element of a measurement.
-
-    Returns:
-        δ with ‖Σ^{−1/2} J_A(x) δ‖ = 1, `(B, *signal_shape)`; not finite where no place is seen.
     """
     with torch.no_grad():
-        seen = torch.stack([norms(operator.jvp(x, d.contiguous()) / scale) for d in details])
-    best = seen.argmax(0)  # (B,)
+        visibility = torch.stack([norms(operator.jvp(x, d.contiguous()) / scale) for d in details])
+    best = visibility.amax(0)
+    first = (visibility >= PLACE * best).long().argmax(0)  # (B,)
     images = torch.arange(len(x), device=x.device)
-    return scaled(details[best, images], 1 / seen[best, images])
+    seen = best * x.flatten(1).abs().amax(1) >= FAINTEST
+    height = torch.where(seen, 1 / torch.where(seen, visibility[first, images], 1), 1)
+    return Detail(scaled(details[first, images], height), seen)
 
 
 def detail_recovery(
@@ -68,10 +92,12 @@ def detail_recovery(
     x: Tensor,
     y: Tensor,
     x_hat: Tensor,
-    detail: Tensor,
+    detail: Detail,
     visibilities: Sequence[float],
 ) -> Tensor:
     """Recovered share of a detail at several visibilities, noise unchanged, `(B, V)`.
+
+    0 where the detail is not seen: `Detail.seen` says which images those are.
 
     Args:
         reconstruction: R.
@@ -79,18 +105,14 @@ def detail_recovery(
         x: Images, `(B, *signal_shape)`.
         y: Their measurements.
         x_hat: R(y).
-        detail: δ of visibility 1.
+        detail: δ of visibility 1, and where it is seen.
         visibilities: Factors of δ.
     """
     shares = []
     for visibility in visibilities:
-        delta = visibility * detail
+        delta = visibility * detail.shape
         with torch.no_grad():
             disturbed = y + (operator(x + delta) - operator(x))
-        shares.append(contrast_recovery(reconstruction.at(disturbed), x_hat, delta))
+        share = contrast_recovery(reconstruction.at(disturbed), x_hat, delta)
+        shares.append(torch.where(detail.seen, share, 0))
     return torch.stack(shares, 1)
-
-
-def are_visible(detail: Tensor) -> bool:
-    """Whether every image has a place that the measurement sees."""
-    return bool(detail.isfinite().all())

@@ -11,12 +11,12 @@ from torch import Tensor
 from latens.distributions import Purpose, row_noise
 from latens.errors import UnsupportedError
 from latens.evaluation.measure import Examples, Rows, block_size, pictured
+from latens.evaluation.stability.ascent import on_sphere
 from latens.evaluation.stability.belief import belief_rows, compared_beliefs
 from latens.evaluation.stability.details import (
-    are_visible,
     detail_recovery,
     gaussian_details,
-    most_visible,
+    visible_detail,
 )
 from latens.evaluation.stability.image_attack import attack_image
 from latens.evaluation.stability.lipschitz import (
@@ -25,7 +25,7 @@ from latens.evaluation.stability.lipschitz import (
     mean_square_gain,
 )
 from latens.evaluation.stability.more_samples import denser, extended_measurement
-from latens.evaluation.stability.reconstruction import Reconstruction
+from latens.evaluation.stability.reconstruction import Reconstruction, repeat
 from latens.evaluation.stability.settings import StabilitySettings
 from latens.evaluation.stability.slopes import ball_slope, local_slopes
 from latens.evaluation.stability.worst_case import (
@@ -48,6 +48,9 @@ from latens.metrics import (
     upper_share,
 )
 from latens.problems import InverseProblem
+
+TOGETHER = 2**22
+"""Elements of the random disturbances that are tried at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +86,7 @@ def measure_stability(
     settings: StabilitySettings,
     baseline: Solver | None = None,
     wiener: Solver | None = None,
+    variation: Solver | None = None,
     examples: int = 8,
 ) -> Stability:
     """Attack a solver whose reconstruction can be differentiated.
@@ -98,6 +102,7 @@ def measure_stability(
         baseline: Differentiable solver that is attacked in the same way, such as Tikhonov's; None
             leaves the comparison out.
         wiener: Wiener's filter, for a second comparison of the same kind; None leaves it out.
+        variation: Total variation with a derivative, for a third one; None leaves it out.
         examples: Images kept for figures.
 
     Raises:
@@ -133,11 +138,12 @@ def measure_stability(
         )
     rows = {name: _row(value) for name, value in columns.items()}
     rows |= _random_rows(target, x_hat, worst, radius, settings)
-    for name, other in (("worst_over_baseline", baseline), ("worst_over_wiener", wiener)):
+    others = {"baseline": baseline, "wiener": wiener, "tv": variation}
+    for name, other in others.items():
         if other is not None:
             attacked = Target(Reconstruction(other, keys, seed), x, y, scale)
             found = worst_case(attacked, radius, starts, settings)
-            rows[name] = _row(worst.error, found.error)
+            rows[f"worst_over_{name}"] = _row(worst.error, found.error)
     rows |= _image_rows(reconstruction, problem, x, settings)
     rows |= _detail_rows(target, problem, x_hat, settings)
     rows |= _more_rows(target, problem, x_hat)
@@ -276,16 +282,23 @@ def _random_rows(
 ) -> Rows:
     """Random disturbances of the norm of the noise, other ones than the starts of the searches."""
     keys, seed = target.reconstruction.keys, target.reconstruction.seed
+    together = max(1, TOGETHER // target.y.numel())
     errors, gains = [], []
-    total = settings.restarts + settings.random
-    for u in random_disturbances(keys, seed, total, target.y, radius)[settings.restarts :]:
-        disturbed = target.y + target.scale * u
-        moved = target.reconstruction.at(disturbed)
-        errors.append(relative_error(moved, target.x))
-        gains.append(amplification(moved, x_hat, target.y, disturbed))
-    gain = torch.stack(gains)
+    for first in range(0, settings.random, together):
+        numbers = range(first, min(first + together, settings.random))
+        u = torch.stack(
+            [on_sphere(_noise(keys, seed, 6, 1, target.y, k)[0], radius) for k in numbers], 1
+        )
+        every = target.repeated(len(numbers))  # (B k, ...)
+        disturbed = every.y + every.scale * u.flatten(0, 1)
+        moved = every.reconstruction.at(disturbed)
+        given = repeat(x_hat, len(numbers))
+        size = (-1, len(numbers))
+        errors.append(relative_error(moved, every.x).unflatten(0, size))
+        gains.append(amplification(moved, given, every.y, disturbed).unflatten(0, size))
+    gain = torch.cat(gains, 1).mT  # (K, B)
     return {
-        "worst_excess": _row(worst.error, torch.stack(errors).mean(0)),
+        "worst_excess": _row(worst.error, torch.cat(errors, 1).mean(1)),
         "noise_amplification": _row(gain.mean(0)),
         "noise_amplification_q95": _row(upper_share(gain)),
         "noise_amplification_max": _row(gain.amax(0)),
@@ -311,20 +324,24 @@ def _image_rows(
 def _detail_rows(
     target: Target, problem: InverseProblem, x_hat: Tensor, settings: StabilitySettings
 ) -> Rows:
-    """Recovered shares, `(B, widths)` for each visibility; none where a detail cannot be seen."""
+    """Per visibility the recovered share of each width, 0 where it is not seen, and where it is.
+
+    Nothing if no image sees a detail of any width.
+    """
     own, operator = target.reconstruction, problem.operator
-    shares = []
+    shares, seen = [], []
     for width in DETAIL_WIDTHS:
         places = gaussian_details(target.x, width, own.keys, own.seed, settings.places)
-        detail = most_visible(places, target.x, operator, target.scale)
-        if not are_visible(detail):
-            return {}
+        detail = visible_detail(places, target.x, operator, target.scale)
+        seen.append(detail.seen.to(x_hat))
         shares.append(
             detail_recovery(own, operator, target.x, target.y, x_hat, detail, VISIBILITIES)
         )
+    if not any(bool(width.any()) for width in seen):
+        return {}
     stacked = torch.stack(shares, 2)  # (B, V, widths)
     return {
-        f"contrast_recovery_{visibility}": _row(*stacked[:, i].unbind(1))
+        f"contrast_recovery_{visibility}": _row(*stacked[:, i].unbind(1), *seen)
         for i, visibility in enumerate(VISIBILITIES)
     }
 
@@ -343,9 +360,11 @@ def _more_rows(target: Target, problem: InverseProblem, x_hat: Tensor) -> Rows:
     return {"more_samples": _row(relative_error(found, target.x), relative_error(x_hat, target.x))}
 
 
-def _noise(keys: Sequence[int], seed: int, use: int, count: int, like: Tensor) -> Tensor:
-    """Standard normal, `(count, B, *event)`, keyed by its use."""
-    key = (seed, Purpose.PERTURBATION, use)
+def _noise(
+    keys: Sequence[int], seed: int, use: int, count: int, like: Tensor, *number: int
+) -> Tensor:
+    """Standard normal, `(count, B, *event)`, keyed by its use and its number."""
+    key = (seed, Purpose.PERTURBATION, use, *number)
     return row_noise(key, keys, (count, *like.shape[1:]), like.dtype, like.device)
 
 

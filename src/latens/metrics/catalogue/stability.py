@@ -1,5 +1,6 @@
 """Stability to disturbed measurements, found by search: every worst case is a lower bound."""
 
+import math
 from math import inf, nan
 
 from latens.metrics.metric import (
@@ -7,13 +8,15 @@ from latens.metrics.metric import (
     Metric,
     difference,
     first,
-    mean_of_components,
+    mean_of_counted,
     ratio,
 )
 from latens.metrics.stability import (
     DETAIL_WIDTHS,
     NOISE_LEVELS,
+    RANDOM_DISTURBANCES,
     RELATIVE_LEVELS,
+    TV_ITERATIONS,
     VISIBILITIES,
 )
 
@@ -98,7 +101,7 @@ SLOPE: tuple[Metric, ...] = (
         "lower",
         nan,
         "Relative change of the reconstruction over relative change of y for random disturbances "
-        "of the norm of the noise; mean over disturbances and images.",
+        f"of the norm of the noise; mean over {RANDOM_DISTURBANCES} disturbances and images.",
         ("amplification",),
         first,
         (0.0, inf),
@@ -109,8 +112,10 @@ SLOPE: tuple[Metric, ...] = (
         "",
         "lower",
         nan,
-        "Relative change of the reconstruction over relative change of y that 95 % of random "
-        "disturbances of the norm of the noise stay below; mean over images.",
+        "Relative change of the reconstruction over relative change of y that a random "
+        f"disturbance of the norm of the noise stays below with chance {LEVEL:g}: the "
+        f"{math.ceil(LEVEL * (RANDOM_DISTURBANCES + 1))}th smallest of {RANDOM_DISTURBANCES}; "
+        "mean over images.",
         ("amplification",),
         first,
         (0.0, inf),
@@ -121,8 +126,9 @@ SLOPE: tuple[Metric, ...] = (
         "",
         "lower",
         nan,
-        "Largest relative change of the reconstruction over relative change of y among the few "
-        "random disturbances of the norm of the noise that were tried; mean over images.",
+        "Largest relative change of the reconstruction over relative change of y among "
+        f"{RANDOM_DISTURBANCES} random disturbances of the norm of the noise; it grows with their "
+        "number; mean over images.",
         ("amplification",),
         first,
         (0.0, inf),
@@ -191,9 +197,21 @@ WORST: tuple[Metric, ...] = (
         "lower",
         nan,
         "Worst-case error in the ball of the noise over that of Wiener's filter attacked in the "
-        "same way on the same images, means over images before the ratio. Total variation has no "
-        "derivative to attack it with.",
+        "same way on the same images, means over images before the ratio.",
         ("solver", "wiener"),
+        ratio,
+        (0.0, inf),
+    ),
+    Metric(
+        "worst_over_tv",
+        "worst case / that of total variation",
+        "",
+        "lower",
+        nan,
+        "Worst-case error in the ball of the noise over that of total variation attacked in the "
+        f"same way on the same images: {TV_ITERATIONS} primal-dual iterations from Tikhonov's "
+        "image, weight chosen on pairs, means over images before the ratio.",
+        ("solver", "tv"),
         ratio,
         (0.0, inf),
     ),
@@ -291,10 +309,11 @@ DETAILS: tuple[Metric, ...] = (
             "target",
             1.0,
             "⟨R(y + A δ) − R(y), δ⟩/‖δ‖² for Gaussian details δ with ‖Σ^{−1/2} A δ‖ = "
-            f"{visibility}, mean over widths {', '.join(f'{w:g}' for w in DETAIL_WIDTHS)} pixels "
-            "and images.",
-            tuple(f"width_{w:g}" for w in DETAIL_WIDTHS),
-            mean_of_components,
+            f"{visibility}, at a random place that the measurement sees; mean over the images "
+            "where there is one of four, then over widths "
+            f"{' and '.join(f'{w:g}' for w in DETAIL_WIDTHS)} pixels.",
+            tuple(f"{kind}_{w:g}" for kind in ("width", "seen") for w in DETAIL_WIDTHS),
+            mean_of_counted,
         )
         for visibility in VISIBILITIES
     ),
@@ -353,6 +372,19 @@ BELIEF: tuple[Metric, ...] = (
         ("w2",),
         first,
         (0.0, inf),
+    ),
+    Metric(
+        "posterior_energy",
+        "energy distance / disturbance",
+        "signal/measurement",
+        "lower",
+        nan,
+        "Half the energy distance, E‖X − Y‖ − ½ E‖X − X'‖ − ½ E‖Y − Y'‖, of draws X at y and Y at "
+        "the worst-case y + e, over ‖e‖, Euclidean over the event. It sees the joint "
+        "distribution, is ‖δ‖/‖e‖ for points that move by δ, and a lower bound of W2/‖e‖ that is "
+        "far below where the posteriors overlap; unbiased; mean over images.",
+        ("energy",),
+        first,
     ),
 )
 
