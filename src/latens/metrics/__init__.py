@@ -47,6 +47,14 @@ from latens.metrics.detection import (
     random_augrc,
     risk_coverage,
 )
+from latens.metrics.distances import (
+    c2st,
+    gaussian_kl,
+    gaussian_w2,
+    mmd2,
+    sliced_w2,
+    stein_discrepancy2,
+)
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
@@ -141,6 +149,7 @@ __all__ = [
     "average_precision",
     "breakpoints",
     "bulk_ess",
+    "c2st",
     "central_interval",
     "certified_slope",
     "chi_square_statistic",
@@ -163,6 +172,8 @@ __all__ = [
     "error_rank_correlation",
     "exceedance",
     "false_positive_rate",
+    "gaussian_kl",
+    "gaussian_w2",
     "hallucinated_share",
     "hallucination",
     "halves",
@@ -185,6 +196,7 @@ __all__ = [
     "member_ranks",
     "metric",
     "miss_by_width",
+    "mmd2",
     "mse",
     "nested_rhat",
     "nmse",
@@ -208,6 +220,7 @@ __all__ = [
     "rhat",
     "risk_coverage",
     "secant_slope",
+    "sliced_w2",
     "sparsification_areas",
     "split_error",
     "split_quantile",
@@ -216,6 +229,7 @@ __all__ = [
     "spread_bin_deviations",
     "spread_skill_components",
     "ssim",
+    "stein_discrepancy2",
     "tail_ess",
     "tail_shares",
     "tarp_ranks",
