@@ -11,7 +11,7 @@ from latens.metrics.metric import Kinked
 
 CORE = [
     *("psnr", "ssim", "nmse", "mse", "data_chi2", "interval_width", "crps"),
-    *("psnr_draw", "ssim_draw"),
+    *("rre", "data_deviance", "psnr_draw", "ssim_draw"),
     *("ce_pixel", "ace_pixel", "rmsce_pixel", "coverage_pixel", "n_eff_pixel"),
     *("ce_region", "ace_region", "coverage_region"),
     *("ce_principal", "ace_principal", "coverage_principal"),

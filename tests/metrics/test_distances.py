@@ -117,7 +117,8 @@ def test_the_scale_of_the_kernel_is_the_median_distance():
 def test_c2st_of_a_shift_is_the_accuracy_of_bayes():
     """N(0, I) and N(m, I): Φ(‖m‖/2), to the noise of the draws that are counted."""
     rng, n = np.random.default_rng(7), 1500
-    a, b = rng.standard_normal((n, 2)), rng.standard_normal((n, 2)) + [1.2, -0.9]
+    shift = np.array([1.2, -0.9])
+    a, b = rng.standard_normal((n, 2)), rng.standard_normal((n, 2)) + shift
     bayes = norm.cdf(1.5 / 2)
     noise = math.sqrt(bayes * (1 - bayes) / (2 * n))
     linear = c2st(a, b, rng, classifier=LinearDiscriminantAnalysis())

@@ -30,16 +30,18 @@ from latens.metrics import (
     interval_width,
     mse,
     nmse,
+    poisson_deviance,
     principal_scores,
     psnr,
     psnr_of_draws,
     region_means,
+    relative_error,
     spread_skill_components,
     ssim,
     z_variance,
 )
 from latens.metrics.quality import WINDOW
-from latens.problems import InverseProblem
+from latens.problems import InverseProblem, PoissonGaussianNoise
 from latens.store import Status, worst_status
 from latens.types import Shape
 
@@ -193,12 +195,13 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     columns: dict[str, list[Tensor]] = {
         "psnr": [psnr(mean, x, context.data_range)],
         "nmse": [nmse(mean, x)],
+        "rre": [relative_error(mean, x)],
         "mse": [mse(mean, x)],
     }
     if _has_windows(x):
         columns["ssim"] = [ssim(mean, x, context.data_range)]
     if context.problem is not None:
-        columns["data_chi2"] = [data_chi2(context.problem.residual(y, mean))]
+        columns |= _data_columns(context.problem, y, mean)
     rows = {
         name: torch.stack(parts, dim=1).double().numpy(force=True)
         for name, parts in columns.items()
@@ -210,6 +213,15 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     if isinstance(estimate, CalibratedPosterior):
         rows |= conformal_rows(estimate, x)
     return rows
+
+
+def _data_columns(problem: InverseProblem, y: Tensor, mean: Tensor) -> dict[str, list[Tensor]]:
+    """Data residuals of a reconstruction; the deviance where the noise counts photons."""
+    columns = {"data_chi2": [data_chi2(problem.residual(y, mean))]}
+    if isinstance(problem.noise, PoissonGaussianNoise):
+        counts = problem.noise.shifted_counts(y, problem.operator(mean))
+        columns["data_deviance"] = [poisson_deviance(*counts)]
+    return columns
 
 
 def _has_windows(x: Tensor) -> bool:

@@ -68,7 +68,16 @@ from latens.metrics.null_space import (
     split_variance,
 )
 from latens.metrics.population import PopulationTest, holm
-from latens.metrics.quality import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
+from latens.metrics.quality import (
+    data_chi2,
+    mse,
+    nmse,
+    oracle_gap,
+    poisson_deviance,
+    psnr,
+    psnr_of_draws,
+    ssim,
+)
 from latens.metrics.relabelling import (
     LabelStatistic,
     labellings,
@@ -201,8 +210,10 @@ __all__ = [
     "nested_rhat",
     "nmse",
     "null_energy",
+    "oracle_gap",
     "order_index",
     "pareto_smooth",
+    "poisson_deviance",
     "principal_directions",
     "principal_scores",
     "psnr",
