@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latens.evaluation.beliefs import belief_rows
 from latens.evaluation.conformal_rows import conformal_rows
 from latens.evaluation.gap import gap_rows
 from latens.evaluation.uncertainty import uncertainty_rows
@@ -267,6 +268,7 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
             own = inside.double()  # squares of float32 would hide how little images differ
             rows |= {"rmsce_pixel": error, "n_eff_pixel": torch.cat([own, own**2], dim=1)}
     rows |= uncertainty_rows(draws, x, context.data_range)
+    rows |= belief_rows(posterior, x)
     if not posterior.is_joint:
         rows = {name: value for name, value in rows.items() if name not in JOINT}
     return {name: value.double().numpy(force=True) for name, value in rows.items()}

@@ -87,10 +87,11 @@ from latens.metrics.relabelling import (
     relabelling_test,
     tail_shares,
 )
-from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score
+from latens.metrics.scores import crps, crps_gaussian, energy_score, interval_score, nll
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
     draw_mse_components,
+    member_variance_components,
     spread_skill_components,
     z_variance,
     z_variance_divisor,
@@ -203,11 +204,13 @@ __all__ = [
     "marginal_w2",
     "mean_ess",
     "member_ranks",
+    "member_variance_components",
     "metric",
     "miss_by_width",
     "mmd2",
     "mse",
     "nested_rhat",
+    "nll",
     "nmse",
     "null_energy",
     "oracle_gap",
