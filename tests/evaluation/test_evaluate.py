@@ -75,6 +75,7 @@ CALIBRATED = {
     "ce_principal": 0.0,
     "spread_skill": 1.0,
     "z_variance": 1.0,
+    "mahalanobis_principal": 1.0,
     "mse_draw_ratio": 2.0,
 }
 
@@ -84,7 +85,7 @@ def test_an_exact_posterior_is_calibrated(exact, metric):
     found, target = row(exact, metric), CALIBRATED[metric]
     slack = 0.5 * (found.upper - found.lower)  # twice the 95 % interval: a fixed seed
     assert found.lower - slack <= target <= found.upper + slack
-    assert found.upper - found.lower < 0.15
+    assert found.upper - found.lower < (0.3 if metric == "mahalanobis_principal" else 0.15)
     assert found.images == found.groups == 120
 
 

@@ -14,7 +14,7 @@ CORE = [
     *("rre", "data_deviance", "psnr_draw", "ssim_draw"),
     *("ce_pixel", "ace_pixel", "rmsce_pixel", "coverage_pixel", "n_eff_pixel"),
     *("ce_region", "ace_region", "coverage_region"),
-    *("ce_principal", "ace_principal", "coverage_principal"),
+    *("ce_principal", "ace_principal", "coverage_principal", "mahalanobis_principal"),
     *("spread_skill", "z_variance", "mse_draw_ratio", "nll", "nll_pixel"),
     *("variance_within", "variance_between", "between_share"),
     *("null_variance_within", "null_variance_between"),

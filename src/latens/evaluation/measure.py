@@ -28,6 +28,8 @@ from latens.metrics import (
     crps,
     data_chi2,
     draw_mse_components,
+    hotelling,
+    hotelling_mean,
     interval_width,
     mse,
     nmse,
@@ -254,10 +256,10 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
         pairs["region"] = region_means(draws, grid), region_means(x, grid)
     if posterior.is_joint and context.directions is not None:
         directions = context.directions
-        pairs["principal"] = (
-            principal_scores(draws, directions),
-            principal_scores(x, directions),
-        )
+        scores = principal_scores(draws, directions), principal_scores(x, directions)
+        pairs["principal"] = scores
+        expected = hotelling_mean(len(draws), len(directions))
+        rows["mahalanobis_principal"] = hotelling(*scores)[:, None] / expected
     levels = torch.tensor(CALIBRATION_LEVELS)
     for kind, (d, truth) in pairs.items():
         covered = coverage(d, truth, [*CALIBRATION_LEVELS, LEVEL])  # (B, L + 1)

@@ -59,6 +59,7 @@ from latens.metrics.functionals import principal_directions, principal_scores, r
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
 from latens.metrics.lc2st import LocalTest, lc2st, local_statistic
+from latens.metrics.mahalanobis import hotelling, hotelling_mean, mahalanobis
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
 from latens.metrics.null_space import (
     hallucinated_share,
@@ -190,6 +191,8 @@ __all__ = [
     "hoeffding_bentkus",
     "hoeffding_bentkus_bound",
     "holm",
+    "hotelling",
+    "hotelling_mean",
     "hpd_ranks",
     "inside_regions",
     "interval_score",
@@ -200,6 +203,7 @@ __all__ = [
     "largest_patch_error",
     "lc2st",
     "local_statistic",
+    "mahalanobis",
     "marginal_gap",
     "marginal_w2",
     "mean_ess",
