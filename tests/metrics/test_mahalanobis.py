@@ -6,7 +6,13 @@ import torch
 from scipy import stats
 
 from latens.errors import ShapeError
-from latens.metrics import hotelling, hotelling_mean, mahalanobis
+from latens.metrics import (
+    distance_of_members,
+    ecdf_test,
+    hotelling,
+    hotelling_mean,
+    mahalanobis,
+)
 
 K = 4
 
@@ -81,3 +87,31 @@ def test_too_few_draws():
         hotelling(torch.zeros(8, 2, 4), torch.zeros(2, 4))
     with pytest.raises(ShapeError, match="covariance"):
         mahalanobis(torch.zeros(2, 4), torch.zeros(3, 4, 4))
+
+
+def test_distance_among_all_members_grows_with_hotelling():
+    """D²/k = (M/(M + 1))·(M − 1)/(M − k)·… of the statistic: one order for all images."""
+    x, _, _, drawn = problem(200, 12)
+    among = distance_of_members(torch.cat([x[None], drawn]))
+    alone = hotelling(drawn, x)
+    assert stats.spearmanr(among[0], alone).statistic == pytest.approx(1.0)
+    # by hand, and the sum over members is (M) k by definition of S
+    torch.testing.assert_close(among.sum(0), torch.full((200,), 12.0, dtype=torch.float64))
+    with pytest.raises(ShapeError, match="at least 5 draws"):
+        distance_of_members(torch.zeros(4, 2, 4))
+
+
+def test_the_rank_among_members_is_uniform_for_any_shape_of_posterior():
+    """Cauchy draws have no covariance; exchangeable they are all the same."""
+    generator = torch.Generator().manual_seed(4)
+    ranks, wrong = [], []
+    for _ in range(2):
+        members = torch.empty(20, 1500, 3, dtype=torch.float64).cauchy_(generator=generator)
+        members = members @ torch.tensor([[1.0, 2, 0], [0, 1, 1], [0, 0, 1]]).double()
+        for factor, found in ((1.0, ranks), (0.7, wrong)):
+            scaled = torch.cat([members[:1], factor * members[1:]])
+            among = distance_of_members(scaled)
+            found.append((among[1:] < among[0]).sum(0))
+    for found, passes in ((ranks, True), (wrong, False)):
+        p = ecdf_test(torch.cat(found).numpy()[:, None], 19)[1]
+        assert (p > 1e-3) == passes

@@ -59,7 +59,12 @@ from latens.metrics.functionals import principal_directions, principal_scores, r
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
 from latens.metrics.lc2st import LocalTest, lc2st, local_statistic
-from latens.metrics.mahalanobis import hotelling, hotelling_mean, mahalanobis
+from latens.metrics.mahalanobis import (
+    distance_of_members,
+    hotelling,
+    hotelling_mean,
+    mahalanobis,
+)
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
 from latens.metrics.null_space import (
     hallucinated_share,
@@ -173,6 +178,7 @@ __all__ = [
     "crps_gaussian",
     "data_chi2",
     "diagnose_collapse",
+    "distance_of_members",
     "draw_mse_components",
     "e_bfmi",
     "ecdf_band",

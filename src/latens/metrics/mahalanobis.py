@@ -80,6 +80,30 @@ def hotelling(draws: Tensor, x: Tensor) -> Tensor:
     return mahalanobis(x - mean, covariance) * (m - k) / (m - 1) * m / (m + 1)
 
 
+def distance_of_members(members: Tensor) -> Tensor:
+    """Squared Mahalanobis distance per direction of each of truth and draws from all of them.
+
+        (θ_m − θ̄)ᵀ S⁻¹ (θ_m − θ̄)/k,   θ̄ and S of truth and draws together
+
+    It treats all alike, so that the rank of the truth among the draws is uniform for every exact
+    posterior, Gaussian or not. It grows with `hotelling` of m among the others.
+
+    Args:
+        members: Scores of truth and draws along k directions, `(M + 1, B, k)`, k ≤ M.
+
+    Returns:
+        `(M + 1, B)` in [0, ∞), no unit, float64; directions in which nothing varies count 0.
+
+    Raises:
+        ShapeError: If there are more directions than draws.
+    """
+    check_draws(members, members[0], least=members.shape[-1] + 1)
+    centred = members.double() - members.double().mean(0)
+    covariance = torch.einsum("mbi,mbj->bij", centred, centred) / (len(members) - 1)
+    each = [mahalanobis(member, covariance) for member in centred]
+    return torch.stack(each)
+
+
 def hotelling_mean(draws: int, directions: int) -> float:
     """Expectation of `hotelling`, (M − k)/(M − k − 2)."""
     freedom = draws - directions
