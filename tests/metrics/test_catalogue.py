@@ -11,11 +11,13 @@ from latens.metrics.metric import Kinked
 
 CORE = [
     *("psnr", "ssim", "nmse", "mse", "data_chi2", "interval_width", "crps"),
-    *("psnr_draw", "ssim_draw"),
+    *("rre", "data_deviance", "psnr_draw", "ssim_draw"),
     *("ce_pixel", "ace_pixel", "rmsce_pixel", "coverage_pixel", "n_eff_pixel"),
     *("ce_region", "ace_region", "coverage_region"),
-    *("ce_principal", "ace_principal", "coverage_principal"),
-    *("spread_skill", "z_variance", "mse_draw_ratio"),
+    *("ce_principal", "ace_principal", "coverage_principal", "mahalanobis_principal"),
+    *("spread_skill", "z_variance", "mse_draw_ratio", "nll", "nll_pixel"),
+    *("variance_within", "variance_between", "between_share"),
+    *("null_variance_within", "null_variance_between"),
     *("interval_score", "energy_score", "variogram_score", "ence", "uce"),
     *("ause", "aurg", "ause_reference", "error_rank_correlation"),
     *("lipschitz", "lipschitz_whitened", "condition_number", "mean_square_gain"),

@@ -5,10 +5,22 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+from sklearn.metrics import mean_poisson_deviance
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from latens.errors import ConfigError, ShapeError
-from latens.metrics import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
+from latens.errors import ConfigError, DataError, ShapeError
+from latens.metrics import (
+    data_chi2,
+    mse,
+    nmse,
+    oracle_gap,
+    poisson_deviance,
+    psnr,
+    psnr_of_draws,
+    relative_error,
+    ssim,
+)
 
 
 def _pair(shape: tuple[int, ...], seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,3 +144,57 @@ def test_unit_variance_likelihood_is_a_function_of_the_rmse():
     x_hat, x = _pair((3, 1, 7, 5))
     log_prob = torch.distributions.Normal(x_hat, 1.0).log_prob(x).sum((1, 2, 3))
     torch.testing.assert_close(log_prob, -(35 / 2) * (math.log(2 * math.pi) + mse(x_hat, x)))
+
+
+def test_poisson_deviance_agrees_with_scikit_learn():
+    rng = np.random.default_rng(5)
+    expected = rng.uniform(0.05, 8, size=(6, 1, 5, 7))
+    counts = rng.poisson(expected).astype(float)
+    assert (counts == 0).any()
+    found = poisson_deviance(torch.from_numpy(counts), torch.from_numpy(expected))
+    direct = [
+        mean_poisson_deviance(c.ravel(), e.ravel()) for c, e in zip(counts, expected, strict=True)
+    ]
+    np.testing.assert_allclose(found, direct, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rate", "stated"), [(0.1, 0.47), (1.5, 1.16), (5.0, 1.05), (200.0, 1.0)])
+def test_poisson_deviance_of_the_truth_is_what_its_definition_says(rate: float, stated: float):
+    k = np.arange(500)
+    each = poisson_deviance(
+        torch.from_numpy(k[:, None].astype(float)), torch.full((500, 1), rate).double()
+    )
+    assert (stats.poisson.pmf(k, rate) * each.numpy()).sum() == pytest.approx(stated, abs=0.006)
+
+
+def test_counts_below_zero_have_no_deviance():
+    with pytest.raises(DataError, match="shifted_counts"):
+        poisson_deviance(-torch.ones(1, 3), torch.ones(1, 3))
+    with pytest.raises(DataError, match="expected counts"):
+        poisson_deviance(torch.ones(1, 3), torch.zeros(1, 3))
+
+
+def test_oracle_gap_of_the_exact_mean_and_of_one_draw():
+    """x ~ N(0, 1) seen in noise of variance s²: the posterior is N(y/(1 + s²), s²/(1 + s²))."""
+    generator = torch.Generator().manual_seed(6)
+    n, noise = 4000, 0.5
+
+    def normal() -> torch.Tensor:
+        return torch.randn(n, 20, generator=generator, dtype=torch.float64)
+
+    x = normal()
+    y = x + noise**0.5 * normal()
+    mean, variance = y / (1 + noise), noise / (1 + noise)
+    mmse = torch.full((n,), variance, dtype=torch.float64)
+    assert oracle_gap(mse(mean, x), mmse) == pytest.approx(0.0, abs=4 * (2 / (20 * n)) ** 0.5)
+    draw = mean + variance**0.5 * normal()
+    assert oracle_gap(mse(draw, x), mmse) == pytest.approx(1.0, abs=8 * (2 / (20 * n)) ** 0.5)
+    with pytest.raises(ShapeError, match="mmse"):
+        oracle_gap(mmse, mmse[:3])
+    with pytest.raises(ConfigError, match="mmse"):
+        oracle_gap(mmse, 0 * mmse)
+
+
+def test_relative_error_is_the_root_of_nmse():
+    x_hat, x = _pair((3, 1, 6, 6))
+    torch.testing.assert_close(relative_error(x_hat, x), nmse(x_hat, x).sqrt())

@@ -192,3 +192,19 @@ def test_bad_gain():
         PoissonGaussianNoise(-1.0, 0.1)
     with pytest.raises(ConfigError, match="`gain`: expected a known noise level"):
         PoissonGaussianNoise(scale=0.1).elementwise(torch.ones(2))
+
+
+@pytest.mark.parametrize("brightness", [0.02, 0.5])
+def test_shifted_counts_have_mean_and_variance_of_a_count(brightness):
+    """u less what is cut off at 0: mean and variance λ + τ², here at 1 and 25 photons."""
+    noise = PoissonGaussianNoise(gain=0.02, scale=0.01)
+    clean = torch.full((200_000,), brightness, dtype=torch.float64)
+    y = draw(noise.elementwise(clean), normal(200_000, 2, seed=3))
+    counts, expected = noise.shifted_counts(y, clean)
+    rate = brightness / 0.02 + 0.25
+    torch.testing.assert_close(expected, torch.full_like(expected, rate))
+    assert counts.min() >= 0
+    uncut = y / 0.02 + 0.25
+    torch.testing.assert_close(counts, uncut.clamp_min(0))
+    assert uncut.mean().item() == pytest.approx(rate, abs=4 * (rate / 200_000) ** 0.5)
+    assert uncut.var().item() == pytest.approx(rate, rel=0.02)

@@ -89,6 +89,41 @@ def test_a_shift_whose_sign_depends_on_the_measurement_is_found_by_the_local_tes
     assert local >= 0.8 * runs
 
 
+def test_principal_scores_together_keep_the_level_and_see_correlations():
+    """Sums and differences of what is wide and what is narrow: 8 directions, 39 draws, 100 images.
+
+    Draws whose directions are shuffled against each other have the right margins.
+    """
+    runs, exact, shuffled, margins = 150, 0, 0, 0
+    vectors = torch.linalg.eigh(FIELD.posterior_covariance).eigenvectors.T.float()
+    wide, narrow = vectors[-4:], vectors[:4]
+    directions = torch.cat([wide + narrow, wide - narrow]).reshape(8, *SHAPE) / 2**0.5
+    for run in range(runs):
+        members, y = _few("exact", 100, 39, run)
+        quantities = fit_quantities(members, y, None, directions, run)
+        found = _alone(quantities(members, y, list(range(100))), run)
+        exact += found["principal together"] <= LEVEL
+        if run < 10:
+            scores = members[1:].flatten(2) @ directions.flatten(1).T  # (M, n, 8)
+            order = NoiseStream(7, run).normal((39, 1, 8)).argsort(0)
+            moved = (scores.gather(0, order.expand_as(scores)) - scores) @ directions.flatten(1)
+            wrong = torch.cat([members[:1], members[1:] + moved.reshape_as(members[1:])])
+            found = _alone(quantities(wrong, y, list(range(100))), run)
+            shuffled += found["principal together"] <= LEVEL
+            margins += found["principal"] <= LEVEL
+    slack = 3 * sqrt(LEVEL * (1 - LEVEL) / runs)
+    assert LEVEL - slack <= exact / runs <= LEVEL + slack
+    assert shuffled >= 8
+    assert margins <= 4
+
+
+def _alone(values: dict[str, torch.Tensor], run: int) -> dict[str, float]:
+    """p-value of two families by the distance of the ECDF, each on its own."""
+    kept = {n: values[n].double().numpy() for n in ("principal", "principal together")}
+    tests = uniformity_tests(kept, np.random.default_rng(run), 199)[0]
+    return {t.quantity.split(" (")[0]: t.p_value for t in tests if t.test.endswith("ecdf")}
+
+
 def _rejections(kind: str, draws: int, runs: int) -> tuple[Counter[str], float]:
     """How often each family rejects at 5 %, and how often one or more does after adjustment."""
     hits: Counter[str] = Counter()

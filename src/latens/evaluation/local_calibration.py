@@ -1,4 +1,8 @@
-"""Local calibration: at which measurements can a classifier tell draws from the truth?"""
+"""Local calibration: at which measurements can a classifier tell draws from the truth?
+
+A tool to look with; the check `calibration` takes the test of all images alone. p-values of single
+images are no tests of those images, see `LocalTest`, and are not counted in any table.
+"""
 
 from math import prod
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from latens.evaluation.beliefs import belief_rows
 from latens.evaluation.conformal_rows import conformal_rows
 from latens.evaluation.gap import gap_rows
 from latens.evaluation.uncertainty import uncertainty_rows
@@ -27,19 +28,23 @@ from latens.metrics import (
     crps,
     data_chi2,
     draw_mse_components,
+    hotelling,
+    hotelling_mean,
     interval_width,
     mse,
     nmse,
+    poisson_deviance,
     principal_scores,
     psnr,
     psnr_of_draws,
     region_means,
+    relative_error,
     spread_skill_components,
     ssim,
     z_variance,
 )
 from latens.metrics.quality import WINDOW
-from latens.problems import InverseProblem
+from latens.problems import InverseProblem, PoissonGaussianNoise
 from latens.store import Status, worst_status
 from latens.types import Shape
 
@@ -193,12 +198,13 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     columns: dict[str, list[Tensor]] = {
         "psnr": [psnr(mean, x, context.data_range)],
         "nmse": [nmse(mean, x)],
+        "rre": [relative_error(mean, x)],
         "mse": [mse(mean, x)],
     }
     if _has_windows(x):
         columns["ssim"] = [ssim(mean, x, context.data_range)]
     if context.problem is not None:
-        columns["data_chi2"] = [data_chi2(context.problem.residual(y, mean))]
+        columns |= _data_columns(context.problem, y, mean)
     rows = {
         name: torch.stack(parts, dim=1).double().numpy(force=True)
         for name, parts in columns.items()
@@ -210,6 +216,15 @@ def image_rows(estimate: Estimate, x: Tensor, y: Tensor, context: Context) -> Ro
     if isinstance(estimate, CalibratedPosterior):
         rows |= conformal_rows(estimate, x)
     return rows
+
+
+def _data_columns(problem: InverseProblem, y: Tensor, mean: Tensor) -> dict[str, list[Tensor]]:
+    """Data residuals of a reconstruction; the deviance where the noise counts photons."""
+    columns = {"data_chi2": [data_chi2(problem.residual(y, mean))]}
+    if isinstance(problem.noise, PoissonGaussianNoise):
+        counts = problem.noise.shifted_counts(y, problem.operator(mean))
+        columns["data_deviance"] = [poisson_deviance(*counts)]
+    return columns
 
 
 def _has_windows(x: Tensor) -> bool:
@@ -241,10 +256,10 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
         pairs["region"] = region_means(draws, grid), region_means(x, grid)
     if posterior.is_joint and context.directions is not None:
         directions = context.directions
-        pairs["principal"] = (
-            principal_scores(draws, directions),
-            principal_scores(x, directions),
-        )
+        scores = principal_scores(draws, directions), principal_scores(x, directions)
+        pairs["principal"] = scores
+        expected = hotelling_mean(len(draws), len(directions))
+        rows["mahalanobis_principal"] = hotelling(*scores)[:, None] / expected
     levels = torch.tensor(CALIBRATION_LEVELS)
     for kind, (d, truth) in pairs.items():
         covered = coverage(d, truth, [*CALIBRATION_LEVELS, LEVEL])  # (B, L + 1)
@@ -255,6 +270,7 @@ def _posterior_rows(posterior: Posterior, x: Tensor, context: Context) -> Rows:
             own = inside.double()  # squares of float32 would hide how little images differ
             rows |= {"rmsce_pixel": error, "n_eff_pixel": torch.cat([own, own**2], dim=1)}
     rows |= uncertainty_rows(draws, x, context.data_range)
+    rows |= belief_rows(posterior, x)
     if not posterior.is_joint:
         rows = {name: value for name, value in rows.items() if name not in JOINT}
     return {name: value.double().numpy(force=True) for name, value in rows.items()}

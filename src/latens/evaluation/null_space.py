@@ -17,7 +17,7 @@ from torch import Tensor
 
 from latens.errors import ConfigError, UnsupportedError
 from latens.evaluation.measure import Examples, Rows, block_size
-from latens.inference import Estimate, Posterior, Solver
+from latens.inference import CalibratedPosterior, EnsemblePosterior, Estimate, Posterior, Solver
 from latens.metrics import (
     LEVEL,
     hallucinated_share,
@@ -268,6 +268,7 @@ def _belief_rows(
     interval = estimate.interval(LEVEL)
     columns = {
         "null_variance": variance,
+        **_member_columns(project, estimate),
         "unflagged": hallucination(
             own - project(own), x, threshold, interval.lower, interval.upper
         ),
@@ -279,6 +280,20 @@ def _belief_rows(
         },
     }
     return {name: value.double().numpy(force=True) for name, value in columns.items()}
+
+
+def _member_columns(project: RangeProjection, estimate: Posterior) -> dict[str, Tensor]:
+    """Variance within and between members, split into null space and range, `(B, 2)` each."""
+    inner = estimate.base if isinstance(estimate, CalibratedPosterior) else estimate
+    if not isinstance(inner, EnsemblePosterior):
+        return {}
+    within = [
+        split_variance(project(draws), draws) for draws in (m.sample() for m in inner.members)
+    ]
+    means = torch.stack([member.mean for member in inner.members])
+    # K − 1 in the divisor of both parts: no matter to their shares
+    between = split_variance(project(means), means)
+    return {"null_variance_within": torch.stack(within).mean(0), "null_variance_between": between}
 
 
 def _spectrum(operator: LinearOperator) -> Spectrum:

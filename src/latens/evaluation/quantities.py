@@ -5,6 +5,7 @@
 | pixels | up to 8 fixed pixels that vary | yes |
 | regions | means over blocks of a grid | yes |
 | principal | scores along principal directions | yes |
+| principal together | their Mahalanobis distance from truth and draws together | yes |
 | norm | ‖x‖ | yes |
 | data fit | log p(y ∣ x) and ‖y − E[y ∣ x]‖²_Σ | no |
 | null space | scores along fixed random directions, projected by I − A⁺A | yes |
@@ -27,13 +28,21 @@ from torch import Tensor
 from latens.distributions import Purpose, row_noise
 from latens.errors import NumericalError, UnsupportedError
 from latens.evaluation.measure import region_grid
-from latens.metrics import principal_scores, reference_distance, region_means
+from latens.metrics import (
+    distance_of_members,
+    principal_scores,
+    reference_distance,
+    region_means,
+)
 from latens.problems import InverseProblem, LinearOperator, tikhonov
 
 PIXELS = 8
 NULL_DIRECTIONS = 4
 NEAR = 0.25
 """Noise of references near A⁺y, in standard deviations of A⁺y over pixels and images."""
+
+MEMBERS_PER_DIRECTION = 4
+"""Truth and draws behind the covariance for each direction that it is told, at least."""
 
 _LEAST_VARIATION = 0.1
 """Pixels that vary less than this fraction of the most variable one are background."""
@@ -89,7 +98,12 @@ class Quantities:
         if grid:
             found["regions"] = region_means(signals, grid).flatten(2)
         if self.directions is not None:
-            found["principal"] = principal_scores(signals, self.directions)
+            scores = principal_scores(signals, self.directions)
+            found["principal"] = scores
+            count = len(signals) // MEMBERS_PER_DIRECTION
+            if count:
+                together = distance_of_members(scores[..., :count])
+                found["principal together"] = together[..., None]
         noise = self._noise(keys, signals)
         independent = self.centre + self.spread * noise[0]
         found["TARP independent"] = reference_distance(signals, independent)[..., None]

@@ -13,6 +13,7 @@ from typing import Self
 
 import torch
 from torch import Tensor
+from torch.distributions import Normal
 
 from latens.distributions import Purpose
 from latens.errors import UnsupportedError
@@ -191,6 +192,10 @@ class WienerPosterior(Posterior):
     def variance(self) -> Tensor:
         """Var[x | y] of every element."""
         return self.wiener.variance.to(self.mean.dtype).expand_as(self.mean)
+
+    def marginal_log_prob(self, x: Tensor) -> Tensor:
+        """log N(x_i; E[x_i | y], Var[x_i | y]) of signals `(..., B, *signal_shape)`."""
+        return Normal(self.mean, self.std, validate_args=False).log_prob(x)
 
 
 class WienerSolver(Classical):

@@ -1,5 +1,6 @@
 """Deep ensembles: an equally weighted mixture of posteriors."""
 
+import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -8,7 +9,15 @@ from torch import Tensor
 
 from latens.distributions import NoiseStream, Purpose, mixture_moments
 from latens.errors import ConfigError, UnsupportedError
-from latens.inference.estimates import DEFAULT_DRAWS, Draws, Estimate, PointEstimate, Posterior
+from latens.inference.estimates import (
+    DEFAULT_DRAWS,
+    Draws,
+    Estimate,
+    HasLogProb,
+    HasMarginals,
+    PointEstimate,
+    Posterior,
+)
 from latens.inference.solver import Solver
 from latens.problems import InverseProblem
 from latens.store import worst_status
@@ -48,6 +57,34 @@ class EnsemblePosterior(Posterior):
             _select([part.loc for part in parts], choice),
             _select([part.variance.expand_as(part.loc) for part in parts], choice),
         )
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """log (1/K) Σ_k q_k(x | y) of signals `(..., B, *signal_shape)`, nats, `(..., B)`.
+
+        Raises:
+            UnsupportedError: If a member has no density.
+        """
+        parts = [m.log_prob(x) for m in self.members if isinstance(m, HasLogProb)]
+        return self._mixed(parts, "log_prob")
+
+    def marginal_log_prob(self, x: Tensor) -> Tensor:
+        """log (1/K) Σ_k q_k(x_i | y) of every element, shape of `x`.
+
+        Raises:
+            UnsupportedError: If a member does not know the density of its elements.
+        """
+        parts = [m.marginal_log_prob(x) for m in self.members if isinstance(m, HasMarginals)]
+        return self._mixed(parts, "marginal_log_prob")
+
+    def _mixed(self, parts: list[Tensor], name: str) -> Tensor:
+        if len(parts) < len(self.members):
+            raise UnsupportedError(
+                "members",
+                f"posteriors with `{name}`",
+                f"{len(self.members) - len(parts)} without",
+                "An ensemble has a density where every member has one.",
+            )
+        return torch.stack(parts).logsumexp(0) - math.log(len(parts))
 
     def _moments(self) -> tuple[Tensor, Tensor]:
         return mixture_moments(

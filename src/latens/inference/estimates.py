@@ -105,6 +105,15 @@ class HasLogProb(Protocol):
         ...
 
 
+@runtime_checkable
+class HasMarginals(Protocol):
+    """A posterior that knows the density of every element on its own."""
+
+    def marginal_log_prob(self, x: Tensor) -> Tensor:
+        """log q(x_i | y) of signals `(..., B, *signal_shape)`, nats per element, same shape."""
+        ...
+
+
 class PointEstimate(Estimate):
     """One reconstruction without uncertainty (Tikhonov, TV, U-Net).
 

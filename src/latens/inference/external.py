@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, Independent
 
 from latens.distributions import Purpose, draw, draw_foreign, row_noise
 from latens.errors import ConfigError, ShapeError, UnsupportedError
@@ -183,6 +183,24 @@ class _DistributionPosterior(Posterior):
     def log_prob(self, x: Tensor) -> Tensor:
         """log q(x | y) of signals `(..., B, *signal_shape)`, nats per signal, `(..., B)`."""
         return self.distribution.log_prob(x)
+
+    def marginal_log_prob(self, x: Tensor) -> Tensor:
+        """log q(x_i | y) of a distribution with independent elements, `(..., B, *signal_shape)`.
+
+        Raises:
+            UnsupportedError: If elements depend on each other.
+        """
+        inner = self.distribution
+        while isinstance(inner, Independent):
+            inner = inner.base_dist
+        if inner.event_shape:
+            raise UnsupportedError(
+                "solver",
+                "a distribution with independent elements",
+                type(inner).__name__,
+                "Use `log_prob`, the density of the whole signal.",
+            )
+        return inner.log_prob(x)
 
     @torch.no_grad()
     def make_draws(self, count: int) -> Draws:

@@ -43,6 +43,10 @@ class GaussianPosterior(Posterior):
         """log q(x | y) of signals `(..., B, *signal_shape)`, nats per signal, `(..., B)`."""
         return self.distribution.log_prob(x)
 
+    def marginal_log_prob(self, x: Tensor) -> Tensor:
+        """log N(x_i; f_i, σ_i²); their sum is `log_prob`."""
+        return self.distribution.base_dist.log_prob(x)
+
     @property
     def mean(self) -> Tensor:
         """f."""

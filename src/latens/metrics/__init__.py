@@ -47,10 +47,24 @@ from latens.metrics.detection import (
     random_augrc,
     risk_coverage,
 )
+from latens.metrics.distances import (
+    c2st,
+    gaussian_kl,
+    gaussian_w2,
+    mmd2,
+    sliced_w2,
+    stein_discrepancy2,
+)
 from latens.metrics.functionals import principal_directions, principal_scores, region_means
 from latens.metrics.gap import marginal_gap
 from latens.metrics.importance import pareto_smooth
 from latens.metrics.lc2st import LocalTest, lc2st, local_statistic
+from latens.metrics.mahalanobis import (
+    distance_of_members,
+    hotelling,
+    hotelling_mean,
+    mahalanobis,
+)
 from latens.metrics.metric import CALIBRATION_LEVELS, LEVEL, Metric, Statistic
 from latens.metrics.null_space import (
     hallucinated_share,
@@ -60,7 +74,16 @@ from latens.metrics.null_space import (
     split_variance,
 )
 from latens.metrics.population import PopulationTest, holm
-from latens.metrics.quality import data_chi2, mse, nmse, psnr, psnr_of_draws, ssim
+from latens.metrics.quality import (
+    data_chi2,
+    mse,
+    nmse,
+    oracle_gap,
+    poisson_deviance,
+    psnr,
+    psnr_of_draws,
+    ssim,
+)
 from latens.metrics.relabelling import (
     LabelStatistic,
     labellings,
@@ -76,10 +99,12 @@ from latens.metrics.scores import (
     energy_distance,
     energy_score,
     interval_score,
+    nll,
 )
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
     draw_mse_components,
+    member_variance_components,
     spread_skill_components,
     z_variance,
     z_variance_divisor,
@@ -149,6 +174,7 @@ __all__ = [
     "average_precision",
     "breakpoints",
     "bulk_ess",
+    "c2st",
     "central_interval",
     "certified_slope",
     "chi_square_statistic",
@@ -161,6 +187,7 @@ __all__ = [
     "crps_gaussian",
     "data_chi2",
     "diagnose_collapse",
+    "distance_of_members",
     "draw_mse_components",
     "e_bfmi",
     "ecdf_band",
@@ -172,12 +199,16 @@ __all__ = [
     "error_rank_correlation",
     "exceedance",
     "false_positive_rate",
+    "gaussian_kl",
+    "gaussian_w2",
     "hallucinated_share",
     "hallucination",
     "halves",
     "hoeffding_bentkus",
     "hoeffding_bentkus_bound",
     "holm",
+    "hotelling",
+    "hotelling_mean",
     "hpd_ranks",
     "inside_regions",
     "interval_score",
@@ -188,18 +219,24 @@ __all__ = [
     "largest_patch_error",
     "lc2st",
     "local_statistic",
+    "mahalanobis",
     "marginal_gap",
     "marginal_w2",
     "mean_ess",
     "member_ranks",
+    "member_variance_components",
     "metric",
     "miss_by_width",
+    "mmd2",
     "mse",
     "nested_rhat",
+    "nll",
     "nmse",
     "null_energy",
+    "oracle_gap",
     "order_index",
     "pareto_smooth",
+    "poisson_deviance",
     "principal_directions",
     "principal_scores",
     "psnr",
@@ -217,6 +254,7 @@ __all__ = [
     "rhat",
     "risk_coverage",
     "secant_slope",
+    "sliced_w2",
     "sparsification_areas",
     "split_error",
     "split_quantile",
@@ -225,6 +263,7 @@ __all__ = [
     "spread_bin_deviations",
     "spread_skill_components",
     "ssim",
+    "stein_discrepancy2",
     "tail_ess",
     "tail_shares",
     "tarp_ranks",

@@ -7,7 +7,7 @@ taken from each image would be another metric.
 import torch
 from torch import Tensor
 
-from latens.errors import ConfigError, ShapeError
+from latens.errors import ConfigError, DataError, ShapeError
 from latens.metrics.reduction import check_draws, check_pair, event_mean
 
 WINDOW = 11
@@ -148,8 +148,8 @@ def data_chi2(residual: Tensor) -> Tensor:
 
     The variance is that of the noise model at x̂, so that the expectation at the true signal is
     1 for every noise model, Poisson counts included. For few counts it has heavier tails than
-    the Poisson deviance, whose expectation on the other hand is not 1 there; both agree where
-    counts are many, and a deviance exists for counts alone, not for counts with read-out noise.
+    `poisson_deviance`, whose expectation on the other hand is not 1 there; both agree where
+    counts are many.
 
     Args:
         residual: (y − E[y | x̂]) / √Var[y | x̂], `(B, *measurement_shape)`, no unit; for Gaussian
@@ -164,6 +164,72 @@ def data_chi2(residual: Tensor) -> Tensor:
     """
     check_pair(residual, residual, "residual")
     return event_mean(residual**2)
+
+
+def poisson_deviance(counts: Tensor, expected: Tensor) -> Tensor:
+    """Poisson deviance per measurement, 2 Σ [y log(y/ŷ) − (y − ŷ)]/m.
+
+    Twice the log-likelihood that is lost against ŷ = y. At the true ŷ an element has expectation
+    1 where counts are many, 1.05 at ŷ = 5, 1.16 at 1.5, .47 at .1 and 0 in the dark.
+
+    Args:
+        counts: y ≥ 0, `(B, *measurement_shape)`, photons; need not be whole numbers.
+        expected: ŷ > 0, same shape.
+
+    Returns:
+        `(B,)` in [0, ∞), nats, mean over the m elements; y log y is 0 at y = 0.
+
+    Raises:
+        ShapeError: If the shapes differ.
+        DataError: If counts are negative, or expected counts not positive.
+
+    References:
+        McCullagh, Nelder (1989), Generalized linear models, table 2.1.
+    """
+    check_pair(counts, expected, "counts")
+    if bool((counts < 0).any()) or bool((expected <= 0).any()):
+        raise DataError(
+            "counts",
+            "counts of 0 or more and expected counts above 0",
+            f"{counts.min().item():.3g} and {expected.min().item():.3g} at the least",
+            "Divide the measurement by the gain; counts with read-out noise are those of "
+            "`PoissonGaussianNoise.shifted_counts`.",
+        )
+    deviance = torch.xlogy(counts, counts / expected) - (counts - expected)
+    return 2 * event_mean(deviance.clamp_min(0))  # below 0 by rounding alone
+
+
+def oracle_gap(error: Tensor, mmse: Tensor) -> float:
+    """What a reconstruction loses against the best there is, (MSE(R) − MMSE)/MMSE.
+
+    Args:
+        error: ‖x̂ − x‖²/d of each image, `(B,)`.
+        mmse: tr Cov(x | y)/d of the exact posterior at each measurement, `(B,)`, same unit.
+
+    Returns:
+        No unit, means over images before the ratio: of expectation 0 for the exact posterior
+        mean, which noise takes below 0 too, and 1 for one draw of the exact posterior.
+
+    Raises:
+        ShapeError: If the shapes differ.
+        ConfigError: If the MMSE is not positive.
+    """
+    if error.shape != mmse.shape or error.ndim != 1:
+        raise ShapeError(
+            "mmse",
+            f"one value per image, the shape of error {tuple(error.shape)}",
+            tuple(mmse.shape),
+            "Repeat an MMSE that is the same for every measurement.",
+        )
+    best = float(mmse.double().mean())
+    if not 0 < best < float("inf"):
+        raise ConfigError(
+            "mmse",
+            "a positive mean",
+            best,
+            "Where the measurement determines the signal there is no gap to compare with.",
+        )
+    return float(error.double().mean()) / best - 1
 
 
 def _window_mean(image: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from latens.errors import ConfigError
+from latens.errors import ConfigError, ShapeError
 from latens.metrics.reduction import ascending, check_draws, check_pair, event_mean
 
 _PART = 2**16
@@ -181,3 +181,27 @@ def distances(draws: Tensor) -> Tensor:
         gram += centred @ centred.T
     square = gram.diagonal()
     return (square[:, None] + square - 2 * gram).clamp_min(0).sqrt()
+
+
+def nll(log_prob: Tensor, x: Tensor) -> Tensor:
+    """Negative log-likelihood of the truth, −log q(x | y)/d.
+
+    Args:
+        log_prob: log q(x | y) of the whole signal, nats, `(B,)`.
+        x: Truth, `(B, *event)`.
+
+    Returns:
+        Nats per element, `(B,)`, constants kept: it falls by log c where the unit of the signal
+        is c times as large.
+
+    Raises:
+        ShapeError: If there is not one density per image.
+    """
+    if log_prob.shape != x.shape[:1]:
+        raise ShapeError(
+            "log_prob",
+            f"one density per image, ({len(x)},)",
+            tuple(log_prob.shape),
+            "Sum over the event.",
+        )
+    return -log_prob.double() / x[0].numel()

@@ -8,7 +8,7 @@ is not that number, and where every draw equals the truth a spread of 0 would me
 import torch
 from torch import Tensor
 
-from latens.errors import ConfigError
+from latens.errors import ConfigError, ShapeError
 from latens.metrics.reduction import check_draws, event_mean
 
 
@@ -121,3 +121,34 @@ def z_variance(draws: Tensor, x: Tensor, mask: Tensor | None = None) -> Tensor:
     ratio = torch.where(informative, error / variance, torch.zeros_like(error))
     count = informative.expand_as(x).flatten(1).sum(dim=1)  # zero: 0/0, NaN for that image
     return ratio.flatten(1).sum(dim=1) / count / divisor
+
+
+def member_variance_components(means: Tensor, variances: Tensor) -> Tensor:
+    """Variance of a mixture of K members, split by its origin.
+
+        Var = c₀ + c₁,   c₀ = (1/K) Σ_k (μ_k − μ̄)²,   c₁ = (1/K) Σ_k σ_k²
+
+    c₀ is what the members disagree about, which more data would settle; c₁ is what each of them
+    leaves open. The mixture *is* its K members, so that c₀ divides by K.
+
+    Args:
+        means: μ_k, `(K, B, *event)`, K ≥ 2.
+        variances: σ_k², same shape.
+
+    Returns:
+        `(B, 2)` = (between, within), squared unit of the signal, mean over the event; their sum
+        is the variance of the mixture.
+
+    Raises:
+        ShapeError: If the shapes differ or there are fewer than two members.
+    """
+    check_draws(means, variances[0], least=2)
+    if means.shape != variances.shape:
+        raise ShapeError(
+            "variances",
+            f"the shape of means, {tuple(means.shape)}",
+            tuple(variances.shape),
+            "Give one variance per member.",
+        )
+    between = event_mean(means.var(dim=0, correction=0))
+    return torch.stack([between, event_mean(variances.mean(dim=0))], dim=1)

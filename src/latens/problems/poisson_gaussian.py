@@ -164,6 +164,28 @@ class PoissonGaussianNoise(NoiseModel):
         excess = torch.where(rate < _TABLE_END, table(rate.log()).expm1(), rest / variance)
         return ((1 + excess) / (variance * self.gain**2)).to(clean.dtype)
 
+    def shifted_counts(self, y: Tensor, clean: Tensor) -> tuple[Tensor, Tensor]:
+        """Measurement and its expectation as counts that are nearly Poisson.
+
+            u = max(y/gain + τ², 0),   û = λ + τ²,   τ = scale/gain
+
+        Before the cut, u has mean and variance û, as a Poisson count has.
+
+        Args:
+            y: Measurement.
+            clean: Noiseless measurement, same shape.
+
+        Returns:
+            u ≥ 0 and û > 0, photons, float64.
+
+        References:
+            Snyder, Helstrom, Lanterman, Faisal, White (1995), Compensation for readout noise in
+            CCD images, https://doi.org/10.1364/JOSAA.12.000272
+        """
+        shift = (self.scale / self.gain) ** 2
+        counts = (y.double() / self.gain + shift).clamp_min(0)
+        return counts, self.elementwise(clean).rate + shift
+
     def estimate(self, y: Tensor, clean: Tensor) -> "PoissonGaussianNoise":
         """Maximum likelihood, from at most `ESTIMATE_FROM` elements chosen at random.
 

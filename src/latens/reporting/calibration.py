@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 SOURCES = {"data": "held-out pairs", "model": "pairs of the solver's own model"}
 
 ORDER = (
-    *("pixels", "regions", "principal", "norm", "data fit", "null space", "null space given y"),
+    *("pixels", "regions", "principal", "principal together", "norm", "data fit"),
+    *("null space", "null space given y"),
     *("TARP near A⁺y", "TARP independent", "log q(x | y)", "latents", "log q(z | y)", "local"),
 )
 """Quantities in the order in which they are shown; others follow by name."""

@@ -105,7 +105,7 @@ SCALING_BAND = Schema(
 )
 REJECTS = 0.05
 """An adjusted p-value of at most this rejects. Adjusted p-values count 1000 relabellings: of
-eighteen tests none smaller than about .01 is left, however clear the case."""
+twenty tests none smaller than about .01 is left, however clear the case."""
 
 TESTS = Schema(
     "tests",

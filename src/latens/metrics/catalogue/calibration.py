@@ -114,6 +114,19 @@ CALIBRATION: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "mahalanobis_principal",
+        "Mahalanobis distance, principal directions",
+        "",
+        "target",
+        1.0,
+        "(x − x̄)ᵀ S⁻¹ (x − x̄)/k of the scores along the k principal directions together, S the "
+        "covariance of the M draws, divided by its expectation (M+1)(M−1)/(M(M−k−2)) for "
+        "Gaussian draws; mean over images; above 1 = too sure.",
+        ("mahalanobis",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
         "mse_draw_ratio",
         "MSE of a draw / MSE of the mean",
         "",

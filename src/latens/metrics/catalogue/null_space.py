@@ -43,6 +43,24 @@ NULL_SPACE: tuple[Metric, ...] = (
     ),
     *(
         Metric(
+            f"null_variance_{part}",
+            f"share in the null space, variance {part} members",
+            "",
+            "target",
+            nan,
+            f"tr(P_N C P_N)/tr(C), C the {what} of an ensemble; means over images before the "
+            "ratio.",
+            ("null", "range"),
+            share,
+            (0.0, 1.0),
+        )
+        for part, what in (
+            ("within", "mean of the covariances of the members' draws"),
+            ("between", "covariance of the members' means"),
+        )
+    ),
+    *(
+        Metric(
             f"spread_skill_{part}",
             f"spread-skill, {label}",
             "",

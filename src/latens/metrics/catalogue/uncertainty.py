@@ -2,7 +2,15 @@
 
 from math import inf, nan
 
-from latens.metrics.metric import LEVEL, MEAN_MAGNITUDE, Kinked, Metric, first, total_magnitude
+from latens.metrics.metric import (
+    LEVEL,
+    MEAN_MAGNITUDE,
+    Kinked,
+    Metric,
+    first,
+    share,
+    total_magnitude,
+)
 from latens.metrics.spread_bins import ence, ence_deviations
 
 SPREAD_EDGES = tuple(2.0**power for power in range(-8, 1))
@@ -16,6 +24,11 @@ _BINS = len(SPREAD_EDGES) + 1
 _BINNED = (
     f"over {_BINS} bins (octaves) of predicted standard deviation; one half of the draws bins, "
     "the other is compared, (M+1)/M times its variance; means over pixels and images come first"
+)
+
+_HALVES = (
+    "the spread is the standard deviation of one half of the draws, the error that of the mean "
+    "of the other half"
 )
 
 
@@ -56,6 +69,30 @@ UNCERTAINTY: tuple[Metric, ...] = (
         (0.0, inf),
     ),
     Metric(
+        "nll",
+        "negative log-likelihood, joint",
+        "nats/element",
+        "lower",
+        nan,
+        "−log q(x | y)/d of the whole image where the posterior states that density (of an "
+        "ensemble that of the mixture), constants kept; mean over images. Where pixels "
+        "are independent in q it is the one of pixels.",
+        ("nll",),
+        first,
+    ),
+    Metric(
+        "nll_pixel",
+        "negative log-likelihood, pixels",
+        "nats/element",
+        "lower",
+        nan,
+        "−log q(x_i | y) of each pixel on its own where the posterior has that density in closed "
+        "form (a mean and a standard deviation alone count as Gaussian), constants kept; mean "
+        "over the event, then over images.",
+        ("nll_pixel",),
+        first,
+    ),
+    Metric(
         "energy_score",
         "energy score",
         "signal √d",
@@ -76,6 +113,44 @@ UNCERTAINTY: tuple[Metric, ...] = (
         "mean over pairs, then over images; sees wrong correlations.",
         ("variogram_score",),
         first,
+    ),
+    Metric(
+        "variance_within",
+        "variance within members",
+        "signal²",
+        "lower",
+        nan,
+        "Mean of the members' variances, of an ensemble, mean over the event, then over images: "
+        "what each member leaves open. With the variance between members it adds up to that of "
+        "the ensemble.",
+        ("within",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "variance_between",
+        "variance between members",
+        "signal²",
+        "lower",
+        nan,
+        "Variance of the members' means about their mean (divided by the number of members), of "
+        "an ensemble, mean over the event, then over images. Means of draws add up to 1/39 of "
+        "the variance within.",
+        ("between",),
+        first,
+        (0.0, inf),
+    ),
+    Metric(
+        "between_share",
+        "share of the variance between members",
+        "",
+        "target",
+        nan,
+        "Variance between members over that of the ensemble, means over the event and images "
+        "before the ratio.",
+        ("between", "within"),
+        share,
+        (0.0, 1.0),
     ),
     Metric(
         "ence",
@@ -106,7 +181,8 @@ UNCERTAINTY: tuple[Metric, ...] = (
         "lower",
         nan,
         "Area between the sparsification curves (RMSE left after removing the most uncertain "
-        "pixels of an image, over the whole) by predicted spread and by error; mean over images.",
+        f"pixels of an image, over the whole) by predicted spread and by error; {_HALVES}; mean "
+        "over images.",
         ("ause",),
         first,
         (0.0, 1.0),
@@ -117,8 +193,8 @@ UNCERTAINTY: tuple[Metric, ...] = (
         "",
         "higher",
         nan,
-        "Area between the random sparsification curve and the one by predicted spread; mean over "
-        "images.",
+        "Area between the random sparsification curve and the one by predicted spread; "
+        f"{_HALVES}; mean over images.",
         ("aurg",),
         first,
         (-inf, 1.0),
@@ -131,7 +207,7 @@ UNCERTAINTY: tuple[Metric, ...] = (
         0.0,
         "Area between the sparsification curve by predicted spread and the one of errors drawn "
         "from the stated distribution; above 0 = errors follow the spread less than it claims; "
-        "mean over images.",
+        f"{_HALVES}, of which the stated variance is, too; mean over images.",
         ("ause_reference",),
         first,
         (-1.0, inf),
@@ -143,7 +219,7 @@ UNCERTAINTY: tuple[Metric, ...] = (
         "higher",
         nan,
         "Rank correlation of magnitude of the error and predicted standard deviation over the "
-        "pixels of an image, 0 where either is constant; mean over images.",
+        f"pixels of an image, 0 where either is constant; {_HALVES}; mean over images.",
         ("error_rank_correlation",),
         first,
         (-1.0, 1.0),
