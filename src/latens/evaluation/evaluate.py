@@ -15,8 +15,9 @@ from latens.errors import ConfigError
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
+from latens.evaluation.own_card import card_lines, own_card
 from latens.evaluation.strangeness import Columns, Listening, Scoring, image_scores
-from latens.inference import Solver
+from latens.inference import Calibrated, Calibration, Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -107,6 +108,8 @@ class Evaluation:
         scores: How strange each image that was shown looks, `(total,)` each; see
             `latens.evaluation.strangeness`.
         checks: What deep checks found, by name, where any were asked for.
+        calibration: What the solver's intervals were widened by, where they were calibrated.
+        card: Trust card that this evaluation is part of; None for that of itself alone.
     """
 
     cell: Cell
@@ -120,6 +123,8 @@ class Evaluation:
     used: tuple[int, ...] = ()
     scores: Columns = field(default_factory=dict)
     checks: "Mapping[str, Checked]" = field(default_factory=dict)
+    calibration: Calibration | None = None
+    card: "pd.DataFrame | None" = None
 
     @cached_property
     def metrics(self) -> "pd.DataFrame":
@@ -167,6 +172,16 @@ class Evaluation:
             )
         return pd.concat(frames, ignore_index=True).loc[:, list(PER_IMAGE.columns)]
 
+    @cached_property
+    def trust(self) -> "pd.DataFrame":
+        """Verdicts on this solver, accurate to aware, in the schema TRUST: each with its reason.
+
+        *not measured* where the deep check that would answer was not asked for.
+        """
+        card: Any = own_card(self) if self.card is None else self.card
+        mine = (card["solver"] == self.cell.solver) & (card["n"] == self.cell.n)
+        return card[mine].reset_index(drop=True)
+
     @property
     def left_out(self) -> list[str]:
         """Groups of core metrics that could not be measured, each with its reason."""
@@ -177,9 +192,12 @@ class Evaluation:
         if self.outcome.status is not Status.CONVERGED:
             lines.append(f"  {self.outcome.status}: {self.outcome.message}".rstrip(": "))
         lines += self.lines
+        if self.calibration is not None:
+            lines += _calibration_lines(self.calibration)
         lines += [f"  not measured: {text}" for text in self.left_out]
         for name, checked in self.checks.items():
             lines += [f"{name}:", *checked.lines]
+        lines += ["trust card:", *card_lines(self.trust, self.cell.solver, self.cell.n)]
         return "\n".join(lines)
 
     @property
@@ -241,7 +259,20 @@ def evaluate_cell(
         images.data_range,
         solved.used,
         listening.columns,
+        calibration=solver.calibration if isinstance(solver, Calibrated) else None,
     )
+
+
+def _calibration_lines(calibration: Calibration) -> list[str]:
+    """What was calibrated, on how much, and what that promises."""
+    held = f"{calibration.images} held-out images"
+    if calibration.units < calibration.images:
+        held += f" of {calibration.units} groups"
+    how = f"{calibration.method}, factor {calibration.factor:.4g}"
+    return [
+        f"  intervals calibrated on {held} ({how}):",
+        f"    {calibration.promise}, if they are like these",
+    ]
 
 
 def _with_mixing(outcome: Outcome, solved: Solved, total: int) -> Outcome:
