@@ -210,7 +210,8 @@ class Evaluation:
                 continue
             row = rows[metric.name]
             target = f"   target {metric.target:g}" if np.isfinite(metric.target) else ""
-            interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]"
+            known = np.isfinite([row["lower"], row["upper"]]).any()
+            interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]" if known else "no interval"
             value = f"{row['value']:.4g} {metric.unit}".strip()
             lines.append(f"  {metric.label:<36} {value:>14}   {interval}{target}")
         return lines
