@@ -17,7 +17,7 @@ from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
 from latens.evaluation.own_card import card_lines, own_card
 from latens.evaluation.strangeness import Columns, Listening, Scoring, image_scores
-from latens.inference import Calibrated, Calibration, Solver
+from latens.inference import DEFAULT_DRAWS, Calibrated, Calibration, Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -109,6 +109,9 @@ class Evaluation:
             `latens.evaluation.strangeness`.
         checks: What deep checks found, by name, where any were asked for.
         calibration: What the solver's intervals were widened by, where they were calibrated.
+        seconds_per_draw: Wall time of one posterior draw of one image, solving included, on the
+            machine at hand; of a point estimate, that of one image. It is in no table, since it
+            differs from run to run. NaN where nothing was solved.
         card: Trust card that this evaluation is part of; None for that of itself alone.
     """
 
@@ -125,6 +128,7 @@ class Evaluation:
     checks: "Mapping[str, Checked]" = field(default_factory=dict)
     calibration: Calibration | None = None
     card: "pd.DataFrame | None" = None
+    seconds_per_draw: float = float("nan")
 
     @cached_property
     def metrics(self) -> "pd.DataFrame":
@@ -194,6 +198,11 @@ class Evaluation:
         lines += self.lines
         if self.calibration is not None:
             lines += _calibration_lines(self.calibration)
+        if np.isfinite(self.seconds_per_draw):
+            what = "image"
+            if self.kind == "posterior":
+                what = f"posterior draw of an image, where {DEFAULT_DRAWS} are drawn"
+            lines.append(f"  {self.seconds_per_draw:.2g} s per {what}")
         lines += [f"  not measured: {text}" for text in self.left_out]
         for name, checked in self.checks.items():
             lines += [f"{name}:", *checked.lines]
@@ -261,6 +270,8 @@ def evaluate_cell(
         solved.used,
         listening.columns,
         calibration=solver.calibration if isinstance(solver, Calibrated) else None,
+        seconds_per_draw=solved.seconds
+        / (len(images.x) * (DEFAULT_DRAWS if solved.is_posterior else 1)),
     )
 
 

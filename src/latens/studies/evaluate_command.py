@@ -168,7 +168,8 @@ def _former(run: RunFolder, unit: RecordedUnit, replaced: bool) -> list[str]:
 
 
 def _evaluated(given: Given, unit: RecordedUnit) -> Evaluation:
-    evaluation = evaluate_cell(unit.cell, given.solver, given.images, given.context)
+    found = evaluate_cell(unit.cell, given.solver, given.images, given.context)
+    evaluation = replace(found, seconds_per_draw=float("nan"))  # looked up, not solved
     _ = evaluation.metrics  # computed here, before anything is written
     if given.measured:
         return evaluation
