@@ -6,7 +6,7 @@ simulates sweeps with known laws, repeats the back-test on finished sweeps (run 
 with a metrics.csv; by default those of `benchmarks/data`) and on classical estimators with forty
 data seeds, prints one row per group and writes `benchmarks/data/plan.json`. Targets are what the
 whole curve gives at the sizes beyond the quarter, or shares of the value at its end, which are
-fixed before anything beyond it is seen. Sixteen minutes of one core, and half an hour more with
+fixed before anything beyond it is seen. Four minutes of one core, and half an hour more with
 `--sensitivity`, which repeats finished and classical sweeps with other priors, with and without
 laws that fall late.
 
@@ -20,8 +20,10 @@ also that of somebody who knows it. `benchmarks/data/classical` is made by
 
 Bar: 90 % intervals contain the N later found in ≥ 80 % of the targets, median |log₂ ratio| ≤ 0.5.
 An interval without an upper end cannot miss above, so that `bounded` states how many have one and
-`contains_bounded` how many of those contain it. `truth` is the share of intervals that contain the
-N of the true law, for simulated sweeps.
+`contains_bounded` how many of those contain it. Targets of one sweep share its subsets and are not
+independent: `contains_lower` and `contains_upper` are a 95 % interval that resamples whole sweeps,
+which with four or six of them is itself too short. `truth` is the share of intervals that contain
+the N of the true law, for simulated sweeps.
 """
 
 import argparse
@@ -77,6 +79,8 @@ UNITED = ("all", "accuracy", "uncertainty")
 """Rows that unite several metrics."""
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 """Targets that the quarter fixes: these shares of what it has reached."""
+RESAMPLES = 10_000
+"""Resamples of whole sweeps."""
 RUNS = 150
 """Simulated sweeps of each design."""
 
@@ -185,7 +189,8 @@ def targets_of(
 def fixed(folders: list[Path]) -> Iterator[Row]:
     """Finished sweeps, targets that the quarter fixes: together, and by folder."""
     found = targets_of(folders, SHARES)
-    yield _row("finished, shares of the quarter", [test for *_, test in found])
+    sweeps = [entry[0] for entry in found]
+    yield _row("finished, shares of the quarter", [test for *_, test in found], sweeps=sweeps)
     for name in sorted({entry[0] for entry in found}):
         tests = [entry[3] for entry in found if entry[0] == name]
         yield _row(f"finished, shares of the quarter, {name}", tests)
@@ -194,15 +199,19 @@ def fixed(folders: list[Path]) -> Iterator[Row]:
 def finished(folders: list[Path], word: str = "finished") -> Iterator[Row]:
     """Finished sweeps, together, by folder, solver, metric and what is measured."""
     found = targets_of(folders)
-    yield _row(f"{word}, all", [test for *_, test in found])
+    sweeps = [entry[0] for entry in found]
+    yield _row(f"{word}, all", [test for *_, test in found], sweeps=sweeps)
     for column, kind in ((0, "sweep"), (1, "solver"), (2, "metric")):
         for name in sorted({entry[column] for entry in found}):
-            tests = [entry[3] for entry in found if entry[column] == name]
-            yield _row(f"{word}, {kind} {name}", tests)
+            mine = [entry for entry in found if entry[column] == name]
+            tests, sweeps = [entry[3] for entry in mine], [entry[0] for entry in mine]
+            yield _row(f"{word}, {kind} {name}", tests, sweeps=sweeps if column else None)
     for name in sorted({entry[1] for entry in found}):
         for what, wanted in (("accuracy", True), ("uncertainty", False)):
-            mine = [test for _, s, m, test in found if s == name and (m in ACCURACY) == wanted]
-            yield _row(f"{word}, {what} of {name}", mine)
+            mine = [entry for entry in found if entry[1] == name]
+            mine = [entry for entry in mine if (entry[2] in ACCURACY) == wanted]
+            tests, sweeps = [entry[3] for entry in mine], [entry[0] for entry in mine]
+            yield _row(f"{word}, {what} of {name}", tests, sweeps=sweeps)
 
 
 def classical() -> Iterator[Row]:
@@ -266,7 +275,26 @@ def _kind(row: Row) -> str:
     return str(row["experiment"]).split()[1]
 
 
-def _row(name: str, tests, hits=None) -> Row:
+def over_sweeps(sweeps: list[str], contained: list[bool]) -> tuple[float, float] | None:
+    """95 % interval of a share of targets, resampling whole sweeps; None for a single one.
+
+    Args:
+        sweeps: Sweep of each target.
+        contained: Whether its N lies in the interval.
+    """
+    names = sorted(set(sweeps))
+    if len(names) < 2:
+        return None
+    own = np.array(sweeps)
+    hits = np.array([np.sum(np.array(contained)[own == name]) for name in names], float)
+    counts = np.array([np.sum(own == name) for name in names], float)
+    chosen = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
+    shares = hits[chosen].sum(1) / counts[chosen].sum(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _row(name: str, tests, hits=None, sweeps: list[str] | None = None) -> Row:
     """Outcome of the targets that count."""
     kept = [i for i, test in enumerate(tests) if test.counts]
     row: Row = {"experiment": name, "targets": len(kept), "tried": len(tests)}
@@ -289,6 +317,11 @@ def _row(name: str, tests, hits=None) -> Row:
         "contains_bounded": None if inside is None else round(inside, 3),
         "named": round(float(np.mean([isfinite(test.foretold) for test in counted])), 3),
     }
+    interval = None
+    if sweeps is not None:
+        interval = over_sweeps([sweeps[i] for i in kept], [test.contains for test in counted])
+    if interval is not None:
+        row |= {"contains_lower": round(interval[0], 3), "contains_upper": round(interval[1], 3)}
     if hits is not None:
         row["truth"] = round(float(np.mean([hits[i] for i in kept])), 3)
     row["met"] = contained >= 0.8 and ratio <= 0.5

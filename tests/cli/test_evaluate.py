@@ -432,3 +432,97 @@ def test_the_shapes_of_the_help_are_those_of_the_readers(
     assert "(n, C, *spatial)" in text
     assert "S ≥ 39" in text
     assert read_signals(str(files / "x.npy")).values.shape == (COUNT, *SHAPE)
+
+
+@pytest.fixture(scope="module")
+def held_out(files: Path) -> Path:
+    """Forty other fields with draws of half the right spread, and such draws of the test set."""
+    x = fields(40, 8)
+    y = PROBLEM.simulate(x, NoiseStream(2).normal(x.shape)).double()
+    noise = NoiseStream(3).normal((39, *y.shape), torch.float64)
+    draws, mean = oracle().sample_posterior(y, noise).float(), oracle().posterior_mean(y).float()
+    arrays = {"hx": x, "hmean": mean, "hdraws": (mean + draws) / 2, "narrow": (MEAN + DRAWS) / 2}
+    for name, array in arrays.items():
+        np.save(files / f"{name}.npy", array.numpy())
+    return files
+
+
+@pytest.mark.usefixtures("without_report")
+def test_intervals_with_a_promise(
+    held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    held = ("--calibration_truth", "hx.npy", "--calibration_draws", "hdraws.npy")
+    argv = call(held_out, run, "--draws", "narrow.npy", *held, "--name", "narrow")
+    assert main(argv) == 0
+    printed = capsys.readouterr().out
+    assert "intervals calibrated on 40 held-out images (crc, factor" in printed
+    assert "calibrated   no     coverage_region" in printed
+    found = metrics(run).set_index("metric")["value"]
+    assert found["coverage_pixel"] < 0.75
+    # 40 images leave a miss rate of (41 · .05 − 1)/40 at the threshold; a field of Gaussians
+    assert found["conformal_coverage"] == pytest.approx(0.974, abs=0.015)
+    assert found["conformal_gain"] == pytest.approx(2 * 2.22 / 1.96, abs=0.2)
+    (unit,) = (run / "evaluations").iterdir()
+    assert store.read_json(unit / "calibration.json")["units"] == 40
+    assert "Conformal intervals" in set(
+        store.read_table(run / "tables", store.METRIC_DEFINITIONS)["section"]
+    )
+    assert main(argv) == 0  # the same again changes nothing
+    assert len(list((run / "evaluations").iterdir())) == 1
+    other = [*argv, "--conformal", "cqr"]
+    assert "--replace" in refused(capsys, other, (2,))
+
+
+HELD = {
+    "the set that is evaluated": (
+        (
+            "--draws",
+            "draws.npy",
+            "--calibration_truth",
+            "x.npy",
+            "--calibration_draws",
+            "draws.npy",
+        ),
+        "images that are not evaluated",
+    ),
+    "another kind": (
+        (
+            "--draws",
+            "draws.npy",
+            "--calibration_truth",
+            "hx.npy",
+            "--calibration_mean",
+            "hmean.npy",
+        ),
+        "--calibration_mean",
+    ),
+    "no spread": (
+        ("--mean", "mean.npy", "--calibration_truth", "hx.npy", "--calibration_mean", "hmean.npy"),
+        "--draws or --std",
+    ),
+    "no truth": (("--draws", "draws.npy", "--conformal", "rcps"), "--calibration_truth"),
+    "too few": (
+        (
+            *("--draws", "draws.npy", "--calibration_truth", "hx.npy"),
+            *("--calibration_draws", "hdraws.npy", "--conformal", "rcps"),
+        ),
+        "45",
+    ),
+    "no such method": (
+        (
+            *("--draws", "draws.npy", "--calibration_truth", "hx.npy"),
+            *("--calibration_draws", "hdraws.npy", "--conformal", "magic"),
+        ),
+        "simultaneous",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_held_out_images_that_do_not_fit(
+    name: str, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, said = HELD[name]
+    assert said in refused(capsys, call(held_out, tmp_path / "run", *options), (2,))
+    assert not (tmp_path / "run").exists()

@@ -130,6 +130,13 @@ def test_default_bars(run: store.RunFolder, capsys: pytest.CaptureFixture[str]) 
     assert (band["value"] <= band["upper"]).all()
     laws = store.read_table(run.tables, store.PLAN_LAWS)
     assert set(laws["law"]) == {"constant", "power", "floor", "broken"}
+    ratios = store.read_table(run.tables, store.PLAN_RATIOS).set_index(["solver", "bar"])
+    of_cvae = ratios.loc[("cvae", "coverage_region=0.92..0.98")]
+    assert of_cvae["against"] == "nmse<=1.1*best"
+    assert of_cvae["sooner"] > 0.5  # its floor misses the bar of accuracy
+    assert "cvae: N of coverage_region=0.92..0.98 over N of nmse<=1.1*best" in " ".join(
+        printed.out.split()
+    )
 
 
 @pytest.mark.usefixtures("unreported")

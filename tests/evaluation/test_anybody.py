@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from evaluation.test_evaluate import PROBLEM, exact_sampler, signals
-from latens.errors import ConfigError
-from latens.evaluation import StabilitySettings, checks, evaluate
-from latens.inference import Amortised, LatentMAP
+from latens.distributions import NoiseStream
+from latens.errors import ConfigError, DataError, ShapeError, UnsupportedError
+from latens.evaluation import StabilitySettings, checks, evaluate, save_evaluation
+from latens.inference import Amortised, LatentMAP, load_calibration
 from latens.problems import GaussianNoise, Identity, InverseProblem
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
 
@@ -143,3 +144,124 @@ def test_what_is_not_measured_is_said():
         "calibration and spread",
     ]
     assert f"not measured: {point.left_out[0]}" in str(point)
+
+
+def draws_of_the_model(images, seed):
+    """Pairs of the field that `exact_sampler` is the posterior of."""
+    x = signals(images, 300 + seed)
+    return x, PROBLEM.simulate(x, NoiseStream(400, seed).normal(x.shape))
+
+
+def of_the_model(found):
+    tests = found.checks["calibration"].tables["tests"]
+    return tests[tests["test"].str.startswith("model:")]
+
+
+def test_ranks_on_a_simulator_of_the_users_own():
+    """The same solver is right about its own model and wrong about another one."""
+    right = evaluate(
+        exact_sampler(), PROBLEM, signals(30), checks=["calibration"], simulate=draws_of_the_model
+    )
+    assert set(of_the_model(right)["images"]) == {200}
+    assert (of_the_model(right)["p_adjusted"] > 0.05).all()
+    assert "pairs of its own model" in str(right)
+
+    def another(images, seed):
+        x = 1.3 * signals(images, 300 + seed)
+        return x, PROBLEM.simulate(x, NoiseStream(400, seed).normal(x.shape))
+
+    wrong = evaluate(
+        exact_sampler(), PROBLEM, signals(30), checks=["calibration"], simulate=another
+    )
+    assert (of_the_model(wrong)["p_adjusted"] <= 0.05).any()
+    without = evaluate(exact_sampler(), PROBLEM, signals(30), checks=["calibration"])
+    assert of_the_model(without).empty
+
+
+def test_a_simulator_that_does_not_fit():
+    check = {"checks": ["calibration"]}
+    for simulate in (lambda n, seed: signals(n), lambda n, seed: (signals(n), signals(n - 1))):
+        with pytest.raises(ShapeError, match="simulate"):
+            evaluate(exact_sampler(), PROBLEM, signals(20), simulate=simulate, **check)
+    with pytest.raises(DataError, match="finite"):
+        evaluate(
+            exact_sampler(),
+            PROBLEM,
+            signals(20),
+            simulate=lambda n, seed: (signals(n) / 0, signals(n)),
+            **check,
+        )
+    with pytest.raises(ConfigError, match="calibration"):
+        evaluate(exact_sampler(), PROBLEM, signals(20), simulate=draws_of_the_model)
+
+
+@pytest.mark.parametrize(("width", "low", "high"), [(0.5, 1.9, 2.2), (2.0, 0.45, 0.6)])
+def test_intervals_of_any_solver_keep_a_promise(width, low, high, tmp_path):
+    """A posterior of half (twice) the right width needs twice (half) its intervals."""
+    held = signals(100, 9)
+    found = evaluate(exact_sampler(width), PROBLEM, signals(100), calibration=held)
+    own = evaluate(exact_sampler(width), PROBLEM, signals(100))
+    table = found.metrics.set_index("metric")["value"]
+    assert abs(own.metrics.set_index("metric")["value"]["coverage_pixel"] - 0.95) > 0.04
+    assert table["conformal_coverage"] == pytest.approx(0.95, abs=0.015)
+    assert low < table["conformal_gain"] < high
+    assert found.calibration.images == 100
+    assert "intervals calibrated on 100 held-out images (crc, factor" in str(found)
+    assert "0.95 of the elements of new images inside, on average" in str(found)
+    # draws, and whatever is computed from them, are as before
+    assert table["coverage_pixel"] < 0.9 or table["coverage_pixel"] > 0.99
+    save_evaluation(found, tmp_path, {})
+    assert load_calibration(tmp_path) == found.calibration
+    pairs = held, PROBLEM.simulate(held, NoiseStream(11).normal(held.shape))
+    patients = [str(i // 4) for i in range(100)]
+    grouped = evaluate(
+        exact_sampler(width),
+        PROBLEM,
+        signals(20),
+        calibration=pairs,
+        calibration_groups=patients,
+    )
+    assert grouped.calibration.units == 25
+    assert "100 held-out images of 25 groups" in str(grouped)
+
+
+def test_a_calibration_that_cannot_be_made():
+    with pytest.raises(ConfigError, match="19"):
+        evaluate(exact_sampler(), PROBLEM, signals(5), calibration=signals(10, 9))
+    with pytest.raises(UnsupportedError, match="point estimate"):
+        evaluate(lambda y: y, PROBLEM, signals(5), calibration=signals(30, 9))
+    with pytest.raises(ConfigError, match="calibration_groups"):
+        evaluate(exact_sampler(), PROBLEM, signals(5), calibration_groups=["a"] * 5)
+
+
+def verdicts_of(evaluation):
+    return evaluation.trust.set_index("question")["verdict"].to_dict()
+
+
+def test_the_trust_card_of_any_solver():
+    problem = InverseProblem(Identity(SHAPE), GaussianNoise(0.2))
+    narrow = evaluate(exact_sampler(0.4), PROBLEM, signals(60), checks=["calibration"])
+    assert set(verdicts_of(narrow)) == {"accurate", "stable", "calibrated", "consistent", "aware"}
+    assert verdicts_of(narrow)["calibrated"] == "no"
+    assert verdicts_of(narrow)["consistent"] == "yes"
+    assert verdicts_of(narrow)["stable"] == "not measured"
+    point = evaluate(
+        lambda y: 3 * y, problem, signals(6), reference=signals(30, 5), checks=["stability"]
+    )
+    found = verdicts_of(point)
+    assert (found["calibrated"], found["stable"]) == ("not measured", "no")
+    assert found["consistent"] == "no"  # χ² is that of 2y
+    text = str(point)
+    assert "trust card:" in text
+    assert "stable       no     worst_over_baseline" in text
+    assert "nothing measured says: calibrated, aware" in text
+    # ranks that were not tested leave coverage within the bar open
+    exact = evaluate(exact_sampler(), PROBLEM, signals(400))
+    assert verdicts_of(exact)["calibrated"] == "open"
+    assert "ranks were not tested" in str(exact)
+
+
+def test_a_solver_that_fails_is_not_to_be_trusted():
+    broken = evaluate(lambda y: y / 0, PROBLEM, signals(6))
+    assert verdicts_of(broken)["accurate"] == "no"
+    assert verdicts_of(broken)["consistent"] == "no"

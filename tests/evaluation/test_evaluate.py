@@ -1,6 +1,7 @@
 """`latens.evaluate` on solvers whose calibration is known."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -340,7 +341,8 @@ def test_errors_name_what_is_missing():
 def test_print_is_readable(exact):
     lines = str(exact).splitlines()
     assert lines[0] == "exact: 120 images, posterior"
-    assert len(lines) == 1 + len(exact.rows)
+    assert lines.index("trust card:") == 2 + len(exact.rows)
+    assert "s per posterior draw of an image, where 39 are drawn" in lines[1 + len(exact.rows)]
     pixel = next(line for line in lines if "coverage at 95%, pixels" in line)
     found = row(exact, "coverage_pixel")
     assert f"{found.value:.4g}" in pixel
@@ -396,3 +398,23 @@ def test_other_dimensions(shape):
     assert evaluation.outcome.status is Status.CONVERGED
     assert ("ssim" in evaluation.rows) == (shape == (1, 12, 11, 13))
     assert row(evaluation, "spread_skill").value == pytest.approx(1, abs=0.35)
+
+
+def test_seconds_of_a_draw_are_those_of_the_solver_alone():
+    """A solver that sleeps for its draws, and one that sleeps for its only answer."""
+    exact = exact_sampler()
+
+    def slow(y, n):
+        time.sleep(0.2)
+        return exact(y, n)
+
+    found = evaluate(slow, PROBLEM, signals(4))
+    assert 0.2 / (4 * 39) < found.seconds_per_draw < 3 * 0.2 / (4 * 39)
+
+    def point(y):
+        time.sleep(0.2)
+        return y
+
+    found = evaluate(point, PROBLEM, signals(4))
+    assert 0.2 / 4 < found.seconds_per_draw < 3 * 0.2 / 4
+    assert "s per image" in str(found)

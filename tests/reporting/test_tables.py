@@ -92,7 +92,7 @@ def test_laws_that_were_not_identified_say_so(run: store.RunFolder) -> None:
     rows = {row.solver: row for row in scaling_rows(read_results(run))}
     assert set(rows) == set(SOLVERS)
     assert rows["tikhonov"].status == "not identified"
-    assert [c.text for c in rows["tikhonov"].parameters] == ["–"] * 3
+    assert [c.text for c in rows["tikhonov"].parameters] == ["–"] * 4
     assert rows["cvae"].parameters[0].text == "0.0240"
     assert rows["cvae"].parameters[2].interval == "[0.83, 1.03]"
 

@@ -13,7 +13,7 @@ from latens.evaluation.intervals import bootstrap_interval, metric_interval
 from latens.evaluation.seed_intervals import seed_interval
 from latens.metrics import metric
 from latens.metrics.catalogue.uncertainty import SPREAD_EDGES
-from latens.metrics.metric import first
+from latens.metrics.metric import effective_elements, first
 from latens.scaling.fit import fit_scaling
 
 RUNS = [pytest.param(120, id="quick"), pytest.param(1000, id="full", marks=pytest.mark.slow)]
@@ -83,6 +83,50 @@ def test_metrics_with_a_kink_at_an_exact_posterior(runs: int):
     tolerance = 3 * sqrt(0.95 * 0.05 / runs)
     for name, hits in covered.items():
         assert np.mean(hits) > 0.93 - tolerance, (name, np.mean(hits))
+
+
+@pytest.mark.parametrize("runs", RUNS)
+@pytest.mark.parametrize(("size", "most"), [(0.0, 3.5), (0.2, 2.6)])
+def test_metrics_with_a_kink_do_not_cover_by_endless_intervals(
+    runs: int, size: float, most: float
+):
+    """The other end, for ACE: at the kink above 97 % by a width of at most `most` deviations.
+
+    Twenty levels are off by `size` standard deviations of an image, all of them or none; a normal
+    interval would be 1.96 deviations of the estimate to each side.
+    """
+    names, levels = ("ace_pixel", "rmsce_pixel"), len(metric("ace_pixel").components)
+    hits: dict[str, list[bool]] = {name: [] for name in names}
+    half: dict[str, list[float]] = {name: [] for name in names}
+    values: dict[str, list[float]] = {name: [] for name in names}
+    for run in range(runs):
+        rng = np.random.default_rng([6, int(10 * size), run])
+        shared = rng.standard_normal((60, 1))
+        rows = size + sqrt(0.7) * shared + sqrt(0.3) * rng.standard_normal((60, levels))
+        for name in names:
+            found = metric_interval(metric(name), 0.05 * rows, range(60), replicates=400)
+            hits[name].append(found.lower <= 0.05 * size <= found.upper)
+            half[name].append((found.upper - found.lower) / 2)
+            values[name].append(found.value)
+    tolerance = 3 * sqrt(0.95 * 0.05 / runs)
+    for name in names:
+        assert np.mean(hits[name]) > 0.93 - tolerance, (name, np.mean(hits[name]))
+        assert np.median(half[name]) < most * np.std(values[name]), name
+
+
+def test_effective_pixels_have_no_interval_since_none_covers():
+    """The studentised bootstrap misses the bar that others are held to."""
+    hits: list[bool] = []
+    for run in range(400):
+        rng = np.random.default_rng([7, run])
+        share = (rng.random((30, 10)) < 0.95).mean(axis=1)  # ten independent pixels
+        rows = np.stack([share, share**2], axis=1)
+        found = bootstrap_interval(rows, range(30), effective_elements, replicates=200)
+        hits.append(found.lower <= 10 <= found.upper)
+        shown = metric_interval(metric("n_eff_pixel"), rows, range(30))
+        assert np.isnan([shown.lower, shown.upper]).all()
+        assert shown.value == effective_elements(rows.mean(axis=0)[None])[0]
+    assert np.mean(hits) < 0.93 - 2 * sqrt(0.05 / 400), np.mean(hits)
 
 
 def test_resampling_pixels_would_be_wrong():

@@ -30,7 +30,13 @@ from torch import Tensor
 from latens.errors import ConfigError, NumericalError, UnsupportedError
 from latens.evaluation.calibration_numbers import SUMMARIES, Gathered, Numbers, Values
 from latens.evaluation.calibration_outcome import CalibrationTests
-from latens.evaluation.declared import Pairs, declares_model, simulate_declared
+from latens.evaluation.declared import (
+    Pairs,
+    Simulator,
+    declares_model,
+    simulate_declared,
+    simulate_given,
+)
 from latens.evaluation.measure import BLOCK_BYTES
 from latens.evaluation.quantities import Quantities, fit_quantities
 from latens.evaluation.sight import SCORES, Alteration, alterations, power_of_ranks
@@ -74,6 +80,7 @@ def calibration_tests(
     simulated: int = SIMULATED,
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
+    simulate: Simulator | None = None,
 ) -> tuple[CalibrationTests, ...]:
     """Data calibration, and simulation-based calibration where the solver declares a model.
 
@@ -87,6 +94,8 @@ def calibration_tests(
         simulated: Images simulated from the declared model.
         draws: M.
         seed: Key of all noise.
+        simulate: `(n, seed) → (x, y)`, draws from the model that the solver assumes; default:
+            that of the solver, where it declares one.
 
     Returns:
         One or two sets of tests; with one, its `note` says why.
@@ -96,7 +105,8 @@ def calibration_tests(
         ConfigError: If there are fewer than 20 images.
         NumericalError: If draws are not finite.
     """
-    note = "" if declares_model(solver) else "The solver declares no model of its own to simulate."
+    known = simulate is not None or declares_model(solver)
+    note = "" if known else "The solver declares no model of its own to simulate."
     data = data_calibration(
         solver,
         problem,
@@ -110,7 +120,15 @@ def calibration_tests(
     )
     if note:
         return (data,)
-    model = model_calibration(solver, simulated, directions=directions, draws=draws, seed=seed)
+    model = model_calibration(
+        solver,
+        simulated,
+        directions=directions,
+        draws=draws,
+        seed=seed,
+        simulate=simulate,
+        problem=problem,
+    )
     return data, model
 
 
@@ -149,22 +167,31 @@ def model_calibration(
     directions: Tensor | None = None,
     draws: int = DEFAULT_DRAWS,
     seed: int = 0,
+    simulate: Simulator | None = None,
+    problem: InverseProblem | None = None,
 ) -> CalibrationTests:
     """Simulation-based calibration of a solver on the model that it declares.
 
     Args:
-        solver: A solver with a model of its own, such as `latent` or `wiener`.
+        solver: A solver with a model of its own, such as `latent` or `wiener`, or any solver
+            with `simulate`.
         images: Pairs that are simulated.
         directions: Principal directions, `(K, *signal_shape)`; None leaves them out.
         draws: M.
         seed: Key of all noise.
+        simulate: `(n, seed) → (x, y)`, draws from the model that the solver assumes; default:
+            that of the solver.
+        problem: Of `simulate`: operator and noise, or None.
 
     Raises:
         UnsupportedError: If the solver declares no model, or gives point estimates.
         ConfigError: If there are fewer than 20 images.
         NumericalError: If draws are not finite.
     """
-    pairs = simulate_declared(solver, images, seed)
+    if simulate is None:
+        pairs = simulate_declared(solver, images, seed)
+    else:
+        pairs = simulate_given(simulate, images, seed, problem)
     keys = list(range(images))
     found = _numbers(solver, pairs, directions, keys, draws, seed)
     rng = np.random.default_rng([seed, 1])

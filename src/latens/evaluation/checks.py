@@ -25,6 +25,7 @@ from latens.errors import UnsupportedError
 from latens.evaluation.ambiguity import half_way, measure_ambiguity, pair_rows
 from latens.evaluation.calibration import calibration_tests
 from latens.evaluation.check_lines import residual_words, shift_lines
+from latens.evaluation.declared import Simulator
 from latens.evaluation.evaluate import Cell, Evaluation
 from latens.evaluation.measure import Context, Examples, Rows, pictured
 from latens.evaluation.null_space import measure_null_space
@@ -111,6 +112,8 @@ class Subject:
         donor: Whose worst cases are tried where the solver cannot be differentiated.
         others: Sets of images of another kind, of the same shape and in the same units, that
             `reliability` shows to the solver.
+        simulate: Draws pairs from the model that the solver assumes, for simulation-based
+            calibration; None leaves that to solvers that declare a model.
     """
 
     cell: Cell
@@ -122,6 +125,7 @@ class Subject:
     pairs: tuple[Tensor, Tensor] | None = None
     donor: Donor | None = None
     others: tuple[ImageSet, ...] = ()
+    simulate: Simulator | None = None
 
 
 CONVERGED = Outcome(Status.CONVERGED)
@@ -175,6 +179,7 @@ def _calibration(subject: Subject) -> Checked:
         directions=subject.context.directions,
         groups=images.groups,
         simulated=SIMULATED,
+        simulate=subject.simulate,
     )
     table = _joined([tests.table(subject.cell) for tests in found])
     curves = _joined([tests.curves(subject.cell) for tests in found])

@@ -5,22 +5,28 @@
 | `latent`, amortised or sampled | z ~ p(z), x ~ p(x ∣ z), y ~ p(y ∣ x) |
 | `wiener` | x ~ N(μ, C) stationary, y = gain · (A x + offset + n) |
 
-A solver whose posterior is learned from pairs (`cvae`, ensembles, somebody else's) declares none.
+A solver whose posterior is learned from pairs (`cvae`, ensembles, somebody else's) declares none:
+whoever can simulate its model gives a function that does, see `simulate_given`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from latens.distributions import Purpose, draw, row_noise
-from latens.errors import UnsupportedError
+from latens.errors import DataError, ShapeError, UnsupportedError
 from latens.inference import Solver, WienerSolver
 from latens.models import Latent
 from latens.problems import GaussianNoise, InverseProblem
 from latens.problems.stationary import filter_channels
 
 _LATENT, _SIGNAL, _MEASUREMENT = 1, 2, 3  # third keys of noise, apart from that of solvers
+
+
+Simulator = Callable[[int, int], tuple[Tensor, Tensor]]
+"""`(images, seed) → (x, y)`: independent pairs drawn from the model that a solver assumes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +89,46 @@ def simulate_declared(solver: Solver, images: int, seed: int, block: int = 64) -
     )
     y = problem.simulate(x, _noise(seed, _MEASUREMENT, images, problem.noise_shape, like))
     return Pairs(z, x, y, y, problem)
+
+
+@torch.no_grad()
+def simulate_given(
+    simulator: Simulator, images: int, seed: int, problem: InverseProblem | None
+) -> Pairs:
+    """Pairs of a simulator that somebody wrote for the model that their solver assumes.
+
+    Ranks are uniform under the exact posterior of that model whatever `problem` says: it only
+    shapes the numbers that are tested, and is left out where its measurement is another one.
+
+    Args:
+        simulator: `(images, seed) → (x, y)`.
+        images: n.
+        seed: Given to it.
+        problem: Operator and noise, or None.
+
+    Raises:
+        ShapeError: If it does not return n signals and n measurements.
+        DataError: If they hold values that are not finite.
+    """
+    found = simulator(images, seed)
+    if not (
+        isinstance(found, tuple)
+        and len(found) == 2
+        and all(isinstance(part, Tensor) and len(part) == images for part in found)
+    ):
+        parts = found if isinstance(found, tuple) else (found,)
+        shapes = [tuple(getattr(part, "shape", ())) for part in parts]
+        raise ShapeError(
+            "simulate",
+            f"a function (n, seed) → (x, y) that returns {images} signals and measurements",
+            shapes,
+            "Return one measurement for each signal, the axis of the images first.",
+        )
+    x, y = (part.float() for part in found)
+    if not bool(torch.isfinite(x).all() and torch.isfinite(y).all()):
+        raise DataError("simulate", "finite values", "NaN or infinity", "Correct the simulator.")
+    fits = problem is not None and y.shape[1:] == problem.measurement_shape
+    return Pairs(None, x, y, y, problem if fits else None)
 
 
 def _from_wiener(solver: WienerSolver, images: int, seed: int) -> Pairs:

@@ -15,8 +15,9 @@ from latens.errors import ConfigError
 from latens.evaluation.intervals import metric_interval
 from latens.evaluation.left_out import left_out
 from latens.evaluation.measure import Context, Examples, Rows, Solved, measure
+from latens.evaluation.own_card import card_lines, own_card
 from latens.evaluation.strangeness import Columns, Listening, Scoring, image_scores
-from latens.inference import Solver
+from latens.inference import DEFAULT_DRAWS, Calibrated, Calibration, Solver
 from latens.metrics import CATALOGUE, LEVEL, principal_directions
 from latens.problems import InverseProblem
 from latens.store import Outcome, Status
@@ -107,6 +108,11 @@ class Evaluation:
         scores: How strange each image that was shown looks, `(total,)` each; see
             `latens.evaluation.strangeness`.
         checks: What deep checks found, by name, where any were asked for.
+        calibration: What the solver's intervals were widened by, where they were calibrated.
+        seconds_per_draw: Wall time of one posterior draw of one image, solving included, on the
+            machine at hand; of a point estimate, that of one image. It is in no table, since it
+            differs from run to run. NaN where nothing was solved.
+        card: Trust card that this evaluation is part of; None for that of itself alone.
     """
 
     cell: Cell
@@ -120,6 +126,9 @@ class Evaluation:
     used: tuple[int, ...] = ()
     scores: Columns = field(default_factory=dict)
     checks: "Mapping[str, Checked]" = field(default_factory=dict)
+    calibration: Calibration | None = None
+    card: "pd.DataFrame | None" = None
+    seconds_per_draw: float = float("nan")
 
     @cached_property
     def metrics(self) -> "pd.DataFrame":
@@ -167,6 +176,16 @@ class Evaluation:
             )
         return pd.concat(frames, ignore_index=True).loc[:, list(PER_IMAGE.columns)]
 
+    @cached_property
+    def trust(self) -> "pd.DataFrame":
+        """Verdicts on this solver, accurate to aware, in the schema TRUST: each with its reason.
+
+        *not measured* where the deep check that would answer was not asked for.
+        """
+        card: Any = own_card(self) if self.card is None else self.card
+        mine = (card["solver"] == self.cell.solver) & (card["n"] == self.cell.n)
+        return card[mine].reset_index(drop=True)
+
     @property
     def left_out(self) -> list[str]:
         """Groups of core metrics that could not be measured, each with its reason."""
@@ -177,9 +196,17 @@ class Evaluation:
         if self.outcome.status is not Status.CONVERGED:
             lines.append(f"  {self.outcome.status}: {self.outcome.message}".rstrip(": "))
         lines += self.lines
+        if self.calibration is not None:
+            lines += _calibration_lines(self.calibration)
+        if np.isfinite(self.seconds_per_draw):
+            what = "image"
+            if self.kind == "posterior":
+                what = f"posterior draw of an image, where {DEFAULT_DRAWS} are drawn"
+            lines.append(f"  {self.seconds_per_draw:.2g} s per {what}")
         lines += [f"  not measured: {text}" for text in self.left_out]
         for name, checked in self.checks.items():
             lines += [f"{name}:", *checked.lines]
+        lines += ["trust card:", *card_lines(self.trust, self.cell.solver, self.cell.n)]
         return "\n".join(lines)
 
     @property
@@ -192,7 +219,8 @@ class Evaluation:
                 continue
             row = rows[metric.name]
             target = f"   target {metric.target:g}" if np.isfinite(metric.target) else ""
-            interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]"
+            known = np.isfinite([row["lower"], row["upper"]]).any()
+            interval = f"[{row['lower']:.4g}, {row['upper']:.4g}]" if known else "no interval"
             value = f"{row['value']:.4g} {metric.unit}".strip()
             lines.append(f"  {metric.label:<36} {value:>14}   {interval}{target}")
         return lines
@@ -241,7 +269,22 @@ def evaluate_cell(
         images.data_range,
         solved.used,
         listening.columns,
+        calibration=solver.calibration if isinstance(solver, Calibrated) else None,
+        seconds_per_draw=solved.seconds
+        / (len(images.x) * (DEFAULT_DRAWS if solved.is_posterior else 1)),
     )
+
+
+def _calibration_lines(calibration: Calibration) -> list[str]:
+    """What was calibrated, on how much, and what that promises."""
+    held = f"{calibration.images} held-out images"
+    if calibration.units < calibration.images:
+        held += f" of {calibration.units} groups"
+    how = f"{calibration.method}, factor {calibration.factor:.4g}"
+    return [
+        f"  intervals calibrated on {held} ({how}):",
+        f"    {calibration.promise}, if they are like these",
+    ]
 
 
 def _with_mixing(outcome: Outcome, solved: Solved, total: int) -> Outcome:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latens.evaluation.evaluate import Evaluation
+from latens.inference import save_calibration
 from latens.metrics import LEVEL
 from latens.store import (
     METRICS,
@@ -28,7 +29,7 @@ def save_evaluation(
     """Write metrics, rows and scores of every image, examples and outcome into an existing folder.
 
     What `latens reconstruct` compares a new measurement with is `scores.parquet`; it is there, and
-    empty, where nothing can be scored.
+    empty, where nothing can be scored. A calibration of the intervals is `calibration.json`.
 
     Args:
         evaluation: What to write.
@@ -44,6 +45,8 @@ def save_evaluation(
     write_csv(target / "metrics.csv", METRICS, evaluation.metrics)
     write_parquet(target / "per_image.parquet", PER_IMAGE, evaluation.per_image)
     write_parquet(target / "scores.parquet", IMAGE_SCORES, _score_table(evaluation))
+    if evaluation.calibration is not None:
+        save_calibration(evaluation.calibration, target)
     examples = target / "examples"
     examples.mkdir()
     for name, array in evaluation.examples.arrays.items():

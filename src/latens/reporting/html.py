@@ -16,7 +16,7 @@ from latens.reporting.panels import panel_figure, paper_figure
 from latens.reporting.pictures import PictureSet, picture_figure, strips
 from latens.reporting.plan import Plan, read_plan
 from latens.reporting.plan_figure import plan_panel
-from latens.reporting.plan_text import back_test_words
+from latens.reporting.plan_text import back_test_words, ratio_lines
 from latens.reporting.rendering import figure_pdf, figure_svg, inline_svg
 from latens.reporting.results import Definition, Results, read_histories, read_results
 from latens.reporting.sections import drawings, picture_sets
@@ -185,6 +185,7 @@ def render(results: Results) -> str:
         plan=plan,
         plan_panels=_plan_panels(results, plan),
         back_test=back_test_words(plan.verdict) if plan.verdict else "",
+        plan_ratios=ratio_lines(plan.ratios),
         series={s.name: s for s in series},
         style=Markup(style),
         script=Markup(script),

@@ -99,7 +99,8 @@ class Plan:
     """The plan of a run.
 
     Args:
-        table, band, tests: Tables PLAN, PLAN_BAND and BACK_TEST, empty where there are none.
+        table, band, tests, ratios: Tables PLAN, PLAN_BAND, BACK_TEST and PLAN_RATIOS, empty where
+            there are none.
         outdated: Whether evaluations have changed since it was made.
         bars: The bars with their answers.
         verdict: Of the back-test; None without one, or if no target counts.
@@ -108,6 +109,7 @@ class Plan:
     table: pd.DataFrame
     band: pd.DataFrame
     tests: pd.DataFrame
+    ratios: pd.DataFrame
     outdated: bool
     bars: list[PlanBar]
     verdict: Verdict | None
@@ -134,14 +136,15 @@ def read_plan(run: store.RunFolder, results: Results) -> Plan:
     Raises:
         DataError: If a table is there and cannot be read.
     """
-    table, band, tests = (
-        _table(run, schema) for schema in (store.PLAN, store.PLAN_BAND, store.BACK_TEST)
+    table, band, tests, ratios = (
+        _table(run, schema)
+        for schema in (store.PLAN, store.PLAN_BAND, store.BACK_TEST, store.PLAN_RATIOS)
     )
     file = run.tables / "plan.json"
     said = store.read_json(file) if file.is_file() else {}
     mark = said.get("metrics") if isinstance(said, Mapping) else None
     outdated = bool(len(table)) and mark != metrics_mark(results.metrics)
-    return Plan(table, band, tests, outdated, _bars(table, band, results), _verdict(tests))
+    return Plan(table, band, tests, ratios, outdated, _bars(table, band, results), _verdict(tests))
 
 
 def format_size(n: float) -> str:

@@ -2,11 +2,15 @@
 
 import io
 import math
+from typing import TYPE_CHECKING
 
 from latens.reporting.facts import stopped_words
-from latens.reporting.plan import PlanRow, Verdict, read_plan
-from latens.reporting.results import read_results
+from latens.reporting.plan import PlanRow, Verdict, format_size, read_plan
+from latens.reporting.results import read_results, records
 from latens.store import RunFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WIDTH = 110
 
@@ -45,6 +49,8 @@ def plan_text(run: RunFolder, width: int = WIDTH) -> str:
         for row in bar.rows:
             table.add_row(*(Text(part) for part in _parts(row)))
         console.print(table)
+    for line in ratio_lines(plan.ratios):
+        console.print(line, markup=False)
     if plan.horizon:
         console.print(
             f"“Met now” is the probability at the largest size. No N beyond {plan.horizon} is "
@@ -54,6 +60,20 @@ def plan_text(run: RunFolder, width: int = WIDTH) -> str:
     if stopped := stopped_words(results):
         console.print(stopped, markup=False)
     return buffer.getvalue()
+
+
+def ratio_lines(ratios: "pd.DataFrame") -> list[str]:
+    """Whether calibration and stability come at the N of accuracy, a line for each pair."""
+    lines = []
+    for row in records(ratios):
+        number = format_size(float(row["ratio"])) if math.isfinite(row["ratio"]) else "not known"
+        ends = " … ".join(format_size(float(row[end])) for end in ("lower", "upper"))
+        lines.append(
+            f"{row['solver']}: N of {row['bar']} over N of {row['against']} {number} "
+            f"({100 * float(row['level']):g} % interval {ends}); later with probability "
+            f"{float(row['later']):.2f}, sooner {float(row['sooner']):.2f}"
+        )
+    return lines
 
 
 def back_test_text(run: RunFolder) -> str:

@@ -48,7 +48,7 @@ class SummaryRow:
 
 @dataclass(frozen=True)
 class ScalingRow:
-    """Fitted law of one metric and solver; parameters in the order floor, amplitude, exponent."""
+    """Fitted law of one metric and solver: floor, amplitude, exponent, slope on log axes."""
 
     metric: Definition
     solver: str
@@ -164,7 +164,8 @@ def scaling_rows(results: Results) -> list[ScalingRow]:
             if not mine:
                 continue
             by_name = {row["parameter"]: row for row in mine}
-            cells = [_parameter(by_name.get(p)) for p in ("floor", "amplitude", "exponent")]
+            names_of = ("floor", "amplitude", "exponent", "log_slope")
+            cells = [_parameter(by_name.get(p)) for p in names_of]
             troubles = dict.fromkeys(row["status"] for row in mine if row["status"] != "ok")
             status = "; ".join(troubles) or "ok"
             rows.append(ScalingRow(definition, solver, cells, int(mine[0]["sizes"]), status))

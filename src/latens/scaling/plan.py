@@ -146,6 +146,18 @@ def met_between(
     return np.where(empty, inf, enter), np.where(empty, inf, leave)
 
 
+def sizes_met(
+    curve: Forecast, lower: float, upper: float, images: ImageError | None = None, seed: int = 0
+) -> Array:
+    """N from which on each drawn curve lies in a range, `(S,)`.
+
+    0 where it does at the smallest size already, ∞ where it does not up to the horizon or has left
+    again at the largest measured size.
+    """
+    enter, leave = met_between(curve, *_bounds(len(curve.start), lower, upper, images, seed))
+    return np.where(leave <= float(curve.sizes[-1]), inf, enter)
+
+
 def answer(
     curve: Forecast,
     table: Array,

@@ -245,6 +245,21 @@ PLAN_LAWS = Schema(
     {"solver": "str", "metric": "str", "law": "str", "aicc": "float64"},
     ("solver", "metric", "law"),
 )
+PLAN_RATIOS = Schema(
+    "plan_ratios",
+    {
+        "solver": "str",
+        "bar": "str",  # of calibration or stability
+        "against": "str",  # of accuracy
+        "ratio": "float64",  # N of `bar` over N of `against`; NaN where the sizes cannot say
+        "lower": "float64",
+        "upper": "float64",
+        "level": "float64",
+        "later": "float64",  # probability that `bar` needs more samples
+        "sooner": "float64",
+    },
+    ("solver", "bar", "against"),
+)
 BACK_TEST = Schema(
     "back_test",
     {
@@ -375,6 +390,7 @@ SCHEMAS: dict[str, Schema] = {
         PLAN,
         PLAN_BAND,
         PLAN_LAWS,
+        PLAN_RATIOS,
         BACK_TEST,
         COST,
         FORECAST_SCORES,

@@ -11,12 +11,34 @@ from scipy import stats
 
 from latens.errors import DataError
 from latens.scaling import ErrorScale, ImageError, error_scale, seed_table
-from latens.store import METRIC_DEFINITIONS, METRICS, USABLE, RunFolder, read_csv, read_table
+from latens.store import (
+    METRIC_DEFINITIONS,
+    METRICS,
+    SHIFTS,
+    USABLE,
+    RunFolder,
+    read_csv,
+    read_table,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[np.float64]
+
+AWARENESS = "auroc_least"
+"""AUROC of the shift that is noticed least; it comes from the table SHIFTS."""
+
+AWARENESS_DEFINITION = {
+    "metric": AWARENESS,
+    "label": "AUROC, least noticed shift",
+    "unit": "",
+    "better": "higher",
+    "target": 1.0,
+    "definition": "Smallest area under the ROC curve, over the shifts that were tried, of the "
+    "data residual as a score of test images against shifted ones.",
+    "section": "Awareness",
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,36 @@ def read_metrics(run: RunFolder) -> "tuple[pd.DataFrame, pd.DataFrame]":
         )
     definitions = read_csv(run.tables / "metric_definitions.csv", METRIC_DEFINITIONS)
     return read_table(run.tables, METRICS), definitions
+
+
+def awareness_rows(shifts: "pd.DataFrame") -> "pd.DataFrame":
+    """AUROC of the shift that each cell notices least, by the data residual, as rows of METRICS.
+
+    Args:
+        shifts: Table SHIFTS.
+    """
+    mine: Any = shifts[(shifts["number"] == "auroc") & (shifts["score"] == "residual")]
+    mine = mine[np.isfinite(mine["value"])]
+    least = mine.loc[mine.groupby("evaluation", sort=True)["value"].idxmin()]
+    return least.assign(metric=AWARENESS).loc[:, list(METRICS.columns)].reset_index(drop=True)
+
+
+def with_awareness(
+    run: RunFolder, metrics: "pd.DataFrame", definitions: "pd.DataFrame"
+) -> "tuple[pd.DataFrame, pd.DataFrame]":
+    """Both tables of `read_metrics` with `auroc_least`, where shifts were tried."""
+    import pandas as pd
+
+    if not any((run.tables / f"shifts.{kind}").is_file() for kind in ("parquet", "csv")):
+        return metrics, definitions
+    rows = awareness_rows(read_table(run.tables, SHIFTS))
+    if rows.empty:
+        return metrics, definitions
+    said = pd.DataFrame([AWARENESS_DEFINITION])
+    return (
+        pd.concat([metrics, rows], ignore_index=True),
+        pd.concat([definitions, said], ignore_index=True),
+    )
 
 
 def learning_curves(

@@ -50,6 +50,25 @@ def add_evaluate(commands: Any) -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="of images of this kind, for PSNR and SSIM; default: that of the truth",
     )
+    held = evaluate.add_argument_group(
+        "held-out images, neither trained on nor evaluated: intervals with a promise"
+    )
+    for name, words in (
+        ("truth", "as --truth"),
+        ("mean", "what the solver makes of them, as --mean"),
+        ("std", "as --std"),
+        ("draws", "as --draws, as many for an image"),
+        ("groups", "as --groups: a patient counts once"),
+    ):
+        held.add_argument(
+            f"--calibration_{name}", f"--calibration-{name}", metavar="FILE", help=words
+        )
+    held.add_argument(
+        "--conformal",
+        metavar="METHOD",
+        help="crc, rcps, split, cqr or simultaneous; default: crc, which needs 19 images or "
+        "patients",
+    )
     place = evaluate.add_argument_group("place in a learning curve")
     place.add_argument("--name", metavar="NAME", default="solver", help="default: solver")
     place.add_argument(

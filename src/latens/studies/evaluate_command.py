@@ -77,9 +77,10 @@ def evaluate_command(options: Namespace, overrides: Sequence[str]) -> int:
             _publish_check(run, checks[check], result)
         for hash in doomed:
             remove_folder(run.evaluation(hash))
-        gather(run, list(finished_units(run)))
+        card = gather(run, list(finished_units(run)))["trust"]
         report = write_report(run)
-    print(replace(evaluation, checks={check: result[0] for check, result in checked.items()}))
+    checks_made = {check: result[0] for check, result in checked.items()}
+    print(replace(evaluation, checks=checks_made, card=card))
     print(_contents(run))
     print(f"report: {report}")
     return 0
@@ -167,7 +168,8 @@ def _former(run: RunFolder, unit: RecordedUnit, replaced: bool) -> list[str]:
 
 
 def _evaluated(given: Given, unit: RecordedUnit) -> Evaluation:
-    evaluation = evaluate_cell(unit.cell, given.solver, given.images, given.context)
+    found = evaluate_cell(unit.cell, given.solver, given.images, given.context)
+    evaluation = replace(found, seconds_per_draw=float("nan"))  # looked up, not solved
     _ = evaluation.metrics  # computed here, before anything is written
     if given.measured:
         return evaluation

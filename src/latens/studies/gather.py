@@ -10,6 +10,7 @@ from latens.evaluation import fit_scaling, metric_interval, seed_interval
 from latens.evaluation.trust import ERROR, trust_card
 from latens.metrics import LEVEL, Metric, metric
 from latens.metrics.catalogue import SECTIONS
+from latens.scaling import log_slope
 from latens.store import (
     CURVES,
     METRIC_DEFINITIONS,
@@ -32,12 +33,28 @@ from latens.store import (
     write_table,
 )
 from latens.studies.curve_rows import Summary, Unit, curve_rows
+from latens.studies.curves import AWARENESS, awareness_rows
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCALED = ("mse", "nmse", "ace_pixel", "ace_region", "ace_principal", "crps")
-"""Errors with a floor at or above zero, to which E(N) = E_∞ + a N^(−α) is fitted."""
+SCALED = (
+    "mse",
+    "nmse",
+    "ace_pixel",
+    "ace_region",
+    "ace_principal",
+    "crps",
+    "spread_skill",
+    "worst_error",
+    "condition_number",
+    AWARENESS,
+)
+"""Numbers that are never negative, to which E(N) = E_∞ + a N^(−α) is fitted; a is negative where
+one rises. Those of deep checks have three sizes, and intervals where several seeds are checked."""
+
+SLOPED = "spread_skill"
+"""Ratio whose slope d log E/d log N is given: the over-confidence slope."""
 
 BAND_POINTS = 60
 ONE_SIGMA = 0.6827
@@ -56,12 +73,13 @@ def gather(run: RunFolder, units: Sequence[Unit]) -> dict[str, "pd.DataFrame"]:
     finished = [unit for unit in units if run.has_evaluation(unit.hash)]
     metrics = metrics_of(run, finished)
     curves = curve_rows(run, finished, metrics, partial(_summary_of, run))
-    scaling, band = _scaling(metrics)
+    shifts = _collected(run, finished, SHIFTS)
+    scaling, band = _scaling(metrics, awareness_rows(shifts))
     tables = {
         "metrics": metrics,
         "tests": _collected(run, finished, TESTS),
         "power": _collected(run, finished, POWER),
-        "shifts": _collected(run, finished, SHIFTS),
+        "shifts": shifts,
         "curves": from_rows(curves, CURVES),
         "scaling": from_rows(scaling, SCALING),
         "scaling_band": from_rows(band, SCALING_BAND),
@@ -238,13 +256,20 @@ def _constant(metric: Metric, rows: np.ndarray) -> bool:
     return bool(np.ptp(values) <= 1e-9 * np.abs(values).max())
 
 
-def _scaling(metrics: "pd.DataFrame") -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _scaling(
+    metrics: "pd.DataFrame", awareness: "pd.DataFrame"
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    import pandas as pd
+
     rows: list[dict[str, Any]] = []
     band: list[dict[str, Any]] = []
-    by_curve: Any = metrics.groupby(["solver", "metric"], sort=True)
+    parts = [part for part in (metrics, awareness) if len(part)]
+    every = pd.concat(parts, ignore_index=True) if parts else metrics
+    by_curve: Any = every.groupby(["solver", "metric"], sort=True)
     for (solver, name), table in by_curve:
         cells = table.loc[np.isfinite(table["value"]) & table["status"].isin(USABLE)]
-        if name not in SCALED or cells["n"].nunique() < 4:
+        cells = cells.loc[cells["n"] > 0]
+        if name not in SCALED or cells["n"].nunique() < 2:
             continue
         fit = fit_scaling(
             cells["n"],
@@ -267,6 +292,27 @@ def _scaling(metrics: "pd.DataFrame") -> tuple[list[dict[str, Any]], list[dict[s
                     "status": fit.status,
                 }
             )
+        if name == SLOPED:
+            slope = log_slope(
+                cells["n"],
+                cells["value"],
+                cells["data_seed"].to_numpy(),
+                _labels(cells),
+                level=LEVEL,
+            )
+            rows.append(
+                {
+                    **common,
+                    "parameter": "log_slope",
+                    "value": slope.value,
+                    "lower": slope.lower,
+                    "upper": slope.upper,
+                    "sizes": fit.sizes,
+                    "status": fit.status,
+                }
+            )
+        if fit.curves is None:  # fewer than three sizes
+            continue
         grid = np.geomspace(cells["n"].min(), cells["n"].max(), BAND_POINTS)
         value, lower, upper = fit.predict(grid, LEVEL)
         band += [

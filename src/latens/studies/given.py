@@ -14,9 +14,10 @@ from latens.data.arrays import Stored, read_stored, stored_array
 from latens.data.recordings import read_draws, read_labels, read_like, read_signals
 from latens.errors import ConfigError, ShapeError
 from latens.evaluation import Context, fit_directions
-from latens.inference import Recorded, Recording
+from latens.inference import Calibrated, Recorded, Recording
 from latens.problems import InverseProblem
 from latens.store import RunFolder, array_fingerprint, content_hash
+from latens.studies.held_out import HeldOut, read_held_out
 from latens.studies.plausible import check_explains
 from latens.studies.reconstruct import as_measurements
 from latens.studies.recorded import Stated
@@ -33,6 +34,7 @@ class Given:
         reference: Other images of the same kind, or None.
         measured: Whether measurements were given.
         content: Fingerprint of every array, by name.
+        held_out: Images and reconstructions that intervals are calibrated on, or None.
     """
 
     images: ImageSet
@@ -41,6 +43,7 @@ class Given:
     reference: Tensor | None
     measured: bool
     content: dict[str, str]
+    held_out: HeldOut | None = None
 
     @property
     def data(self) -> dict[str, Any]:
@@ -61,10 +64,13 @@ class Given:
         }
 
     @cached_property
-    def solver(self) -> Recorded:
-        """The reconstructions as a solver of their measurements."""
+    def solver(self) -> Recorded | Calibrated:
+        """The reconstructions as a solver of their measurements, calibrated where it can be."""
         assert self.images.y is not None
-        return Recorded(self.recording, self.images.y)
+        recorded = Recorded(self.recording, self.images.y)
+        return (
+            recorded if self.held_out is None else Calibrated(recorded, self.held_out.calibration)
+        )
 
     @cached_property
     def pointwise(self) -> Recorded:
@@ -130,7 +136,10 @@ def read_given(options: Namespace, stated: Stated, before: RunFolder | None) -> 
     }
     given = {name: array for name, array in arrays.items() if array is not None}
     content |= {name: array_fingerprint(array.numpy()) for name, array in given.items()}
-    return Given(images, recording, problem, reference, y is not None, content)
+    held_out = read_held_out(options, x, recording)
+    if held_out is not None:
+        content |= held_out.content
+    return Given(images, recording, problem, reference, y is not None, content, held_out)
 
 
 def _require_same(shared: dict[str, Any], option: str, key: str, value: Any) -> None:

@@ -14,14 +14,17 @@ from latens.scaling import (
     Bar,
     Extent,
     Forecast,
+    SizeRange,
     answer,
     back_test,
     best_law,
     forecast,
     law_criteria,
+    size_range,
+    size_ratio,
     without_curve,
 )
-from latens.store import BACK_TEST, PLAN, PLAN_BAND, PLAN_LAWS, from_rows
+from latens.store import BACK_TEST, PLAN, PLAN_BAND, PLAN_LAWS, PLAN_RATIOS, from_rows
 from latens.studies.curves import Curve, learning_curves
 
 if TYPE_CHECKING:
@@ -69,7 +72,7 @@ def plan_tables(
             where it has no such setting.
 
     Returns:
-        Tables PLAN, PLAN_BAND and PLAN_LAWS by name.
+        Tables PLAN, PLAN_BAND, PLAN_LAWS and PLAN_RATIOS by name.
 
     Raises:
         DataError: If no solver was trained at three sizes.
@@ -91,6 +94,7 @@ def plan_tables(
     rows: list[dict[str, Any]] = []
     bands: list[dict[str, Any]] = []
     laws: list[dict[str, Any]] = []
+    ranges: dict[tuple[str, Bar], SizeRange] = {}
     for curve in found:
         key = {"solver": curve.solver, "metric": curve.metric}
         law, draws = "", None
@@ -105,10 +109,38 @@ def plan_tables(
             if bar.metric == curve.metric:
                 absolute = bar.against(_best(found, bar, images))
                 rows.append({**key, **_row(curve, bar, absolute, level, law, draws, extent)})
+                if draws is not None:
+                    lower, upper = curve.scale.bounds(absolute)
+                    images_error = None if bar.relative else curve.images
+                    ranges[curve.solver, bar] = size_range(draws, lower, upper, images_error)
     return {
         "plan": from_rows(rows, PLAN),
         "plan_band": from_rows(bands, PLAN_BAND),
         "plan_laws": from_rows(laws, PLAN_LAWS),
+        "plan_ratios": from_rows(_ratios(ranges, level), PLAN_RATIOS),
+    }
+
+
+def _ratios(ranges: Mapping[tuple[str, Bar], SizeRange], level: float) -> list[dict[str, Any]]:
+    """Is every other bar met at the N of the bars of accuracy? Rows of PLAN_RATIOS."""
+    return [
+        {"solver": solver, "bar": str(bar), "against": str(other), **_ratio(first, second, level)}
+        for (solver, bar), first in ranges.items()
+        if bar.purpose in ("calibration", "stability")
+        for (same, other), second in ranges.items()
+        if same == solver and other.purpose == "accuracy"
+    ]
+
+
+def _ratio(first: SizeRange, second: SizeRange, level: float) -> dict[str, float]:
+    found = size_ratio(first, second, level)
+    return {
+        "ratio": found.value,
+        "lower": found.lower,
+        "upper": found.upper,
+        "level": found.level,
+        "later": found.later,
+        "sooner": found.sooner,
     }
 
 

@@ -7,7 +7,7 @@ from latens.errors import ConfigError, UnsupportedError
 from latens.reporting import back_test_text, metrics_mark, plan_text, write_report
 from latens.scaling import DEFAULT_BARS, parse_bar
 from latens.store import BACK_TEST, RunFolder, write_json, write_table
-from latens.studies.curves import read_metrics
+from latens.studies.curves import read_metrics, with_awareness
 from latens.studies.plan import back_test_table, default_bars, plan_tables
 
 NOT_TESTED = ("interval_width",)
@@ -35,7 +35,8 @@ def plan_command(options: Namespace) -> int:
             "a run of pde, which has one",
             "Read `tables/pde.csv`, or repeat the run with other `--pairs`.",
         )
-    metrics, definitions = read_metrics(run)
+    evaluated, definitions = read_metrics(run)
+    metrics, definitions = with_awareness(run, evaluated, definitions)
     present = sorted(set(metrics["metric"]) & set(definitions["metric"]))
     given = [parse_bar(text, present) for text in options.bar]
     bars = list(dict.fromkeys(given)) or default_bars(present)
@@ -50,7 +51,7 @@ def plan_command(options: Namespace) -> int:
     if not options.back_test:
         for kind in ("csv", "parquet"):  # of an earlier plan, perhaps of other metrics
             (run.tables / f"{BACK_TEST.name}.{kind}").unlink(missing_ok=True)
-    write_json(run.tables / "plan.json", {"metrics": metrics_mark(metrics)})
+    write_json(run.tables / "plan.json", {"metrics": metrics_mark(evaluated)})
     print(plan_text(run), end="")
     left_out = [bar for bar in DEFAULT_BARS if not given and bar not in bars]
     if left_out:

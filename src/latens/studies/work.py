@@ -30,7 +30,6 @@ from latens.inference import (
     Ensemble,
     Method,
     Solver,
-    save_calibration,
 )
 from latens.metrics import LEVEL, units_needed
 from latens.models import Model
@@ -181,8 +180,6 @@ def _evaluate(study: Scarcity, run: RunFolder, unit: EvaluationUnit, target: Pat
         save_evaluation(evaluation, temporary, description)
         if isinstance(solver, Classical):
             save_classical(solver, temporary)
-        if calibration is not None:
-            save_calibration(calibration, temporary)
 
 
 def _check(
