@@ -5,9 +5,9 @@
 
 `lesions`: 1,461 patients under treatment (Laleh et al. 2022,
 https://doi.org/10.1371/journal.pcbi.1009822), 641 of them with six visits or more are tested, in
-ten folds. Two visits of a patient on one day become one, of their mean volume. `koziol`: 30 mice of
-three groups, days 7 to 21 (Koziol et al. 1981), each left out in turn; days without a size are no
-visits.
+ten folds. Two visits of a patient on one day become one, of their mean volume. `koziol`: 30 mice
+of three groups, days 7 to 21 (Koziol et al. 1981), each left out in turn; days without a size are
+no visits.
 
 The limit of detection is the smallest positive volume of the visits that are not forecast. Every
 forecaster sees the same folds and learns nothing from tested patients. `conformal` in a row holds
@@ -20,6 +20,7 @@ seed and limit, is not measured again; one of another limit is replaced.
 import argparse
 import csv
 import json
+import math
 import os
 import sys
 import time
@@ -34,6 +35,7 @@ import torch
 from latens.data import VolumeSeries, default_folds, series_from_visits
 from latens.evaluation.forecast_conformal import conformalised
 from latens.evaluation.forecasts import ForecastScores, cross_validate
+from latens.evaluation.intervals import Interval
 from latens.inference.forecasting import Target
 from latens.metrics.catalogue.forecast import FORECAST
 from latens.studies.growth import Growth
@@ -99,6 +101,12 @@ def mice(folder: Path) -> VolumeSeries:
     )
 
 
+def rounded(found: Interval) -> list[float | None]:
+    """A value and its interval; null for a bound that is not known."""
+    values = (found.value, found.lower, found.upper)
+    return [round(v, 4) if math.isfinite(v) else None for v in values]
+
+
 def row_of(
     name: str, scores: ForecastScores, reference: ForecastScores | None, log_limit: float
 ) -> dict:
@@ -108,17 +116,11 @@ def row_of(
     row["conformal"] = {}
     for metric in FORECAST:
         found = scores.value(metric)
-        row[metric.name] = [round(v, 4) for v in (found.value, found.lower, found.upper)]
+        row[metric.name] = rounded(found)
         if metric.name in BANDS:
-            band = moved.value(metric)
-            row["conformal"][metric.name] = [
-                round(v, 4) for v in (band.value, band.lower, band.upper)
-            ]
+            row["conformal"][metric.name] = rounded(moved.value(metric))
         if reference is not None and metric.name in ("forecast_mae", "forecast_crps"):
-            gap = scores.difference(reference, metric)
-            row[f"{metric.name}_less_last_value"] = [
-                round(v, 4) for v in (gap.value, gap.lower, gap.upper)
-            ]
+            row[f"{metric.name}_less_last_value"] = rounded(scores.difference(reference, metric))
     row["seconds"] = [round(s, 1) for s in scores.seconds]
     row["diagnostics"] = {k: [round(x, 4) for x in v] for k, v in scores.diagnostics.items()}
     return row
