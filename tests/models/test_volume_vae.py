@@ -144,7 +144,11 @@ def test_terms_of_the_partition():
     s = model.target_spread.value
     t = (y - Y.mean(0)) / Y.std(0)
     nats = -Normal(z[:, :3], s).log_prob(torch.nan_to_num(t, 0, 0, 0))
-    nats[0, 0] = nats[1, 2] = 0.0  # not known
+    nats[1, 2] = 0.0  # not known
+    floor = (Y[:, 0].min() - Y[:, 0].mean()) / Y[:, 0].std()
+    nats[0, 0] = (
+        -Normal(z[0, 0].double(), s[0].double()).cdf(floor.double()).log()
+    )  # too small to be seen
     torch.testing.assert_close(terms.extras["supervised"], nats.sum(1))
     assert nats[2, 0] > log(2 * pi) / 2 + log(0.5) - 1e-6
     expected = sum(
@@ -153,6 +157,43 @@ def test_terms_of_the_partition():
     torch.testing.assert_close(terms.extras["dependence"], expected.expand(6))
     loss = -terms.elbo.mean() / 288 + 2 * nats.sum(1).mean() + 3 * expected
     torch.testing.assert_close(reduce_terms(terms, 288), loss)
+
+
+def test_a_vanished_lesion_is_censored_and_not_unknown():
+    """−log ∫ N(t; z, s²) dt below the smallest volume, by quadrature."""
+    model = partitioned(partition=Partition(2.0, 3.0)).double()
+    y = Y.double()
+    y[0, 0] = float("-inf")
+    z = torch.zeros(6, 8).double()
+    z[0, 0] = 1.2
+    z.requires_grad_()
+    found = model.supervised(z, y)
+    s = float(model.target_spread.value[0].detach())
+    floor = float((Y[:, 0].min() - Y[:, 0].mean()) / Y[:, 0].std())
+    t = torch.linspace(-12, floor, 200_001).double()
+    below = torch.trapezoid(Normal(1.2, s).log_prob(t).exp(), t)
+    t = model.standard_targets(Y.double())
+    others = -Normal(z[0, 1:3], model.target_spread.value[1:]).log_prob(t[0, 1:]).sum()
+    torch.testing.assert_close(found[0], others - below.log(), rtol=1e-6, atol=0)
+    found[0].backward()
+    assert z.grad is not None
+    assert z.grad[0, 0] > 1
+    unknown = y.clone()
+    unknown[0, 0] = float("nan")
+    torch.testing.assert_close(model.supervised(z, unknown)[0], others)
+
+
+def test_a_vanished_lesion_far_above_the_limit_has_a_finite_gradient():
+    model = partitioned()
+    z = torch.full((6, 8), 40.0, requires_grad=True)
+    y = Y.clone()
+    y[0, 0] = float("-inf")
+    cost = model.supervised(z, y)
+    cost.sum().backward()
+    assert torch.isfinite(cost).all()
+    assert z.grad is not None
+    assert torch.isfinite(z.grad).all()
+    assert z.grad[0, 0] > 40
 
 
 def test_the_partition_ramps_in():

@@ -11,7 +11,7 @@ from latens.distributions.draw import (
 from latens.distributions.flow import RefinedNormal
 from latens.distributions.noise import NoiseStream, Purpose, row_noise
 from latens.distributions.reading import Reading
-from latens.distributions.truncated import normal_below
+from latens.distributions.truncated import log_below, moments_below, normal_below
 
 __all__ = [
     "IsotropicNormal",
@@ -23,7 +23,9 @@ __all__ = [
     "draw",
     "draw_foreign",
     "isotropic_log_prob",
+    "log_below",
     "mixture_moments",
+    "moments_below",
     "normal_below",
     "row_noise",
 ]

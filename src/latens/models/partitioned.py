@@ -2,12 +2,13 @@
 
     z = (z_volume ∈ R¹, z_location ∈ R³, z_shape ∈ R³, z_rest) ~ N(0, I)
     t_j ~ N(z_j, s_j²)                 known quantities in standard units, s learned
+    t_j < L_j  with  Φ((L_j − z_j)/s_j)          of no lesion: the volume is left-censored
     x ~ N(D(z), σ_c²),   q(z | x) = N(μ(x), diag σ(x)²)
     μ_rest(x) = m + P (h_rest(x) − m),   P Cov(h_rest, t) = 0          h: head of the encoder
     σ_rest(x) = σ_rest                                                 one for each latent
 
     objective:  E_q[log p(x | z)] − KL(q(z | x) ‖ p(z))  −  DIP                      over D
-                + w E_q[Σ_j log N(t_j; z_j, s_j²)] − u [mask term]
+                + w E_q[Σ_j log p(t_j | z_j)] − u [mask term]
                 − v Σ_parts dCor²(μ_rest, μ_part)                               after the division
 
 The aligned latents are read from a mask that the model makes itself and is taught, since the known
@@ -31,7 +32,12 @@ change of log V by one standard deviation. The independence term moves z_rest al
 not pass into the other parts. It is unbiased, so that it asks for nothing where there is no
 dependence. It is there for what is not linear, and what still leaks is for held-out probes to say.
 
-Quantities that are not known (NaN, or −∞ for the volume of no lesion) are left out, one by one.
+Quantities that are not known (NaN) are left out, one by one. The volume of no lesion (log V = −∞)
+is known to be too small to be seen, and no more: its term is −log Φ((L − z)/s). L is the smallest
+finite value of the training scans: for scans of patients the smallest lesion that was drawn. No
+empty segmentation hides one that would have been drawn; an L above the true limit says less, and
+nothing false. Phantoms know their true volume at every visit, above 0 however small: none is
+censored.
 
 | symbol | attribute | shape |
 |---|---|---|
@@ -39,6 +45,7 @@ Quantities that are not known (NaN, or −∞ for the volume of no lesion) are l
 | mask | further columns of y, flat, where there is a reader; NaN where unknown | (B, D·H·W) |
 | z_part | `part` | (…, dim) → (…, size of the part) |
 | s | `target_spread` | (T,) |
+| L | `target_floor`, standard units | (T,) |
 | m, P | `erasure` | (k,), (k, k) |
 | σ_rest | `rest_scale` | (k,) |
 
@@ -53,7 +60,7 @@ from math import exp, log, pi, prod
 import torch
 from torch import Tensor, nn
 
-from latens.distributions import NoiseStream, diagonal_normal, draw
+from latens.distributions import NoiseStream, diagonal_normal, draw, log_below
 from latens.errors import ConfigError, DataError, ShapeError
 from latens.models.volume_vae import UNIT_VOLUMES, Encoded, VolumeVAE
 from latens.nets import Architecture, PerChannelScale
@@ -141,6 +148,7 @@ class PartitionedVAE(VolumeVAE):
 
     target_loc: Tensor
     target_scale: Tensor
+    target_floor: Tensor
 
     def __init__(
         self,
@@ -195,6 +203,7 @@ class PartitionedVAE(VolumeVAE):
         self.target_spread = PerChannelScale(count, lower=0.02, upper=3.0, start=0.5)
         self.register_buffer("target_loc", torch.zeros(count))
         self.register_buffer("target_scale", torch.ones(count))
+        self.register_buffer("target_floor", torch.zeros(count))
 
     def part(self, name: str, z: Tensor) -> Tensor:
         """Latents of one part, `(…, size)` of `(…, dim)`.
@@ -235,9 +244,10 @@ class PartitionedVAE(VolumeVAE):
                     "Leave the quantity out of the parts, or add scans with a lesion.",
                 )
             self.target_loc[j], self.target_scale[j] = known.mean(), known.std()
+            self.target_floor[j] = (known.min() - known.mean()) / known.std()
 
     def standard_targets(self, y: Tensor) -> Tensor:
-        """Known quantities in standard units, `(B, T)` of y; NaN where unknown."""
+        """Known quantities in standard units, `(B, T)` of y; NaN where unknown or censored."""
         standard = (y[:, : len(self.target_loc)] - self.target_loc) / self.target_scale
         return torch.where(torch.isfinite(standard), standard, torch.nan)
 
@@ -329,23 +339,25 @@ class PartitionedVAE(VolumeVAE):
         self.erasure.fit(rest, t)
 
     def supervised(self, z: Tensor, y: Tensor) -> Tensor:
-        """−Σ_j log N(t_j; z_j, s_j²) over the known quantities, nats, `(B,)`.
+        """−Σ_j log N(t_j; z_j, s_j²) over the known quantities, nats, `(B,)`; of a censored one
+        −log Φ((L_j − z_j)/s_j).
 
         Args:
             z: Latents, `(B, dim)`.
-            y: Quantities in data units, the first T columns; not finite where unknown.
+            y: Quantities in data units, the first T columns; NaN where unknown, −∞ where too
+                small to be seen.
         """
         t = self.standard_targets(y)  # (B, T)
-        known = torch.isfinite(t)
+        known, censored = torch.isfinite(t), torch.isneginf(y[:, : t.shape[1]])
         s = self.target_spread.value  # (T,)
-        error = (torch.where(known, t, 0.0) - z[:, : t.shape[1]]) / s
+        told = z[:, : t.shape[1]]  # (B, T)
+        error = (torch.where(known, t, 0.0) - told) / s
         nats = 0.5 * error.square() + s.log() + 0.5 * log(2 * pi)
-        return torch.where(known, nats, 0.0).sum(1)
+        below = -log_below(self.target_floor, told, s)
+        return torch.where(known, nats, torch.where(censored, below, 0.0)).sum(1)
 
     def penalties(self, encoded: Encoded, z: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """See `VolumeVAE.penalties`; adds `supervised`, −Σ log N(t; z, s²), `mask` and
-        `dependence`.
-        """
+        """See `VolumeVAE.penalties`; adds `supervised`, `mask` and `dependence`."""
         found = super().penalties(encoded, z, y)
         found["supervised"] = self.supervised(z, y)
         if encoded.mask is not None:

@@ -249,6 +249,53 @@ def test_members_that_do_not_divide_the_draws() -> None:
     assert len(forecaster.forecast(history, times, draws=33).draws) == 33
 
 
+def vanishing(aligned: bool) -> LatentSeries:
+    """Lesions whose visits below the smallest third of their volumes have vanished; what an
+    encoder says of the volume there is noise about the limit.
+    """
+    latents = scans(60, aligned=aligned)
+    logs, limit = latents.log_volumes, float(latents.log_volumes.quantile(0.33))
+    logs = torch.where(logs < limit, -torch.inf, logs)
+    loc = latents.loc.clone()
+    if aligned:
+        noise = NoiseStream(7).normal((len(logs),))
+        loc[:, 0] = torch.where(logs.isinf(), (limit - LOC) / SCALE + 0.5 * noise, loc[:, 0])
+    return replace(latents, log_volumes=logs, loc=loc)
+
+
+def test_vanished_lesions_are_censored_where_a_latent_means_the_volume() -> None:
+    latents = vanishing(aligned=True)
+    forecaster, series = fitted(latents, members=1)
+    encoded = forecaster._encoded(series, torch.float64)
+    assert torch.equal(encoded.censored, (series.volumes == 0) & series.mask)
+    assert 60 < int(encoded.censored.sum()) < 140
+    limit = (series.log_limit - LOC) / SCALE
+    assert float(forecaster.models[0].limit) == pytest.approx(limit, abs=1e-6)
+    other = ScanODEForecaster(latents, members=1, training=TINY)
+    other.restore(forecaster.tensors())
+    assert float(other.models[0].limit) == pytest.approx(limit, abs=1e-6)
+    history, times, truth = series.split_last()
+    forecast = forecaster.forecast(history, times)
+    gone = truth[:, 0] <= series.log_limit
+    assert forecast.unseen[gone].mean() > forecast.unseen[~gone].mean() + 0.3
+
+
+def test_volumes_that_are_only_read_are_not_censored() -> None:
+    latents = vanishing(aligned=True)
+    unknown = replace(latents, log_volumes=torch.full_like(latents.log_volumes, torch.nan))
+    forecaster = ScanODEForecaster(unknown, members=1, training=TINY)
+    series = unknown.volumes(limit=float(np.exp(LOC)))
+    assert not forecaster._encoded(series, torch.float64).censored.any()
+
+
+def test_reading_volumes_of_which_some_have_vanished() -> None:
+    """Near the weights that all volumes give, .97; the limit taken for a reading gives .30."""
+    forecaster, _ = fitted(vanishing(aligned=False), members=1)
+    weights = forecaster.reading[0, :-1].numpy()
+    assert weights[:2].min() > 0.75
+    assert abs(weights[2:]).max() < 0.1
+
+
 def test_volumes_that_were_not_measured_are_those_that_the_latent_means() -> None:
     latents = scans()
     unknown = replace(latents, log_volumes=torch.full_like(latents.log_volumes, torch.nan))

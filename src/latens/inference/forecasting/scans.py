@@ -3,7 +3,8 @@
 Parameters: an equal mixture of members, each from weights and validation subjects of its own.
 Initial state of a subject: draws of q(s(t₁) | visits). A volume is read from the latents: where
 the first latent means the log volume, from that one; else by ridge regression on the latents of
-the visits that the member was trained on. To the draws ŷ comes what they miss of new subjects' y:
+the visits that the member was trained on, vanished lesions left-censored. To the draws ŷ comes
+what they miss of new subjects' y:
 
     y = ŷ + s t_n,   s² = mean over n subjects of (y − E ŷ)² − Var ŷ
 
@@ -26,6 +27,7 @@ from latens.data import VolumeSeries
 from latens.data.latent_series import LatentSeries
 from latens.distributions import NoiseStream, draw
 from latens.errors import DataError
+from latens.inference.forecasting.censored_ridge import censored_ridge
 from latens.inference.forecasting.forecast import Forecast, Target, patient_noise, prefixes
 from latens.inference.forecasting.members import DEFAULT_TRAINING, MemberForecaster
 from latens.inference.forecasting.support import BAND_PATIENTS, few_patients, reach_of
@@ -80,7 +82,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             "gradient": gradient,
             "timed": timed,
         }
-        self.unit = 1.0
+        self.unit, self.log_limit = 1.0, 0.0
         self.reading = torch.zeros(members, scans.dim + 1, dtype=torch.float64)
         self.spread, self.band_patients = 0.0, 0
 
@@ -92,7 +94,7 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             NumericalError: If a loss is not finite.
         """
         self.require_enough(series)
-        self.unit = usual_gap(series)
+        self.unit, self.log_limit = usual_gap(series), series.log_limit
         held = self.train(self._encoded(series, torch.float32).packed(), seed)
         for model in self.models:
             model.ode.reach.fill_(reach_of(series, self.unit))
@@ -111,19 +113,29 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
 
     def new_model(self, visits: int) -> ScanODE:
         """An untrained member for series of that many visits."""
-        return ScanODE(visits, self.scans.dim, aligned=self.aligned, **self.networks)
+        return ScanODE(visits, self.scans.dim, limit=self._limit(), **self.networks)
+
+    def _limit(self) -> float | None:
+        """Limit of detection in units of the first latent, if that means a volume."""
+        if self.scans.volume_units is None:
+            return None
+        loc, scale = self.scans.volume_units
+        return (self.log_limit - loc) / scale
 
     def _encoded(self, series: VolumeSeries, dtype: torch.dtype) -> EncodedVisits:
         """The encoded visits that a set of series consists of, whole or the first of them."""
         count, length = series.mask.shape
         loc = torch.zeros(count, length, self.scans.dim, dtype=dtype)
         variance = torch.ones_like(loc)
+        vanished = torch.zeros_like(series.mask)
         for b, patient in enumerate(series.patients):
             rows = self.scans.rows(patient)[: int(series.visits[b])]
             loc[b, : len(rows)] = self.scans.loc[rows].to(dtype)
             variance[b, : len(rows)] = self.scans.variance[rows].to(dtype)
+            if self.aligned:  # measured to be so small, and not read so from the latent itself
+                vanished[b, : len(rows)] = self.scans.log_volumes[rows] < series.log_limit
         since = torch.where(series.mask, (series.times - series.times[:, :1]) / self.unit, 0.0)
-        return EncodedVisits(loc, variance, since.to(dtype), series.mask)
+        return EncodedVisits(loc, variance, since.to(dtype), series.mask, vanished)
 
     def _fit_reading(self, series: VolumeSeries) -> Tensor:
         """Weights `(dim,)` and offset of a log volume read from latents, `(dim + 1,)`."""
@@ -132,11 +144,8 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             found[-1], found[0] = self.scans.volume_units
             return found
         z = self._encoded(series, torch.float64).loc[series.mask]
-        y = series.log_volumes[series.mask]
-        centred, middle = z - z.mean(0), y.mean()
-        gram = centred.mT @ centred + _RIDGE * torch.eye(self.scans.dim, dtype=torch.float64)
-        found[:-1] = torch.linalg.solve(gram, centred.mT @ (y - middle))
-        found[-1] = middle - z.mean(0) @ found[:-1]
+        y, vanished = series.log_volumes[series.mask], (series.volumes < series.limit)[series.mask]
+        found[:-1], found[-1] = censored_ridge(z, y, vanished, series.log_limit, _RIDGE)
         return found
 
     def _read(self, states: Tensor, reading: Tensor) -> Tensor:
