@@ -43,7 +43,7 @@ from latens.studies.growth_tables import SHOWN, compared, write_tables
 from latens.training import one_thread
 from latens.types import PathLike
 
-GROWTH_VERSION = 5
+GROWTH_VERSION = 6
 """Raised when numbers of the same configuration change."""
 WEIGHTS = "forecaster.safetensors"
 DESCRIPTION = "forecaster.json"

@@ -14,7 +14,7 @@ from latens.store import content_hash, major_versions
 RESULT_VERSION = 5
 """Raised when a change of latens changes the weights of equal configurations."""
 
-EVALUATION_VERSION = 6
+EVALUATION_VERSION = 7
 """Raised when it changes what is measured of equal weights."""
 
 

@@ -49,7 +49,7 @@ from latens.training.diagnostics import BLOCK, FEWEST, LatentDiary, LatentUse, l
 from latens.training.volumes import VolumeData
 from latens.types import PathLike, Shape
 
-RESULT_VERSION = 7
+RESULT_VERSION = 8
 FIT_KEYS = (
     "stage",
     "data",
