@@ -109,7 +109,7 @@ def main() -> None:
     described = {
         **told,
         "volume_r2": round(volume_r2(scans), 4),
-        "vanished": int((scans.log_volumes < series.log_limit).sum()),
+        "vanished": int((series.mask & (series.volumes < series.limit)).sum()),
         "visits": len(scans.patients),
         "encoding_seconds": round(encoding, 1),
     }

@@ -110,6 +110,16 @@ def test_heat_is_told_by_number_too(page: Page) -> None:
     assert all(str(a["title"]).startswith("95 % interval [") for a in shaded)
 
 
+def test_every_number_under_a_shift_is_shown_with_what_it_is(text: str) -> None:
+    for summary, *words in (
+        ("Numbers of detection", "average precision", "False alarms at 95", "any score: the rule"),
+        ("Numbers of the risk-coverage curves", "AUGRC / random", "AURC: mean over"),
+        ("Numbers under every shift", "flagged by the gate", "p_draw ≤ .05", "p_draw under those"),
+    ):
+        section = text.partition(f"<summary>{summary}</summary>")[2].partition("</details>")[0]
+        assert [word for word in words if word not in section] == []
+
+
 def test_sections_that_were_not_checked_say_how_to_ask(run: store.RunFolder) -> None:
     page = Page(write_report(run).read_text("utf-8"))
     for check in ("stability", "null_space", "calibration", "reliability"):

@@ -280,6 +280,14 @@ def test_vanished_lesions_are_censored_where_a_latent_means_the_volume() -> None
     assert forecast.unseen[gone].mean() > forecast.unseen[~gone].mean() + 0.3
 
 
+def test_the_smallest_lesion_that_was_seen_is_not_censored() -> None:
+    """The limit is its volume; their logarithms may differ in the last digit."""
+    for seed in range(20):
+        latents = scans(8, seed)
+        forecaster = ScanODEForecaster(latents, members=1, training=TINY)
+        assert not forecaster._encoded(latents.volumes(), torch.float64).censored.any()
+
+
 def test_volumes_that_are_only_read_are_not_censored() -> None:
     latents = vanishing(aligned=True)
     unknown = replace(latents, log_volumes=torch.full_like(latents.log_volumes, torch.nan))

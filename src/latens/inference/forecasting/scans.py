@@ -133,7 +133,8 @@ class ScanODEForecaster(MemberForecaster[ScanODE]):
             loc[b, : len(rows)] = self.scans.loc[rows].to(dtype)
             variance[b, : len(rows)] = self.scans.variance[rows].to(dtype)
             if self.aligned:  # measured to be so small, and not read so from the latent itself
-                vanished[b, : len(rows)] = self.scans.log_volumes[rows] < series.log_limit
+                small = series.volumes[b, : len(rows)] < series.limit
+                vanished[b, : len(rows)] = small & ~self.scans.log_volumes[rows].isnan()
         since = torch.where(series.mask, (series.times - series.times[:, :1]) / self.unit, 0.0)
         return EncodedVisits(loc, variance, since.to(dtype), series.mask, vanished)
 
