@@ -202,7 +202,8 @@ def c2st(
     x, label = np.concatenate([a, b]), np.repeat([0, 1], len(a))
     right = 0
     for seen, held in StratifiedKFold(folds, shuffle=True, random_state=start).split(x, label):
-        right += (clone(learner).fit(x[seen], label[seen]).predict(x[held]) == label[held]).sum()
+        fresh: Any = clone(learner)
+        right += (fresh.fit(x[seen], label[seen]).predict(x[held]) == label[held]).sum()
     return float(right / len(x))
 
 
@@ -303,7 +304,7 @@ def _root(covariance: Array, name: str) -> Array:
 def _cholesky(covariance: Array, name: str) -> Array:
     _check_symmetric(covariance, name)
     try:
-        return np.linalg.cholesky(covariance)
+        return np.linalg.cholesky(covariance).astype(np.float64)
     except np.linalg.LinAlgError:
         raise ConfigError(
             name,
