@@ -92,8 +92,8 @@ def fitted_variation(
     """Total variation with the weight that is best for the pairs; None as for Tikhonov.
 
     None also where the signals have no grid, or the pairs determine no weight. A search with the
-    default settings takes per image 155 gradients of 25 iterations and 6 of 100: .6 s at 28×28
-    on one core, half a minute for 50 images, and 2 s for the weight.
+    default settings takes per image 155 gradients of 25 iterations and 6 of 100: .6 to .9 s at
+    28×28 on one core, 40 s for 50 images, and 2 s for the weight.
     """
     start = fitted_tikhonov(problem, pairs)
     if start is None or pairs is None:
