@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from latens.evaluation.trust import ERROR, UNKNOWN, trust_card, verdicts
-from latens.store import CURVES, METRICS, PER_IMAGE, SHIFTS, TESTS, USABLE
+from latens.store import CURVES, METRICS, PER_IMAGE, POWER, SHIFTS, TESTS, USABLE
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def own_card(evaluation: "Evaluation") -> "pd.DataFrame":
         _joined([part.metrics for part in measured], METRICS),
         _joined([c.tables[SHIFTS.name] for c in checks if SHIFTS.name in c.tables], SHIFTS),
         _joined([c.tables[TESTS.name] for c in checks if TESTS.name in c.tables], TESTS),
+        _joined([c.tables[POWER.name] for c in checks if POWER.name in c.tables], POWER),
         of_error if evaluation.outcome.status in USABLE else from_rows([], PER_IMAGE),
     )
 
