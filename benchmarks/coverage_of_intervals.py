@@ -255,7 +255,6 @@ def spread_rows(
         "ence": np.concatenate([share, predicted, found], axis=1),
         "uce": len(member) * (predicted - found),
         "conformal_miss_block": missed,
-        "n_eff_pixel": np.stack([covered[:, -1], covered[:, -1] ** 2], axis=1),
     }
     return rows, label
 
@@ -272,7 +271,6 @@ def exact_spread_metrics(narrow: float) -> dict[str, float]:
         "ence": abs(1 - 1 / narrow),
         "uce": power * abs(narrow**2 - 1),
         "conformal_miss_block": float(1 - covered[-1]),
-        "n_eff_pixel": float(covered[-1] * (1 - covered[-1]) / _variance_inside(bound[-1])),
     }
 
 
@@ -284,22 +282,6 @@ def _columns() -> Array:
 def _bounds() -> Array:
     """Half widths of the central intervals at the calibration levels, then .95, per deviation."""
     return stats.norm.ppf((1 + np.array([*CALIBRATION_LEVELS, 0.95])) / 2)
-
-
-def _variance_inside(bound: float, terms: int = 60) -> float:
-    """Variance of the share of pixels of a field within ±bound, by Hermite expansion.
-
-    Cov(1{|u| < b}, 1{|v| < b}) = Σ_k a_k² ρ^k, a_k = −2 φ(b) He_{k−1}(b)/√k! for even k ≥ 2.
-    """
-    matrix = _smoothing_matrix()
-    correlation = matrix @ matrix[:, 0]  # periodic: of all pixels with the first
-    total, last, before = 0.0, 1.0, 0.0  # He_0, and He_{−1}, both over √k!
-    for k in range(1, terms + 1):
-        if k % 2 == 0:  # `last` is He_{k−1}/√(k−1)!
-            coefficient = -2 * stats.norm.pdf(bound) * last / sqrt(k)
-            total += coefficient**2 * float((correlation**k).mean())
-        last, before = (bound * last - sqrt(k - 1) * before) / sqrt(k), last
-    return total
 
 
 def seed_curves(
