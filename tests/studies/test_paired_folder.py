@@ -74,5 +74,5 @@ def test_pairs_of_an_unknown_operator(
     assert "data residual not checked" in capsys.readouterr().out
     (row,) = json.loads((tmp_path / "scored" / "reconstruction.json").read_text())["flags"]
     names = {entry["score"] for entry in row["scores"]}
-    assert names == {"representation", "disagreement", "spread"}
+    assert names == {"representation", "code", "disagreement", "spread"}
     assert latens.load(out, "cvae_ensemble").problem is None
