@@ -63,10 +63,10 @@ Written by `python benchmarks/operators.py --data FOLDER`.
   inverted contrast are noticed by `latent` behind blur and in MRI at every N (AUROC ≥ .99). A blur
   wider by half, and noise of another family with the same variance, are hardly seen on ultrasound
   (.4 to .76); on digits `cvae` and the U-Net see both, but for photon noise.
-- **Few errors at the worst disturbance are large, yet networks lose much to it**: where attacked, no
-  learned solver errs more than half as much again as Tikhonov at its own worst (`cvae` of MRI with 20
-  pairs is open). But beyond a random disturbance of the same size the worst one adds .26 to the
-  error of the U-Net in inpainting of digits and .16 in MRI, and .01 and .02 to Tikhonov's.
+- **Few errors at the worst disturbance are large, yet networks lose much to it**: where attacked,
+  no learned solver errs more than half as much again as Tikhonov at its own worst (`cvae` of MRI
+  with 20 pairs is open). But beyond a random disturbance of the same size the worst one adds .26
+  to the error of the U-Net in inpainting of digits and .16 in MRI, and .01 and .02 to Tikhonov's.
 
 The trust cards are by earlier definitions than those of [the docs](scarcity.md#trust-card):
 residuals on their upper side alone, errors not paired by image, tests adjusted by Holm's rule, no
