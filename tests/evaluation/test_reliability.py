@@ -31,7 +31,7 @@ from latens.evaluation.detection_intervals import (
     detection_interval,
     selection_interval,
 )
-from latens.evaluation.flags import ANY, among_usual, by_chance
+from latens.evaluation.flags import among_usual, by_chance
 from latens.evaluation.reliability import DETECTION, SELECTION
 from latens.evaluation.strangeness import P_VALUES, SCORES
 from latens.inference import Amortised, Calibrated, Ensemble, PointEstimate, as_solver
@@ -39,6 +39,7 @@ from latens.metrics import augrc, auroc
 from latens.metrics.detection import two_sided
 from latens.problems import GaussianNoise, Identity, InverseProblem
 from latens.store import RISK_COVERAGE, SHIFTS, conform
+from latens.store.schemas import ANY
 from models.model_cases import SHAPE, make_model, make_pairs, make_problem
 
 NOISE = 1.0

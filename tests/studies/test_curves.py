@@ -21,7 +21,7 @@ def metric_row(metric, n, seed, value):
     }
 
 
-def shift_row(shift, n, seed, value, score="residual", number="auroc"):
+def shift_row(shift, n, seed, value, score="any", number="auroc"):
     row = metric_row("", n, seed, value)
     del row["metric"]
     own = {"shift": shift, "strength": 1.0, "score": score, "number": number}
@@ -35,7 +35,7 @@ def shifts(sizes=SIZES, seeds=(0, 1, 2)):
         for n in sizes:
             least = 1 - (0.4 + 0.002 * seed) * (32 / n) ** 0.5
             rows += [shift_row("noise", n, seed, least), shift_row("blur", n, seed, 0.995)]
-            rows.append(shift_row("noise", n, seed, 0.1, score="spread"))
+            rows.append(shift_row("noise", n, seed, 0.1, score="residual"))
             rows.append(shift_row("noise", n, seed, 0.2, number="psnr"))
     return store.from_rows(rows, store.SHIFTS)
 

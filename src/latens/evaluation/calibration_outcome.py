@@ -115,10 +115,7 @@ class CalibrationTests:
         """
         records = [
             {
-                "solver": cell.solver,
-                "n": cell.n,
-                "data_seed": cell.data_seed,
-                "init_seed": cell.init_seed,
+                **cell.place,
                 "test": f"{self.source}: {test.test}",
                 "quantity": test.quantity,
                 "statistic": test.statistic,
@@ -140,10 +137,7 @@ class CalibrationTests:
         """
         records = [
             {
-                "solver": cell.solver,
-                "n": cell.n,
-                "data_seed": cell.data_seed,
-                "init_seed": cell.init_seed,
+                **cell.place,
                 "source": self.source,
                 "posterior": kind,
                 "power": power,
@@ -175,10 +169,7 @@ class CalibrationTests:
             for k, (lowest, highest, lower, upper) in enumerate(zip(*columns, strict=True), 1):
                 records.append(
                     {
-                        "solver": cell.solver,
-                        "n": cell.n,
-                        "data_seed": cell.data_seed,
-                        "init_seed": cell.init_seed,
+                        **cell.place,
                         "source": self.source,
                         "quantity": quantity,
                         "members": members,

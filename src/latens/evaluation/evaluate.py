@@ -55,6 +55,12 @@ class Cell:
     init_seed: int | None = 0
     evaluation: str = ""
 
+    @property
+    def place(self) -> dict[str, Any]:
+        """Solver, n and seeds, as the columns that every table of evaluations has."""
+        names = ("solver", "n", "data_seed", "init_seed")
+        return {name: getattr(self, name) for name in names}
+
 
 def metric_record(
     cell: Cell,
@@ -75,10 +81,7 @@ def metric_record(
     """
     value, lower, upper, level = number
     return {
-        "solver": cell.solver,
-        "n": cell.n,
-        "data_seed": cell.data_seed,
-        "init_seed": cell.init_seed,
+        **cell.place,
         "metric": metric,
         "value": value,
         "lower": lower,

@@ -5,8 +5,9 @@ among them, on both sides in `strangeness.TWO_SIDED`, else against larger values
 account of the number k of scores. It is flagged where an adjusted p-value is at most `SUSPICIOUS`,
 or, where n usual images are too few for such a p-value, beyond all of them in some score.
 
-`ANY` is this rule as one score, `metrics.detection.strangest`: the smallest of the p-values, which
-is the one that decides. It takes the scores that a new measurement has, so not `replicates`.
+`store.schemas.ANY` is this rule as one score, `metrics.detection.strangest`: the smallest of the
+p-values, which is the one that decides. It takes the scores that a new measurement has, so not
+`replicates`.
 
 Usual images are compared with each other by leaving out all images of the same group, and so are
 shifted ones whose signals are those of the usual images: none is compared with itself.
@@ -24,9 +25,6 @@ from latens.metrics.population import holm
 
 SUSPICIOUS = 0.01
 """A measurement with an adjusted p-value of at most this is flagged."""
-
-ANY = "any"
-"""Name of the gate's rule among the scores of the table SHIFTS."""
 
 FLAGGED = "flagged"
 """Name of the share of flagged images among its numbers."""

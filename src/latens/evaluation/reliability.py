@@ -8,7 +8,7 @@ A score of `strangeness.TWO_SIDED` is the distance from the median of the usual 
 side does not matter: a residual of nothing is as strange as a large one. The median is that of the
 usual images alone, and of each resample of them; see `metrics.detection.two_sided`.
 
-The score `flags.ANY` is the gate's rule as one number: how small the smallest p-value among the
+The score `ANY` is the gate's rule as one number: how small the smallest p-value among the
 scores is, with p-values of the usual images of other groups; see `metrics.detection.strangest`.
 """
 
@@ -31,7 +31,6 @@ from latens.evaluation.detection_intervals import (
 )
 from latens.evaluation.evaluate import Cell, Evaluation, evaluate_cell
 from latens.evaluation.flags import (
-    ANY,
     FLAGGED,
     among_usual,
     compared,
@@ -61,7 +60,7 @@ from latens.metrics import (
 )
 from latens.metrics.detection import smallest_p_value, two_sided
 from latens.metrics.metric import first
-from latens.store.schemas import RISK_COVERAGE, SHIFTS
+from latens.store.schemas import ANY, RISK_COVERAGE, SHIFTS
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:
@@ -169,10 +168,7 @@ class Reliability:
         cell = self.usual.evaluation.cell
         rows = [
             {
-                "solver": cell.solver,
-                "n": cell.n,
-                "data_seed": cell.data_seed,
-                "init_seed": cell.init_seed,
+                **cell.place,
                 "score": name,
                 "kept": float(kept),
                 "risk": float(left),
@@ -274,10 +270,7 @@ def _condition(
 def _row(condition: Condition, score: str, number: str, found: Interval) -> dict[str, object]:
     cell = condition.evaluation.cell
     return {
-        "solver": cell.solver,
-        "n": cell.n,
-        "data_seed": cell.data_seed,
-        "init_seed": cell.init_seed,
+        **cell.place,
         "shift": condition.shift,
         "strength": condition.strength,
         "score": score,

@@ -65,10 +65,7 @@ def _score_table(evaluation: Evaluation) -> "pd.DataFrame":
     cell = evaluation.cell
     rows = [
         {
-            "solver": cell.solver,
-            "n": cell.n,
-            "data_seed": cell.data_seed,
-            "init_seed": cell.init_seed,
+            **cell.place,
             "image": image,
             "group": group,
             "score": score,

@@ -41,10 +41,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite, nan
 from typing import TYPE_CHECKING, Any
 
-from latens.evaluation.flags import ANY
 from latens.evaluation.paired import Paired, Place, paired_errors
 from latens.evaluation.sight import NARROW, WIDE
-from latens.store.schemas import REJECTS, TRUST
+from latens.store.schemas import ANY, REJECTS, TRUST
 from latens.store.tables import from_rows
 
 if TYPE_CHECKING:

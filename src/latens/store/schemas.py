@@ -107,6 +107,9 @@ REJECTS = 0.05
 """An adjusted p-value of at most this rejects. Adjusted p-values count 1000 relabellings: of
 twenty tests none smaller than about .01 is left, however clear the case."""
 
+ANY = "any"
+"""Score of the table SHIFTS: the rule that flags measurements, see `evaluation.flags`."""
+
 TESTS = Schema(
     "tests",
     {

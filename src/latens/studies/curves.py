@@ -20,6 +20,7 @@ from latens.store import (
     read_csv,
     read_table,
 )
+from latens.store.schemas import ANY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +37,7 @@ AWARENESS_DEFINITION = {
     "better": "higher",
     "target": 1.0,
     "definition": "Smallest area under the ROC curve, over the shifts that were tried, of the "
-    "data residual as a score of test images against shifted ones.",
+    "rule by which measurements are flagged, as a score of test images against shifted ones.",
     "section": "Awareness",
 }
 
@@ -88,12 +89,12 @@ def read_metrics(run: RunFolder) -> "tuple[pd.DataFrame, pd.DataFrame]":
 
 
 def awareness_rows(shifts: "pd.DataFrame") -> "pd.DataFrame":
-    """AUROC of the shift that each cell notices least, by the data residual, as rows of METRICS.
+    """AUROC of the shift that each cell notices least, by the gate's rule, as rows of METRICS.
 
     Args:
         shifts: Table SHIFTS.
     """
-    mine: Any = shifts[(shifts["number"] == "auroc") & (shifts["score"] == "residual")]
+    mine: Any = shifts[(shifts["number"] == "auroc") & (shifts["score"] == ANY)]
     mine = mine[np.isfinite(mine["value"])]
     least = mine.loc[mine.groupby("evaluation", sort=True)["value"].idxmin()]
     return least.assign(metric=AWARENESS).loc[:, list(METRICS.columns)].reset_index(drop=True)
