@@ -9,7 +9,8 @@ from latens.distributions import NoiseStream
 from latens.evaluation.strangeness import TWO_SIDED, strangeness
 from latens.inference import Amortised
 from latens.metrics import auroc
-from latens.metrics.detection import two_sided, two_sided_p_value
+from latens.metrics.detection import two_sided
+from latens.metrics.surprise import two_sided_p_value
 from models.model_cases import make_model, make_pairs, make_problem
 
 MODEL_OF = {"evidence": "latent-linear", "code": "cvae-vector"}

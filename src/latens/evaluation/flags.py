@@ -5,7 +5,7 @@ among them, on both sides in `strangeness.TWO_SIDED`, else against larger values
 account of the number k of scores. It is flagged where an adjusted p-value is at most `SUSPICIOUS`,
 or, where n usual images are too few for such a p-value, beyond all of them in some score.
 
-`store.schemas.ANY` is this rule as one score, `metrics.detection.strangest`: the smallest of the
+`store.schemas.ANY` is this rule as one score, `metrics.surprise.strangest`: the smallest of the
 p-values, which is the one that decides. It takes the scores that a new measurement has, so not
 `replicates`.
 
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from latens.evaluation.strangeness import SCORES, TWO_SIDED, Columns
-from latens.metrics.detection import two_sided_p_value, upper_p_value
 from latens.metrics.population import holm
+from latens.metrics.surprise import two_sided_p_value, upper_p_value
 
 SUSPICIOUS = 0.01
 """A measurement with an adjusted p-value of at most this is flagged."""

@@ -9,7 +9,7 @@ side does not matter: a residual of nothing is as strange as a large one. The me
 usual images alone, and of each resample of them; see `metrics.detection.two_sided`.
 
 The score `ANY` is the gate's rule as one number: how small the smallest p-value among the
-scores is, with p-values of the usual images of other groups; see `metrics.detection.strangest`.
+scores is, with p-values of the usual images of other groups; see `metrics.surprise.strangest`.
 """
 
 from collections.abc import Sequence
@@ -58,8 +58,9 @@ from latens.metrics import (
     random_augrc,
     risk_coverage,
 )
-from latens.metrics.detection import smallest_p_value, two_sided
+from latens.metrics.detection import two_sided
 from latens.metrics.metric import first
+from latens.metrics.surprise import smallest_p_value
 from latens.store.schemas import ANY, RISK_COVERAGE, SHIFTS
 from latens.store.tables import from_rows
 

@@ -38,15 +38,7 @@ from latens.metrics.coverage import (
     order_index,
     rank,
 )
-from latens.metrics.detection import (
-    augrc,
-    aurc,
-    auroc,
-    average_precision,
-    false_positive_rate,
-    random_augrc,
-    risk_coverage,
-)
+from latens.metrics.detection import auroc, average_precision, false_positive_rate
 from latens.metrics.distances import (
     c2st,
     gaussian_kl,
@@ -101,6 +93,7 @@ from latens.metrics.scores import (
     interval_score,
     nll,
 )
+from latens.metrics.selection import augrc, aurc, random_augrc, risk_coverage
 from latens.metrics.sparsification import error_rank_correlation, sparsification_areas
 from latens.metrics.spread import (
     draw_mse_components,
