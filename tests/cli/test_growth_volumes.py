@@ -15,9 +15,9 @@ from latens.data import ShapeFile
 from latens.errors import ConfigError, NumericalError
 from latens.store import Outcome, Status, read_csv
 from latens.studies.configure import construct, load_layers, presets, resolve
-from latens.studies.volumes import run as volumes_run
+from latens.studies.volumes import fit as volumes_fit
 from latens.studies.volumes.command import LAYERS
-from latens.studies.volumes.run import WEAK
+from latens.studies.volumes.fit import WEAK
 from latens.studies.volumes.study import VolumeStudy
 from latens.studies.volumes.tables import VOLUME_HISTORY, VOLUME_METRICS, definition
 
@@ -150,14 +150,14 @@ def test_report_and_pictures(run: Path) -> None:
 def test_a_seed_that_fails_is_in_the_tables_and_no_gate_passes_it(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train = volumes_run.fit_model
+    train = volumes_fit.fit_model
 
     def explode(model, pair, held, settings, seed, **more):
         if seed == 0:
             raise NumericalError("loss", "a finite value", "nan at step 3", "Lower the rate.")
         return train(model, pair, held, settings, seed, **more)
 
-    monkeypatch.setattr(volumes_run, "fit_model", explode)
+    monkeypatch.setattr(volumes_fit, "fit_model", explode)
     out = tiny.parent / "failing"
     arguments = ["run", "growth", "--stage", "exp1", "--config", str(tiny), "--seeds", "2"]
     assert main([*arguments, "--out", str(out)]) == 4
@@ -175,19 +175,19 @@ def test_a_seed_that_fails_is_in_the_tables_and_no_gate_passes_it(
 def test_a_seed_without_memory_is_trained_by_the_next_run(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train = volumes_run.fit_model
+    train = volumes_fit.fit_model
 
     def lacking(model, pair, held, settings, seed, **more):
         if seed == 0:
             raise torch.OutOfMemoryError("no memory")
         return train(model, pair, held, settings, seed, **more)
 
-    monkeypatch.setattr(volumes_run, "fit_model", lacking)
+    monkeypatch.setattr(volumes_fit, "fit_model", lacking)
     out = tiny.parent / "without_memory"
     arguments = ["run", "growth", "--stage", "exp1", "--config", str(tiny), "--seeds", "2"]
     assert main([*arguments, "--out", str(out)]) == 4
     assert "seed 0: failed: OutOfMemoryError: no memory" in capsys.readouterr().err
-    monkeypatch.setattr(volumes_run, "fit_model", train)
+    monkeypatch.setattr(volumes_fit, "fit_model", train)
     assert main([*arguments, "--out", str(out)]) in (0, 4)
     said = capsys.readouterr().err
     assert "seed 0: trained in" in said

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from latens.cli import main
 from latens.data import PhantomSubjects
-from latens.studies.volumes import run, together
+from latens.studies.volumes import fit, run, together
 
 LIMIT = 20
 FIRST = os.environ["RANK"] == "0"
@@ -32,12 +32,12 @@ def slowly(load):
 def busily(train):
     """A training after which the first process is busy."""
 
-    def fit(*arguments, **more):
+    def train_busily(*arguments, **more):
         found = train(*arguments, **more)
         busy.touch()
         return found
 
-    return fit
+    return train_busily
 
 
 def no_longer(evaluate):
@@ -54,19 +54,19 @@ def no_longer(evaluate):
 def watched(train):
     """A training of the second process, which must not begin while the first is busy."""
 
-    def fit(model, pair, held, settings, seed, **more):
+    def train_watched(model, pair, held, settings, seed, **more):
         time.sleep(1)
         assert not busy.exists()
         (folder / f"began {seed}").touch()
         return train(model, pair, held, settings, seed, **more)
 
-    return fit
+    return train_watched
 
 
 if __name__ == "__main__":
     together.LIMIT = timedelta(seconds=LIMIT)
     if FIRST:
         PhantomSubjects.load = slowly(PhantomSubjects.load)
-        run._evaluate = no_longer(run._evaluate)
-    run.fit_model = busily(run.fit_model) if FIRST else watched(run.fit_model)
+        run.assess = no_longer(run.assess)
+    fit.fit_model = busily(fit.fit_model) if FIRST else watched(fit.fit_model)
     sys.exit(main(["run", "growth", *sys.argv[2:]]))

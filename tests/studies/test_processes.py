@@ -171,9 +171,4 @@ def test_the_slurm_script_starts_the_study(tmp_path: Path) -> None:
     assert ended.stderr.count("seed 0: trained in") == 1
     assert (tmp_path / "slurm" / "report.html").is_file()
     config = yaml.safe_load((tmp_path / "slurm" / "config.yaml").read_text())
-    assert config["hardware"] == {
-        "precision": "float32",
-        "accumulate": 1,
-        "processes": 2,
-        "nodes": 1,
-    }
+    assert (config["hardware"]["processes"], config["hardware"]["nodes"]) == (2, 1)

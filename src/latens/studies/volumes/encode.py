@@ -13,7 +13,7 @@ from latens.models.partitioned import PartitionedVAE
 from latens.models.volume_vae import VolumeVAE
 from latens.store import RunFolder, read_json
 from latens.studies.configure import construct
-from latens.studies.volumes.run import load_model
+from latens.studies.volumes.fit import load_model
 from latens.studies.volumes.scans import Images
 from latens.studies.volumes.seen import LEARNED, trained_roles
 from latens.studies.volumes.study import VolumeStudy
