@@ -4,6 +4,7 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -99,6 +100,16 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _median_seconds(run: Callable[[], object]) -> float:
+    """Time of a call, the median of a few."""
+    times = []
+    for _ in range(PROBE_STEPS + 1):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
 def seconds_per_fit(study: Scarcity, name: str) -> float:
     """Time of a fit that uses its whole budget, validation included; 0 for one that fails."""
     corpus, settings = study.corpus, study.training
@@ -109,13 +120,13 @@ def seconds_per_fit(study: Scarcity, name: str) -> float:
             model = study.build(name)
             model.fit_units(x, y)
             for stage in model.stages:
-                times = []
-                for step in range(PROBE_STEPS + 1):
-                    start = time.perf_counter()
-                    terms = model.terms(stage, x, y, NoiseStream(step), corpus.problem)
-                    reduce_terms(terms, model.stage_event_size(stage)).backward()
-                    times.append(time.perf_counter() - start)
-                total += (statistics.median(times) + STEP_OVERHEAD) * settings.max_steps
+                event = model.stage_event_size(stage)
+
+                def step(stage: str = stage, event: int = event) -> None:
+                    terms = model.terms(stage, x, y, NoiseStream(0), corpus.problem)
+                    reduce_terms(terms, event).backward()
+
+                total += (_median_seconds(step) + STEP_OVERHEAD) * settings.max_steps
     except Exception:  # the fit itself will say what is wrong, and be marked
         return 0.0
     return total * (1.2 if isinstance(model, LatentModel) else 1.1)
@@ -139,14 +150,10 @@ def seconds_per_sampling(study: Scarcity, name: str, algorithm: str) -> float:
                 assert isinstance(solver, LatentMAP)
                 rows, gradients = solver.climbs, CLIMB_GRADIENTS
             density, position = target.rows(rows), x.new_zeros(len(y) * rows, target.dim)
-            times = []
-            for _ in range(PROBE_STEPS + 1):
-                start = time.perf_counter()
-                value_and_gradient(density, position)
-                times.append(time.perf_counter() - start)
+            seconds = _median_seconds(lambda: value_and_gradient(density, position))
     except Exception:  # the evaluation itself will say what is wrong, and be marked
         return 0.0
-    return gradients * statistics.median(times) * study.sampled_images / len(y)
+    return gradients * seconds * study.sampled_images / len(y)
 
 
 def seconds_per_check(study: Scarcity, unit: EvaluationUnit) -> float:
@@ -191,16 +198,17 @@ def _seconds_per_search(study: Scarcity, name: str, images: int) -> float:
             model.fit_units(x, y)
             assert isinstance(model, Latent)
             assert corpus.problem is not None
+            operator = corpus.problem.operator
             z = torch.zeros(RESTARTS * len(x), model.dim, requires_grad=True)
-            times = []
-            for _ in range(PROBE_STEPS + 1):
-                start = time.perf_counter()
+
+            def gradient() -> None:
                 image = model.decode(z, x).mean
-                (image.sum() + corpus.problem.operator(image).sum()).backward()
-                times.append(time.perf_counter() - start)
+                (image.sum() + operator(image).sum()).backward()
+
+            seconds = _median_seconds(gradient)
     except Exception:  # the check itself will say what is wrong
         return 0.0
-    return SEARCH_GRADIENTS * statistics.median(times) * images / len(x)
+    return SEARCH_GRADIENTS * seconds * images / len(x)
 
 
 def _seconds_of_variation(study: Scarcity, images: int) -> float:
@@ -213,14 +221,14 @@ def _seconds_of_variation(study: Scarcity, images: int) -> float:
             start = TikhonovSolver(corpus.problem, x.mean(0), 1.0)
             solver = UnrolledVariationSolver(corpus.problem, 1.0, start, y)
             measured = y.clone().requires_grad_()
-            times = []
-            for _ in range(PROBE_STEPS):
-                begin = time.perf_counter()
+
+            def gradient() -> None:
                 solver.mean_of(measured, range(len(y)), seed=0, draws=1).sum().backward()
-                times.append(time.perf_counter() - begin)
+
+            seconds = _median_seconds(gradient)
     except Exception:  # the check itself will say what is wrong
         return 0.0
-    return variation_cost(StabilitySettings()) * statistics.median(times) * images / len(y)
+    return variation_cost(StabilitySettings()) * seconds * images / len(y)
 
 
 def _seconds_per_solution(study: Scarcity, unit: EvaluationUnit, images: int) -> float:
@@ -254,14 +262,12 @@ def _seconds_per_reconstruction(
     try:
         with one_thread(), torch.random.fork_rng(devices=[]):
             solver = untrained_solver(study, algorithm, fits, x, y)
-            times = []
-            for _ in range(PROBE_STEPS + 1):
-                start = time.perf_counter()
-                solver.mean_of(y, range(len(y)), seed=0, draws=draws)
-                times.append(time.perf_counter() - start)
+            seconds = _median_seconds(
+                lambda: solver.mean_of(y, range(len(y)), seed=0, draws=draws)
+            )
     except Exception:  # not differentiable, or the check itself will say what is wrong
         return 0.0
-    return statistics.median(times) / (len(y) * draws)
+    return seconds / (len(y) * draws)
 
 
 def untrained_solver(
