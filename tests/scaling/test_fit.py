@@ -4,9 +4,11 @@ from math import inf, isnan
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from latens.errors import ConfigError, DataError
-from latens.scaling.fit import ScalingFit, fit_scaling
+from latens.scaling.curve_tests import SeedCurves
+from latens.scaling.fit import ANOTHER_LAW, MISFIT, ScalingFit, fit_scaling
 
 SIZES = 32.0 * 2 ** np.arange(7)
 
@@ -104,14 +106,43 @@ def test_flat_curves_are_not_identified(seeds: int):
     assert fit.aic["constant"] < fit.aic["power"]
 
 
-def test_curves_of_another_shape_do_not_crash():
+def test_curves_of_another_shape():
     rng = np.random.default_rng(2)
     rising_faster = (SIZES / 1000) ** 2 * (1 + 0.01 * rng.standard_normal((4, 2, 7)))
     step = np.where(SIZES > 200, 0.1, 1.0) * (1 + 0.05 * rng.standard_normal((4, 2, 7)))
-    for table in (rising_faster, step, np.zeros((3, 2, 7)), np.full((3, 2, 7), 0.3)):
+    flat = np.zeros((3, 2, 7)), np.full((3, 2, 7), 0.3)
+    for table, status in (
+        (rising_faster, ANOTHER_LAW),
+        (step, ANOTHER_LAW),
+        (flat[0], "not identified"),
+        (flat[1], "not identified"),
+    ):
         fit = _fit(table)
-        assert fit.status in {"ok", "floor not identified", "not identified"}
+        assert fit.status == status
         assert fit.predict([50.0])[0].shape == (1,)
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.6])
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_a_law_that_holds_is_seldom_rejected(shared: float, seeds: int):
+    """At most .01 of 500 curves, and a little more for the estimated variances."""
+    rng = np.random.default_rng([7, seeds, int(10 * shared)])
+    rejected = 0
+    for _ in range(500):
+        law = 0.1 + rng.uniform(0.2, 3) * SIZES ** -rng.uniform(0.2, 1.2)
+        common = rng.standard_normal((seeds, 1)) * shared**0.5
+        own = rng.standard_normal((seeds, len(SIZES))) * (1 - shared) ** 0.5
+        curves = SeedCurves(SIZES, law * (1 + 0.05 * (common + own)))
+        misfit = curves.estimate(0.0)[3]
+        rejected += curves.p_value_of_misfit(misfit) <= MISFIT
+    assert rejected <= stats.binom.ppf(0.999, 500, 2 * MISFIT)
+
+
+def test_too_few_sizes_or_seeds_speak_against_no_law():
+    rng = np.random.default_rng(3)
+    for shape in ((3, 3), (1, 7)):
+        curves = SeedCurves(SIZES[: shape[1]], rng.standard_normal(shape))
+        assert curves.p_value_of_misfit(curves.misfit) == 1
 
 
 def test_one_data_seed_has_an_estimate_and_no_interval():

@@ -97,6 +97,18 @@ class SeedCurves:
         statistic = abs(total) / np.hypot(np.sqrt(variance), rounding)
         return float(2 * special.stdtr(degrees, -statistic))
 
+    def p_value_of_misfit(self, misfit: float) -> float:
+        """p-value of a law of three parameters with this weighted squared misfit, by an F-test.
+
+        Noise that the sizes of one data seed share makes it conservative.
+        """
+        sizes, seeds = len(self.sizes) - 3, self.cells - len(self.sizes)
+        if sizes < 1 or seeds < 1:
+            return 1.0
+        rounding = 1e-12 * self.scale**2 * float(self.precision.mean())
+        ratio = misfit / sizes / (self.within / seeds + rounding)
+        return float(special.fdtrc(sizes, seeds, ratio))
+
     def line(self, exponent: float) -> tuple[float, float]:
         """Unconstrained floor and slope of f = E + b (N/unit)^−α at this exponent."""
         x = np.exp(-exponent * self.logs)

@@ -12,6 +12,9 @@ exponent in .79–.85 of runs with 3 data seeds, .87–.89 with 5 and .91–.93 
 seeds have only ten distinct resamples; the inverted tests in .93–.95, .94–.95 and .94–.95. They
 are wide when seeds are few: with 3 data seeds 12 % of the intervals of α have no end, and a
 third of the fits are "not identified"; 5 data seeds halve the width, 8 cut it to a third.
+
+Means that lie further from the law than their seeds scatter speak against it, whatever its
+parameters: an F-test at `MISFIT` says so.
 """
 
 from collections.abc import Sequence
@@ -29,6 +32,11 @@ from latens.scaling.curve_tests import (
 )
 
 Array = NDArray[np.float64]
+
+MISFIT = 0.01
+"""A law whose misfit has a p-value of at most this is not that of the curve."""
+
+ANOTHER_LAW = "another law"
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,8 @@ class ScalingFit:
         level: Nominal coverage of the intervals.
         covariance: Sandwich covariance of (E_∞, a, α) over data seeds, `(3, 3)`; NaN with one
             data seed or zero amplitude. A local description: the intervals do not use it.
-        status: `ok`; `floor not identified` if a pure power law is not rejected; `not
+        status: `ok`; `another law` if the means lie too far from this one, see
+            `MISFIT`; `floor not identified` if a pure power law is not rejected; `not
             identified` if the exponent is unbounded or the curve may be flat; `one data seed`
             if there is no interval; `too few sizes` below three.
         aic: AIC of `floor` (this model), `power` (E_∞ = 0) and `constant`, from the curves of
@@ -216,6 +225,8 @@ def fit_scaling(
             Parameter(exponent, min(exponents[0], exponent), max(exponents[1], exponent)),
         ]
         status = _status(curves, intervals, level)
+        if curves.p_value_of_misfit(misfit) <= MISFIT:
+            status = ANOTHER_LAW
     return ScalingFit(
         *intervals,
         level=level,

@@ -11,6 +11,7 @@ from latens.evaluation.trust import ERROR, trust_card
 from latens.metrics import LEVEL, Metric, metric
 from latens.metrics.catalogue import SECTIONS
 from latens.scaling import log_slope
+from latens.scaling.fit import ANOTHER_LAW
 from latens.store import (
     CURVES,
     METRIC_DEFINITIONS,
@@ -311,7 +312,7 @@ def _scaling(
                     "status": fit.status,
                 }
             )
-        if fit.curves is None:  # fewer than three sizes
+        if fit.curves is None or fit.status == ANOTHER_LAW:
             continue
         grid = np.geomspace(cells["n"].min(), cells["n"].max(), BAND_POINTS)
         value, lower, upper = fit.predict(grid, LEVEL)
