@@ -186,15 +186,10 @@ def _calibration(subject: Subject) -> Checked:
     seen = _joined([tests.seen(subject.cell) for tests in found if tests.power])
     verdicts = {tests.source: tests.verdict for tests in found}
     verdicts |= {f"{tests.source}: power": tests.sight for tests in found if tests.power}
-    power = {
-        tests.source: {"images": len(tests.images), "found": dict(tests.power)}
-        for tests in found
-        if tests.power
-    }
     return Checked(
         tables={TESTS.name: table, POWER.name: seen},
         curves={RANK_CURVES.name: curves},
-        facts={"verdicts": verdicts, "power": power},
+        facts={"verdicts": verdicts},
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latens.reporting.awareness import SCORES, shift_name
-from latens.reporting.check_data import at_largest, check_units, size_of, solver_of
+from latens.reporting.check_data import check_units, size_of, solver_of
 from latens.reporting.results import Results, records, select
 from latens.reporting.tables import Cell, format_interval, format_value
 from latens.store.schemas import REJECTS
@@ -66,7 +66,8 @@ class PowerRow:
     Args:
         solver: Name of the solver.
         images: Number of pairs.
-        found: Kind of wrong posterior → share of times in which they find it.
+        found: Kind of wrong posterior → share of times in which they find it, the mean over
+            data seeds and initialisations that were checked.
     """
 
     solver: str
@@ -217,16 +218,15 @@ def _tests_row(
 
 def power_table(results: Results) -> PowerTable:
     """Power by kind of wrong posterior, one row per solver in the order of the legend."""
-    units = at_largest(check_units(results, "calibration"))
-    found = {}
-    for unit in units:
-        power = ((unit.identity.get("facts") or {}).get("power") or {}).get("data")
-        if power:
-            row = PowerRow(solver_of(unit), int(power["images"]), dict(power["found"]))
-            found[row.solver] = row
-    rows = [found[solver] for solver in results.solvers if solver in found]
+    power: Any = select(results.power, "source", "data")
+    n = int(power["n"].max()) if len(power) else 0
+    rows = []
+    for solver in results.solvers:
+        mine = power[(power["solver"] == solver) & (power["n"] == n)]
+        if len(mine):
+            found = mine.groupby("posterior", sort=False)["power"].mean().to_dict()
+            rows.append(PowerRow(solver, int(mine["images"].max()), found))
     kinds = list(dict.fromkeys(kind for row in rows for kind in row.found))
-    n = max((int(unit.identity["n"]) for unit in units), default=0)
     return PowerTable(n, kinds, rows)
 
 

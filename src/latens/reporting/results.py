@@ -86,8 +86,8 @@ class Results:
         path: The run folder.
         run: Content of `run.json`.
         config: Text of `config.yaml`.
-        curves, scaling, scaling_band, metrics, tests, shifts, trust, cost: Tables of
-            `latens.store`, empty where the run has none.
+        curves, scaling, scaling_band, metrics, tests, power, shifts, trust, cost: Tables
+            of `latens.store`, empty where the run has none.
         definitions: Metrics in the order in which they are shown; one that only the curves
             know is there with its name alone.
         fits, evaluations: Finished units, by hash.
@@ -101,6 +101,7 @@ class Results:
     scaling_band: pd.DataFrame
     metrics: pd.DataFrame
     tests: pd.DataFrame
+    power: pd.DataFrame
     shifts: pd.DataFrame
     trust: pd.DataFrame
     cost: pd.DataFrame
@@ -211,6 +212,7 @@ def read_results(run: store.RunFolder) -> Results:
         scaling_band=_table(run, store.SCALING_BAND),
         metrics=_table(run, store.METRICS),
         tests=_table(run, store.TESTS),
+        power=_table(run, store.POWER),
         shifts=_table(run, store.SHIFTS),
         trust=_table(run, store.TRUST),
         cost=run.read_costs(),
