@@ -124,6 +124,17 @@ def test_coverage_alone_does_not_make_a_posterior_calibrated(tests, verdict):
         assert "2 of 3 tests on test images reject: norm, p = 1e-06" in row["reason"]
 
 
+@pytest.mark.parametrize(("p", "verdict"), [(0.01, "no"), (0.2, "open")])
+@pytest.mark.parametrize("bounds", [(0.95, 0.90, 0.97), (0.95, nan, nan)])
+def test_tests_that_reject_decide_where_coverage_is_open(bounds, p, verdict):
+    curves, tests = [curve("coverage_region", *bounds)], [ranks("pixels", p)]
+    row = answer(card(curves, tests=tests), "calibrated")
+    assert row["verdict"] == verdict
+    assert ("1 of 1 tests on test images reject: pixels" in row["reason"]) == (verdict == "no")
+    outside = card([curve("coverage_region", 0.8, 0.75, 0.85)], tests=tests)
+    assert "below the bar" in answer(outside, "calibrated")["reason"]
+
+
 @pytest.mark.parametrize(
     ("power", "reason"),
     [

@@ -25,8 +25,9 @@ worst case of a solver without derivative is not known; what the worst disturban
 solver does to it is a lower bound, which can only say *no*.
 
 One number does not make a posterior calibrated: coverage within the bar is *open* where ranks on
-test images were not tested (the deep check `calibration`, at some N), and *no* where a test of
-them rejects at 5 % after adjustment for all of them. Tests that could not have seen much say
+test images were not tested (the deep check `calibration`, at some N). Where a test of them rejects
+at 5 % after adjustment for all of them the verdict is *no*, even of a coverage whose interval
+crosses the bar. Tests that could not have seen much say
 little: *yes* needs a power of .8 against the same posterior with .8 and with 1.25 of its standard
 deviation, on these images.
 
@@ -146,8 +147,8 @@ def trust_card(
                 rows.append(_stable(place, question, curves, metrics))
                 continue
             row = _row(place, question, _found(curves, metrics, place, question.metric))
-            if question.name == "calibrated" and row["verdict"] == YES:
-                row |= _tested(tests, power, place)
+            if question.name == "calibrated" and row["verdict"] in (YES, OPEN):
+                row |= _tested(row, tests, power, place)
             if question.name == "consistent" and row["verdict"] == YES:
                 row |= _fitted(row, _found(curves, metrics, place, EXPECTED))
             rows.append(row)
@@ -264,22 +265,27 @@ def _least_noticed(shifts: "pd.DataFrame", place: Place) -> _Found:
     return _Found(value, lower, upper, what=f"least noticed: {row['shift']}")
 
 
-def _tested(tests: "pd.DataFrame", power: "pd.DataFrame", place: Place) -> dict[str, str]:
-    """What tests of ranks on test images change in a row whose coverage is within the bar."""
+def _tested(
+    row: dict[str, Any], tests: "pd.DataFrame", power: "pd.DataFrame", place: Place
+) -> dict[str, str]:
+    """What tests of ranks on test images change in a row whose coverage is not outside the bar."""
     solver, n = place
     mine: Any = tests[
         (tests["solver"] == solver)
         & (tests["n"] == n)
         & tests["test"].str.startswith(f"{SOURCE}:")
     ]
+    rejected = mine[mine["p_adjusted"] <= REJECTS]
+    if rejected.empty and row["verdict"] == OPEN:
+        return {}
     if mine.empty:
         return {"verdict": OPEN, "reason": "coverage is within the bar; ranks were not tested"}
-    rejected = mine[mine["p_adjusted"] <= REJECTS]
     if rejected.empty:
         return _seen(power, place)
+    coverage = row["reason"] if row["verdict"] == OPEN else "coverage is within the bar"
     worst = rejected.loc[rejected["p_adjusted"].idxmin()]
     reason = (
-        f"coverage is within the bar, but {len(rejected)} of {len(mine)} tests on test images"
+        f"{coverage}, but {len(rejected)} of {len(mine)} tests on test images"
         f" reject: {worst['quantity']}, p = {worst['p_adjusted']:.1g}"
     )
     return {"verdict": NO, "reason": reason}
