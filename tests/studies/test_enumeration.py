@@ -1,10 +1,13 @@
 """Which units a study has, and what they depend on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from latens.data import Phantoms
 from latens.distributions import NoiseStream
+from latens.errors import ConfigError
 from latens.problems import GaussianBlur
 from latens.studies.configure import construct, resolve
 from latens.studies.enumeration import units_of
@@ -126,3 +129,18 @@ def test_the_noise_level_is_not_estimated_from_calibration_pairs(tmp_path):
     assert first.problem(32, 0).noise.scale == pytest.approx(expected, rel=1e-5)
     noise[subset.calibration] *= 10
     assert study(blur(x) + noise).problem(32, 0).noise.scale == pytest.approx(expected, rel=1e-5)
+
+
+def test_checked_images_of_few_groups_are_refused_before_anything_is_trained(monkeypatch):
+    load = Phantoms.load
+    pairs = [f"subject {i // 2}" for i in range(1200)]
+
+    def grouped(source):
+        images = load(source)
+        return replace(images, groups=tuple(pairs[: len(images.x)]))
+
+    monkeypatch.setattr(Phantoms, "load", grouped)
+    settings = small(checks=["calibration"], test_images=24, checked_images=24)
+    study = construct(Scarcity, resolve(Scarcity, [settings], []))
+    with pytest.raises(ConfigError, match="24 checked images of 12 groups"):
+        _ = study.corpus

@@ -212,6 +212,16 @@ class Scarcity:
                 'Add it to --checks, such as "[reliability]", or leave the other images out.',
             )
 
+    def _check_groups(self, groups: list[str]) -> None:
+        if "calibration" in self.checks and len(set(groups)) < LEAST_IMAGES:
+            raise ConfigError(
+                "checks",
+                f"images of {LEAST_IMAGES} groups or more for the check `calibration`",
+                f"{len(groups)} checked images of {len(set(groups))} groups",
+                "Ranks of one group are not independent, so that one image of each is used. Raise "
+                "--test_images and --checked_images, or leave the check out.",
+            )
+
     @cached_property
     def corpus(self) -> Corpus:
         """Images, measurements and split; loaded once.
@@ -224,6 +234,7 @@ class Scarcity:
         problem = self._problem(images)
         pool, test = hold_out(images.groups, self.test_images, SPLIT_SEED)
         nested_subsets(images.groups, pool, self.sizes, seed=0)  # sizes at fault are named first
+        self._check_groups([images.groups[i] for i in test[: self.checked_images]])
         with one_thread():  # the same bits in every process
             if images.y is None:
                 require_level(problem)
