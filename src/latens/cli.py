@@ -119,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BAR",
         help='in quotes, repeatable: "ace_region<=0.05", "psnr>=25", '
         '"coverage_region=0.92..0.98", "nmse<=1.1*best" (of the best solver at its largest N); '
-        "default: a set for calibration and accuracy",
+        "default: a set for calibration, stability and accuracy",
     )
     plan.add_argument(
         "--level", type=float, default=0.9, metavar="P", help="of the intervals; default: 0.9"
