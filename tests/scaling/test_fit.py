@@ -119,7 +119,14 @@ def test_curves_of_another_shape():
     ):
         fit = _fit(table)
         assert fit.status == status
+        assert fit.checked == (status != ANOTHER_LAW)
         assert fit.predict([50.0])[0].shape == (1,)
+
+
+def test_three_sizes_check_no_law():
+    table = _table(0.05, 1.0, 0.5)
+    assert not _fit(table[:, :, :3], SIZES[:3]).checked
+    assert _fit(table[:, :, :4], SIZES[:4]).checked
 
 
 @pytest.mark.parametrize("shared", [0.0, 0.6])

@@ -37,6 +37,7 @@ MISFIT = 0.01
 """A law whose misfit has a p-value of at most this is not that of the curve."""
 
 ANOTHER_LAW = "another law"
+PARAMETERS = 3
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,11 @@ class ScalingFit:
     data_seeds: int
     floor_minimum: float = field(repr=False)
     curves: SeedCurves | None = field(repr=False)
+
+    @property
+    def checked(self) -> bool:
+        """Whether the sizes could have spoken against the law, and did not."""
+        return self.sizes > PARAMETERS and self.status != ANOTHER_LAW
 
     def curve(self, n: ArrayLike) -> Array:
         """Fitted E(N) at sample sizes `n`, unit of the metric, no interval."""

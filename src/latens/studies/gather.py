@@ -11,7 +11,6 @@ from latens.evaluation.trust import ERROR, trust_card
 from latens.metrics import LEVEL, Metric, metric
 from latens.metrics.catalogue import SECTIONS
 from latens.scaling import log_slope
-from latens.scaling.fit import ANOTHER_LAW
 from latens.store import (
     CURVES,
     METRIC_DEFINITIONS,
@@ -312,7 +311,7 @@ def _scaling(
                     "status": fit.status,
                 }
             )
-        if fit.curves is None or fit.status == ANOTHER_LAW:
+        if not fit.checked:
             continue
         grid = np.geomspace(cells["n"].min(), cells["n"].max(), BAND_POINTS)
         value, lower, upper = fit.predict(grid, LEVEL)
