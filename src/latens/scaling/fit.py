@@ -14,8 +14,8 @@ are wide when seeds are few: with 3 data seeds 12 % of the intervals of α have 
 third of the fits are "not identified"; 5 data seeds halve the width, 8 cut it to a third.
 
 Means that lie further from the law than their seeds scatter speak against it, whatever its
-parameters: an F-test at `MISFIT` says so. In the same runs it names .008 with 3 data seeds and none
-with more.
+parameters: an F-test at `MISFIT` says so. In the same runs it names .008 with 3 data seeds, and
+none with more.
 """
 
 from collections.abc import Sequence
