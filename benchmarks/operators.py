@@ -25,7 +25,7 @@ from latens.store import RunFolder
 from presets import CURVES, DOCS, ROOT, options, table
 
 TABLES = CURVES.parent / "operators"
-KEPT = ("curves", "metrics", "trust", "tests", "shifts")
+KEPT = ("curves", "metrics", "trust", "tests", "power", "shifts")
 OPERATORS = ("mri", "inpainting", "deblurring")
 SIZES = {"breastmnist": "[20,40,80,160,320,600]", "mnist": "[32,64,128,256,512,1024]"}
 SHOWN = ("psnr", "coverage_region", "spread_skill", "worst_error")

@@ -144,3 +144,6 @@ def test_checked_images_of_few_groups_are_refused_before_anything_is_trained(mon
     study = construct(Scarcity, resolve(Scarcity, [settings], []))
     with pytest.raises(ConfigError, match="24 checked images of 12 groups"):
         _ = study.corpus
+    settings = small(checks=["calibration"], test_images=80, checked_images=24)
+    study = construct(Scarcity, resolve(Scarcity, [settings], []))
+    assert len(study.corpus.test) == 80  # 24 of them, spread evenly, are of as many groups

@@ -30,6 +30,9 @@ EXPONENTS: Array = np.geomspace(0.01, 5.0, 240)
 """Exponents that are considered; the data of a sweep cannot tell more extreme ones apart."""
 
 
+PARAMETERS = 3
+"""Numbers of the law: E, a and α."""
+
 _POWER_VARIANCE = 0.1
 """Prior variance of the power of N by which the relative variance between data seeds changes."""
 
@@ -98,11 +101,11 @@ class SeedCurves:
         return float(2 * special.stdtr(degrees, -statistic))
 
     def p_value_of_misfit(self, misfit: float) -> float:
-        """p-value of a law of three parameters with this weighted squared misfit, by an F-test.
+        """p-value of the law with this weighted squared misfit, by an F-test.
 
         Noise that the sizes of one data seed share makes it conservative.
         """
-        sizes, seeds = len(self.sizes) - 3, self.cells - len(self.sizes)
+        sizes, seeds = len(self.sizes) - PARAMETERS, self.cells - len(self.sizes)
         if sizes < 1 or seeds < 1:
             return 1.0
         rounding = 1e-12 * self.scale**2 * float(self.precision.mean())

@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from latens.errors import ConfigError, DataError
 from latens.scaling.curve_tests import (
+    PARAMETERS,
     SeedCurves,
     accepted_bound,
     accepted_exponents,
@@ -38,7 +39,6 @@ MISFIT = 0.01
 """A law whose misfit has a p-value of at most this is not that of the curve."""
 
 ANOTHER_LAW = "another law"
-PARAMETERS = 3
 
 
 @dataclass(frozen=True)

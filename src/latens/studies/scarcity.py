@@ -234,7 +234,8 @@ class Scarcity:
         problem = self._problem(images)
         pool, test = hold_out(images.groups, self.test_images, SPLIT_SEED)
         nested_subsets(images.groups, pool, self.sizes, seed=0)  # sizes at fault are named first
-        self._check_groups([images.groups[i] for i in test[: self.checked_images]])
+        checked = spread_evenly(len(test), self.checked_images)
+        self._check_groups([images.groups[test[k]] for k in checked])
         with one_thread():  # the same bits in every process
             if images.y is None:
                 require_level(problem)
